@@ -1,0 +1,242 @@
+//! An event takes effect once.
+//!
+//! In: the id of an event. Out: whether its effect is still to be had. Two forms:
+//!
+//! - **Marker** ([`Inbox::marker`]): a put that fails if it is there, as one step of the transaction that has
+//!   the effect. Survives a crash anywhere, because marker and effect exist together or not at all.
+//! - **Lease** ([`Inbox::claim`], [`Inbox::complete`], [`Inbox::release`]): for an effect that no transaction
+//!   can hold, such as a mail. Whoever claims first is the owner until the lease ends; completion is conditional
+//!   on the owner, so that a late first attempt cannot overwrite its successor. It is marked after the
+//!   effect: a crash between repeats the effect, never loses it.
+
+use std::time::Duration;
+
+use aws_sdk_dynamodb::{
+    Client,
+    error::DisplayErrorContext,
+    operation::put_item::PutItemError,
+    types::{AttributeValue, Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem},
+};
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use crate::{Item, Role, Step};
+
+/// How long a marker is kept: longer than queue retention (4 days) and DLQ retention (14 days) together, so
+/// that a redriven event still meets the marker of its first delivery.
+pub const MARKER_TTL: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+const DONE: &str = "done";
+const IN_PROGRESS: &str = "in_progress";
+
+/// The markers of one consumer.
+#[derive(Debug, Clone)]
+pub struct Inbox {
+    client: Client,
+    table: String,
+    consumer: &'static str,
+}
+
+/// Whose the effect of an event is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Claim {
+    /// The caller's, until the lease ends.
+    Mine,
+    /// Nobody's: it has been had.
+    Done,
+    /// Another's, until this moment.
+    Held(Timestamp),
+}
+
+/// The table did not answer, or not with what it should hold.
+#[derive(Debug, thiserror::Error)]
+#[error("the idempotency table: {0}")]
+pub struct InboxError(String);
+
+impl Inbox {
+    /// The inbox of `consumer` in `table`, whose key is the text `key`.
+    #[must_use]
+    pub fn new(client: Client, table: impl Into<String>, consumer: &'static str) -> Self {
+        Self { client, table: table.into(), consumer }
+    }
+
+    /// The step that lets an event have its effect once.
+    #[must_use]
+    pub fn marker(&self, event_id: Uuid, now: Timestamp) -> Step {
+        let put = Put::builder()
+            .table_name(&self.table)
+            .item("key", self.key(event_id))
+            .item("state", text(DONE))
+            .item("expires_at", seconds(now, MARKER_TTL))
+            .condition_expression("attribute_not_exists(#key)")
+            .expression_attribute_names("#key", "key")
+            .build()
+            .expect("a put has a table and an item");
+        Step::new(Role::Marker, TransactWriteItem::builder().put(put).build())
+    }
+
+    /// Claims the effect of an event for `owner` (new for every attempt) until `lease` has passed.
+    ///
+    /// # Errors
+    /// The table did not answer: whether the claim was stored is unknown. Claim again with the same owner.
+    pub async fn claim(
+        &self,
+        event_id: Uuid,
+        owner: Uuid,
+        now: Timestamp,
+        lease: Duration,
+    ) -> Result<Claim, InboxError> {
+        let sent = self
+            .client
+            .put_item()
+            .table_name(&self.table)
+            .item("key", self.key(event_id))
+            .item("state", text(IN_PROGRESS))
+            .item("owner", text(&owner.to_string()))
+            .item("leased_until", millis(now, lease))
+            .item("expires_at", seconds(now, MARKER_TTL))
+            .condition_expression(
+                "attribute_not_exists(#key) OR (#state = :in_progress AND leased_until <= :now)",
+            )
+            .expression_attribute_names("#key", "key")
+            .expression_attribute_names("#state", "state")
+            .expression_attribute_values(":in_progress", text(IN_PROGRESS))
+            .expression_attribute_values(":now", millis(now, Duration::ZERO))
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+            .send()
+            .await;
+        match sent {
+            Ok(_) => Ok(Claim::Mine),
+            Err(error) => match error.as_service_error() {
+                Some(PutItemError::ConditionalCheckFailedException(failed)) => {
+                    judge(failed.item(), owner)
+                }
+                _ => Err(InboxError(DisplayErrorContext(&error).to_string())),
+            },
+        }
+    }
+
+    /// Marks the effect as had. `false`: the lease ended in the meantime and the claim is another's now.
+    ///
+    /// # Errors
+    /// The table did not answer: the effect may be repeated when the lease ends.
+    pub async fn complete(&self, event_id: Uuid, owner: Uuid) -> Result<bool, InboxError> {
+        let sent = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .key("key", self.key(event_id))
+            // The owner stays: the SDK's own retry of a completion that worked must find it.
+            .update_expression("SET #state = :done REMOVE leased_until")
+            .condition_expression("#owner = :owner")
+            .expression_attribute_names("#state", "state")
+            .expression_attribute_names("#owner", "owner")
+            .expression_attribute_values(":done", text(DONE))
+            .expression_attribute_values(":owner", text(&owner.to_string()))
+            .send()
+            .await;
+        match sent {
+            Ok(_) => Ok(true),
+            Err(error)
+                if error
+                    .as_service_error()
+                    .is_some_and(|e| e.is_conditional_check_failed_exception()) =>
+            {
+                Ok(false)
+            }
+            Err(error) => Err(InboxError(DisplayErrorContext(&error).to_string())),
+        }
+    }
+
+    /// Gives a claim back because the effect failed, so that the next attempt need not wait for its end.
+    /// Nothing happens if the claim is another's by now.
+    ///
+    /// # Errors
+    /// The table did not answer: the next attempt waits for the lease's end.
+    pub async fn release(&self, event_id: Uuid, owner: Uuid) -> Result<(), InboxError> {
+        let sent = self
+            .client
+            .delete_item()
+            .table_name(&self.table)
+            .key("key", self.key(event_id))
+            .condition_expression("#owner = :owner AND #state = :in_progress")
+            .expression_attribute_names("#state", "state")
+            .expression_attribute_names("#owner", "owner")
+            .expression_attribute_values(":owner", text(&owner.to_string()))
+            .expression_attribute_values(":in_progress", text(IN_PROGRESS))
+            .send()
+            .await;
+        match sent {
+            Ok(_) => Ok(()),
+            Err(error)
+                if error
+                    .as_service_error()
+                    .is_some_and(|e| e.is_conditional_check_failed_exception()) =>
+            {
+                Ok(())
+            }
+            Err(error) => Err(InboxError(DisplayErrorContext(&error).to_string())),
+        }
+    }
+
+    fn key(&self, event_id: Uuid) -> AttributeValue {
+        text(&format!("{}#{event_id}", self.consumer))
+    }
+}
+
+/// What a claim that was refused found.
+fn judge(found: Option<&Item>, owner: Uuid) -> Result<Claim, InboxError> {
+    let field = |name: &str| found.and_then(|item| item.get(name));
+    let is = |name: &str, wanted: &str| {
+        field(name).and_then(|v| v.as_s().ok()).is_some_and(|v| v == wanted)
+    };
+    if is("state", DONE) {
+        return Ok(Claim::Done);
+    }
+    // The put was carried out, its answer was lost, and the SDK's retry met what it had written itself.
+    if is("owner", &owner.to_string()) {
+        return Ok(Claim::Mine);
+    }
+    field("leased_until")
+        .and_then(|until| until.as_n().ok()?.parse().ok())
+        .and_then(|until| Timestamp::from_millisecond(until).ok())
+        .map(Claim::Held)
+        .ok_or_else(|| InboxError("a marker without state, owner and leased_until".into()))
+}
+
+fn text(text: &str) -> AttributeValue {
+    AttributeValue::S(text.to_owned())
+}
+
+fn millis(now: Timestamp, later: Duration) -> AttributeValue {
+    let later = i64::try_from(later.as_millis()).unwrap_or(i64::MAX);
+    AttributeValue::N(now.as_millisecond().saturating_add(later).to_string())
+}
+
+fn seconds(now: Timestamp, later: Duration) -> AttributeValue {
+    let later = i64::try_from(later.as_secs()).unwrap_or(i64::MAX);
+    AttributeValue::N(now.as_second().saturating_add(later).to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_claim_is_judged_by_what_it_met() {
+        let (me, other) = (Uuid::now_v7(), Uuid::now_v7());
+        let held = |owner: Uuid| {
+            Item::from([
+                ("state".to_owned(), text(IN_PROGRESS)),
+                ("owner".to_owned(), text(&owner.to_string())),
+                ("leased_until".to_owned(), AttributeValue::N("1000".into())),
+            ])
+        };
+        let done = Item::from([("state".to_owned(), text(DONE))]);
+        assert_eq!(judge(Some(&done), me).ok(), Some(Claim::Done));
+        assert_eq!(judge(Some(&held(me)), me).ok(), Some(Claim::Mine));
+        let until = Timestamp::from_millisecond(1000).expect("in range");
+        assert_eq!(judge(Some(&held(other)), me).ok(), Some(Claim::Held(until)));
+        assert!(judge(None, me).is_err());
+    }
+}

@@ -1,0 +1,27 @@
+//! Exactly-once effects over at-least-once delivery, on DynamoDB, SNS and SQS.
+//!
+//! Four parts, which know nothing of what the messages are about:
+//!
+//! - [`transaction`]: commits a list of writes, each with its [`transaction::Role`], and says what a
+//!   cancellation meant. Survives conflicts and throttling; never takes one refusal for another.
+//! - [`inbox`]: an event takes effect once. Either its marker is written in the transaction of the effect,
+//!   so that there is no moment in which only one of them exists; or, for an effect that no transaction can
+//!   hold, a lease with an owner guards it, so that it is repeated at worst after a crash, and never lost.
+//! - [`outbox`]: an event is stored in the transaction of the change that it tells of, and published
+//!   afterwards. A crash between leaves it pending, and a sweep publishes it: at least once, always.
+//! - [`batch`]: an SQS batch message by message, so that one bad message holds up no other.
+//!
+//! Together: outbox delivers at least once, inbox takes it once.
+
+pub mod batch;
+pub mod inbox;
+pub mod outbox;
+pub mod transaction;
+
+pub use batch::{Consumer, Failure, Handled, Incoming};
+pub use inbox::{Claim, Inbox};
+pub use outbox::{Outbox, Outgoing};
+pub use transaction::{Commit, Role, Step, commit};
+
+/// An item of a DynamoDB table.
+pub type Item = std::collections::HashMap<String, aws_sdk_dynamodb::types::AttributeValue>;

@@ -1,0 +1,16 @@
+//! What the HTTP functions share: reading a request so that every wrong field is named at once, answering
+//! with problem+json (RFC 9457), and running an axum router behind API Gateway.
+//!
+//! In: API Gateway events of both shapes (REST and HTTP API). Out: JSON answers. Guarantees: bad input is a
+//! 4xx that says what to do; a panic is a 500 of its request only; each request is logged once, without its
+//! body; a request that came in by the catch-all route reaches no route that the gateway protects.
+
+mod cursor;
+mod fields;
+mod problem;
+mod serve;
+
+pub use cursor::{Cursor, PAGE_DEFAULT, PAGE_MAX, Page};
+pub use fields::{BODY_BYTES_MAX, Fields};
+pub use problem::{FieldError, Problem};
+pub use serve::{Caller, serve};

@@ -1,0 +1,14 @@
+//! What a function tells its operators: JSON log lines, metrics in CloudWatch's embedded format, and the
+//! trace that one request leaves through all services.
+//!
+//! In: events of the `tracing` crate, counts, and the `traceparent` of a caller. Out: one JSON object a
+//! line on stdout, where Lambda takes logs and metrics from. Guarantees: no line is written in two parts,
+//! and a malformed `traceparent` starts a new trace instead of failing a request.
+
+mod logs;
+mod metrics;
+mod trace;
+
+pub use logs::init;
+pub use metrics::count;
+pub use trace::{Trace, child};

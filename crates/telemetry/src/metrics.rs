@@ -1,0 +1,68 @@
+//! Counts in CloudWatch's embedded metric format: a log line that CloudWatch turns into metrics.
+//! <https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html>
+
+use std::{
+    io::Write,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use serde_json::{Map, Value, json};
+
+const NAMESPACE: &str = "Orderflow";
+
+/// Adds to metrics of this dimension. Counts of zero are left out, and a call with nothing else writes nothing.
+pub fn count(dimension: (&str, &str), counts: &[(&str, u64)]) {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    if let Some(line) = line(now.as_millis(), dimension, counts) {
+        // Nobody is there to hear of a closed stdout.
+        let _ = writeln!(std::io::stdout().lock(), "{line}");
+    }
+}
+
+fn line(now_ms: u128, dimension: (&str, &str), counts: &[(&str, u64)]) -> Option<String> {
+    let counts: Vec<_> = counts.iter().filter(|(_, count)| *count > 0).collect();
+    if counts.is_empty() {
+        return None;
+    }
+    let metrics: Vec<Value> =
+        counts.iter().map(|(name, _)| json!({ "Name": name, "Unit": "Count" })).collect();
+    let mut line = Map::new();
+    line.insert(
+        "_aws".into(),
+        json!({
+            "Timestamp": u64::try_from(now_ms).unwrap_or(u64::MAX),
+            "CloudWatchMetrics": [{
+                "Namespace": NAMESPACE,
+                "Dimensions": [[dimension.0]],
+                "Metrics": metrics,
+            }],
+        }),
+    );
+    line.insert(dimension.0.into(), json!(dimension.1));
+    for (name, count) in counts {
+        line.insert((*name).into(), json!(count));
+    }
+    Some(Value::Object(line).to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_count_is_one_line_that_cloudwatch_reads_as_a_metric() {
+        let line = line(1_700_000_000_000, ("consumer", "product"), &[("done", 3), ("retried", 0)]);
+        let line: Value = serde_json::from_str(&line.expect("a line")).expect("JSON");
+        assert_eq!(line["consumer"], "product");
+        assert_eq!(line["done"], 3);
+        assert_eq!(line.get("retried"), None);
+        let metrics = &line["_aws"]["CloudWatchMetrics"][0];
+        assert_eq!(metrics["Dimensions"], json!([["consumer"]]));
+        assert_eq!(metrics["Metrics"], json!([{ "Name": "done", "Unit": "Count" }]));
+    }
+
+    #[test]
+    fn nothing_counted_is_nothing_written() {
+        assert_eq!(line(0, ("consumer", "product"), &[("done", 0)]), None);
+    }
+}

@@ -1,0 +1,23 @@
+//! The contract between the services: what an event is, which values it is made of, and its JSON form.
+//!
+//! In: the bytes of one event, from an SQS body or the event log. Out: an [`Event`] whose every field has
+//! been checked, or a [`DecodeError`] that says which field is wrong. The JSON Schemas in `schemas/` are
+//! generated from these types, and the events in `samples/` validate against them.
+//!
+//! Guarantees: what decodes here needs no second check; what is written here decodes again; money is
+//! never a binary float, neither in memory nor on the way through JSON.
+
+mod envelope;
+mod payload;
+mod schema;
+mod value;
+
+pub use envelope::{Body, DecodeError, Event, EventType, MAJOR_VERSION, VERSION};
+pub use payload::{
+    ItemsMerged, Line, Order, RejectedOrder, RejectedStock, ShortLine, Stock, StockLine, merge,
+};
+pub use schema::schema;
+pub use value::{
+    Currency, Email, Id, InvalidValue, MINOR_UNITS_MAX, Money, Name, OrderId, ProductId, Quantity,
+    Stamp, minor_units,
+};

@@ -1,0 +1,35 @@
+//! The JSON Schema (2020-12) of each event type, generated from the types that read and write it.
+
+use schemars::{Schema, generate::SchemaSettings};
+use serde_json::json;
+
+use crate::{
+    envelope::{Envelope, EventType},
+    payload::{Order, RejectedOrder, RejectedStock, Stock},
+};
+
+/// The schema of one event type, as `schemas/<type>.json` holds it.
+#[must_use]
+pub fn schema(event_type: EventType) -> Schema {
+    let generator = SchemaSettings::draft2020_12().into_generator();
+    let mut schema = match event_type {
+        EventType::OrderCreated
+        | EventType::OrderConfirmed
+        | EventType::OrderCancelled
+        | EventType::OrderShipped => generator.into_root_schema_for::<Envelope<Order>>(),
+        EventType::OrderRejected => generator.into_root_schema_for::<Envelope<RejectedOrder>>(),
+        EventType::StockReserved | EventType::StockReleased => {
+            generator.into_root_schema_for::<Envelope<Stock>>()
+        }
+        EventType::StockRejected => generator.into_root_schema_for::<Envelope<RejectedStock>>(),
+    };
+    schema.insert("title".into(), json!(event_type.as_str()));
+    schema.insert("description".into(), json!("The JSON form, around the data of this type."));
+    // The Rust type says "a text"; which text is what tells one event type from another.
+    if let Some(properties) = schema.get_mut("properties") {
+        properties["event_type"] = json!({ "const": event_type.as_str() });
+        properties["event_version"] = json!({ "type": "string", "pattern": r"^1\.[0-9]+$" });
+        properties["source"] = json!({ "const": event_type.source() });
+    }
+    schema
+}

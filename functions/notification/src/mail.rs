@@ -1,0 +1,124 @@
+//! What a customer is told of an event: pure functions from event to mail.
+
+use askama::Template;
+use events::{Body, Currency, Email, Event, Line, Money, OrderId};
+
+/// One mail, ready to be sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mail {
+    /// Where it goes.
+    pub to: Email,
+    /// Its subject line.
+    pub subject: String,
+    /// Its text, plain.
+    pub text: String,
+}
+
+#[derive(Template)]
+#[template(path = "mail.txt", escape = "none")]
+struct Text<'a> {
+    opening: &'static str,
+    order_id: &'a OrderId,
+    items: &'a [Line],
+    total_price: Money,
+    currency: &'a Currency,
+    reason: Option<&'a str>,
+    date: String,
+}
+
+/// The mail that an event calls for. Nothing: the customer need not know of it.
+#[must_use]
+pub fn mail(event: &Event) -> Option<Mail> {
+    let (outcome, opening) = match event.body {
+        Body::OrderCreated(_) => ("Created Successfully", "Thank you for your order."),
+        Body::OrderConfirmed(_) => {
+            ("Confirmed", "Your order is confirmed: its goods are set aside.")
+        }
+        Body::OrderRejected(_) => ("Rejected", "We are sorry: your order could not be fulfilled."),
+        Body::OrderCancelled(_) => ("Cancelled", "Your order has been cancelled."),
+        Body::OrderShipped(_) => ("Shipped", "Your order is on its way."),
+        _ => return None,
+    };
+    let (text, to) = match &event.body {
+        Body::OrderCreated(order)
+        | Body::OrderConfirmed(order)
+        | Body::OrderCancelled(order)
+        | Body::OrderShipped(order) => {
+            let events::Order { order_id, items, total_price, currency, customer_email } = order;
+            let total_price = *total_price;
+            let text = Text {
+                opening,
+                order_id,
+                items,
+                total_price,
+                currency,
+                reason: None,
+                date: date(event),
+            };
+            (text, customer_email)
+        }
+        Body::OrderRejected(order) => {
+            let events::RejectedOrder { order_id, items, currency, customer_email, .. } = order;
+            let (total_price, reason) = (order.total_price, Some(order.reason.as_str()));
+            let text =
+                Text { opening, order_id, items, total_price, currency, reason, date: date(event) };
+            (text, customer_email)
+        }
+        _ => return None,
+    };
+    Some(Mail {
+        to: to.clone(),
+        subject: format!("Order #{} {outcome}", event.body.order_id()),
+        text: text.render().expect("the template writes to memory, which takes everything"),
+    })
+}
+
+/// When the event happened, which is not when the mail is read.
+fn date(event: &Event) -> String {
+    event.timestamp.timestamp().strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use events::EventType;
+
+    fn sample(event_type: EventType) -> Event {
+        let path = format!("{}/../../events/samples/{event_type}.json", env!("CARGO_MANIFEST_DIR"));
+        let bytes = std::fs::read(path).expect("the committed sample");
+        Event::decode(&bytes).expect("a valid sample")
+    }
+
+    #[test]
+    fn the_mail_of_a_new_order_says_what_was_ordered_and_when() {
+        let mail = mail(&sample(EventType::OrderCreated)).expect("a mail");
+        assert_eq!(mail.to.as_str(), "test@example.com");
+        assert_eq!(
+            mail.subject,
+            "Order #3b241101-e2bb-4255-8caf-4136c566a962 Created Successfully"
+        );
+        assert_eq!(
+            mail.text,
+            "Thank you for your order.\n\n\
+             Order ID: 3b241101-e2bb-4255-8caf-4136c566a962\n\
+             Product: Test Laptop\n\
+             Quantity: 5\n\
+             Total Price: 5000.00 UAH\n\
+             Date: 2025-11-20 10:35:00 UTC"
+        );
+    }
+
+    #[test]
+    fn a_rejection_says_why() {
+        let mail = mail(&sample(EventType::OrderRejected)).expect("a mail");
+        assert!(mail.text.contains("\nReason: Out of stock: Test Laptop\n"), "{}", mail.text);
+    }
+
+    #[test]
+    fn order_events_are_mailed_and_stock_events_are_not() {
+        for event_type in EventType::ALL {
+            let mailed = mail(&sample(event_type)).is_some();
+            assert_eq!(mailed, event_type.as_str().starts_with("Order"), "{event_type}");
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! The order service: what was ordered, and what became of it.
+//!
+//! In: HTTP calls (order-api) and the events StockReserved and StockRejected (order-consumer). Out: the
+//! events OrderCreated, OrderConfirmed and OrderRejected. Guarantees: an order that was answered with 201 is
+//! stored together with its event, so it is carried on whatever happens next; its status only ever moves
+//! forward, and each move is told once.
+
+pub mod http;
+pub mod rules;
+pub mod store;

@@ -1,0 +1,179 @@
+//! The product service's HTTP calls.
+
+use axum::{
+    Json, Router,
+    body::Bytes,
+    extract::{Path, Query, State},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use events::{Currency, Id, Money, Name, ProductId};
+use http_api::{Cursor, Fields, Page, Problem};
+use serde::Serialize;
+
+use crate::{
+    rules::{Product, STOCK_MAX},
+    store::{AfterProduct, Change, Products, Restocked, StoreError},
+};
+
+/// What the calls work with.
+#[derive(Debug, Clone)]
+pub struct Shop {
+    /// Where the products are.
+    pub products: Products,
+    /// Of every price.
+    pub currency: Currency,
+}
+
+/// The calls.
+pub fn routes(shop: Shop) -> Router {
+    Router::new()
+        .route("/products", get(list).post(create))
+        .route("/products/{id}", get(show).patch(change))
+        .route("/products/{id}/stock", post(restock))
+        .with_state(shop)
+}
+
+/// The highest price of one piece, in minor units: 50 lines of 1000 pieces at this price are still an exact
+/// amount of money.
+const PRICE_MINOR_MAX: i64 = 1_000_000_000;
+
+#[derive(Serialize)]
+struct Shown {
+    id: ProductId,
+    name: Name,
+    price: Money,
+    currency: Currency,
+    stock: u64,
+    category: Option<Name>,
+}
+
+impl From<Product> for Shown {
+    fn from(product: Product) -> Self {
+        let Product { product_id: id, name, price, currency, category, stock, .. } = product;
+        Self { id, name, price, currency, stock, category }
+    }
+}
+
+#[derive(Serialize)]
+struct Shelf {
+    products: Vec<Shown>,
+    next_cursor: Option<String>,
+}
+
+#[derive(Serialize)]
+struct InStock {
+    id: ProductId,
+    stock: u64,
+}
+
+async fn create(State(shop): State<Shop>, body: Bytes) -> Result<Response, Problem> {
+    let mut fields = Fields::of_body(&body)?;
+    let name = fields.required("name");
+    let price = price(&mut fields, true);
+    let category = fields.optional("category");
+    let stock = fields.optional::<u64>("stock");
+    if stock.is_some_and(|stock| stock > STOCK_MAX) {
+        fields.complain("stock", format!("must be at most {STOCK_MAX}"));
+    }
+    if fields.optional::<Currency>("currency").is_some_and(|given| given != shop.currency) {
+        fields.complain("currency", format!("must be {}: this shop has no other", shop.currency));
+    }
+    fields.finish()?;
+    let (Some(name), Some(price)) = (name, price) else { return Err(Problem::internal()) };
+    let product = Product {
+        product_id: Id::random(),
+        name,
+        price,
+        currency: shop.currency.clone(),
+        category,
+        stock: stock.unwrap_or_default(),
+        version: 1,
+    };
+    shop.products.add(&product).await.map_err(unavailable)?;
+    let location = [("location", format!("/products/{}", product.product_id))];
+    Ok((axum::http::StatusCode::CREATED, location, Json(Shown::from(product))).into_response())
+}
+
+async fn list(State(shop): State<Shop>, Query(page): Query<Page>) -> Result<Json<Shelf>, Problem> {
+    let (limit, after) = page.read::<AfterProduct>()?;
+    let (products, next) = shop.products.page(limit, after).await.map_err(unavailable)?;
+    let products = products.into_iter().map(Shown::from).collect();
+    Ok(Json(Shelf { products, next_cursor: next.map(|next| next.encode()) }))
+}
+
+async fn show(State(shop): State<Shop>, Path(id): Path<String>) -> Result<Json<Shown>, Problem> {
+    let product = shop.products.get(&known(&id)?).await.map_err(unavailable)?;
+    product.map(|product| Json(product.into())).ok_or_else(|| no_such(&id))
+}
+
+async fn change(
+    State(shop): State<Shop>,
+    Path(id): Path<String>,
+    body: Bytes,
+) -> Result<Json<Shown>, Problem> {
+    let product_id = known(&id)?;
+    let mut fields = Fields::of_body(&body)?;
+    if !["name", "price", "category"].iter().any(|name| fields.has(name)) {
+        return Err(Problem::unreadable("Nothing to change: send name, price or category."));
+    }
+    let change = Change {
+        name: fields.optional("name"),
+        price: price(&mut fields, false),
+        category: fields.optional("category"),
+    };
+    fields.finish()?;
+    let product = shop.products.change(&product_id, &change).await.map_err(unavailable)?;
+    product.map(|product| Json(product.into())).ok_or_else(|| no_such(&id))
+}
+
+async fn restock(
+    State(shop): State<Shop>,
+    Path(id): Path<String>,
+    body: Bytes,
+) -> Result<Json<InStock>, Problem> {
+    let product_id = known(&id)?;
+    let mut fields = Fields::of_body(&body)?;
+    let delta = fields.required::<i64>("delta");
+    if delta.is_some_and(|delta| delta == 0 || delta.unsigned_abs() > STOCK_MAX) {
+        fields.complain(
+            "delta",
+            format!("must be a whole number from -{STOCK_MAX} to {STOCK_MAX}, not 0"),
+        );
+    }
+    fields.finish()?;
+    let Some(delta) = delta else { return Err(Problem::internal()) };
+    match shop.products.restock(&product_id, delta).await.map_err(unavailable)? {
+        Restocked::Now(stock) => Ok(Json(InStock { id: product_id, stock })),
+        Restocked::OutOfRange(stock) => Err(Problem::conflict(
+            "stock-out-of-range",
+            format!("The stock is {stock}; a change by {delta} would leave 0 to {STOCK_MAX}."),
+        )),
+        Restocked::Unknown => Err(no_such(&id)),
+    }
+}
+
+fn price(fields: &mut Fields<'_>, required: bool) -> Option<Money> {
+    let price: Option<Money> =
+        if required { fields.required("price") } else { fields.optional("price") };
+    if price.is_some_and(|price| price.minor() > PRICE_MINOR_MAX) {
+        fields.complain("price", "must be at most 10000000.00");
+    }
+    price
+}
+
+/// What cannot be an id is the id of nothing.
+fn known(id: &str) -> Result<ProductId, Problem> {
+    id.parse().map_err(|_| no_such(id))
+}
+
+fn no_such(id: &str) -> Problem {
+    Problem::not_found(format!("There is no product {id:?}."))
+}
+
+fn unavailable(error: StoreError) -> Problem {
+    tracing::error!(error = %error, "the products table failed");
+    Problem::unavailable(
+        "The product could not be read or written; nothing is lost by trying again.",
+    )
+}

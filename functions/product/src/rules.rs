@@ -1,0 +1,151 @@
+//! What follows from what was read: pure functions, no clock and no network.
+
+use delivery::Item;
+use events::{Currency, Money, Name, ProductId, ShortLine, StockLine};
+use serde::{Deserialize, Serialize};
+
+/// The highest stock of one product, in pieces.
+pub const STOCK_MAX: u64 = 1_000_000_000;
+
+/// A product, in the form in which the table keeps it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Product {
+    /// Its key.
+    pub product_id: ProductId,
+    /// What it is called.
+    pub name: Name,
+    /// Of one piece.
+    #[serde(with = "events::minor_units")]
+    pub price: Money,
+    /// Of the price.
+    pub currency: Currency,
+    /// Where it belongs, if anywhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub category: Option<Name>,
+    /// Pieces that no order has taken.
+    pub stock: u64,
+    /// Counts the changes of name, price and category, not those of stock.
+    pub version: u64,
+}
+
+/// What product-service did for an order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Standing {
+    /// All lines were taken.
+    Reserved,
+    /// Nothing was taken, for good.
+    Rejected,
+    /// What was taken has been given back.
+    Released,
+    /// Cancelled before it was seen created: whatever comes now takes nothing.
+    Cancelled,
+}
+
+/// What product-service did for an order, in the form in which the table keeps it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reservation {
+    /// Its standing.
+    pub status: Standing,
+    /// The order's lines, one a product.
+    pub items: Vec<StockLine>,
+}
+
+/// What a cancellation of an order calls for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Release {
+    /// Give these lines back.
+    GiveBack(Vec<StockLine>),
+    /// Note that nothing is to be taken any more.
+    Entomb,
+    /// There is nothing to do, nor will there be.
+    Nothing,
+}
+
+/// What a cancellation calls for, given what was done for the order so far.
+#[must_use]
+pub fn release(reservation: Option<Reservation>) -> Release {
+    match reservation {
+        None => Release::Entomb,
+        Some(Reservation { status: Standing::Reserved, items }) => Release::GiveBack(items),
+        Some(_) => Release::Nothing,
+    }
+}
+
+/// Which lines could not be had. `refused` are the lines whose condition failed, by their place, each with
+/// the product as it is now (none: there is no such product).
+#[must_use]
+pub fn short(lines: &[StockLine], refused: &[(usize, Option<Item>)]) -> Vec<ShortLine> {
+    refused
+        .iter()
+        .filter_map(|(place, product)| {
+            let line = lines.get(*place)?;
+            Some(ShortLine {
+                product_id: line.product_id.clone(),
+                requested: line.quantity,
+                available: product.as_ref().map(stock_of),
+            })
+        })
+        .collect()
+}
+
+fn stock_of(product: &Item) -> u64 {
+    product
+        .get("stock")
+        .and_then(|stock| stock.as_n().ok())
+        .and_then(|stock| stock.parse().ok())
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aws_sdk_dynamodb::types::AttributeValue;
+    use proptest::prelude::*;
+
+    fn line(product: usize, quantity: u64) -> StockLine {
+        StockLine {
+            product_id: format!("p{product}").parse().expect("an id"),
+            quantity: quantity.try_into().expect("a quantity"),
+        }
+    }
+
+    #[test]
+    fn a_cancellation_gives_back_only_what_was_taken() {
+        let of = |status| Some(Reservation { status, items: vec![line(1, 2)] });
+        assert_eq!(release(of(Standing::Reserved)), Release::GiveBack(vec![line(1, 2)]));
+        assert_eq!(release(None), Release::Entomb);
+        for settled in [Standing::Rejected, Standing::Released, Standing::Cancelled] {
+            assert_eq!(release(of(settled)), Release::Nothing);
+        }
+    }
+
+    #[test]
+    fn an_unknown_product_is_told_from_an_empty_shelf() {
+        let empty = Item::from([("stock".to_owned(), AttributeValue::N("0".into()))]);
+        let short = short(&[line(0, 1), line(1, 2)], &[(0, Some(empty)), (1, None)]);
+        assert_eq!(short.iter().map(|s| s.available).collect::<Vec<_>>(), [Some(0), None]);
+    }
+
+    proptest! {
+        #[test]
+        fn each_refused_line_is_told_with_what_was_asked_and_what_there_was(
+            quantities in prop::collection::vec(1..=1000_u64, 1..50),
+            stocks in prop::collection::vec(prop::option::of(0..=1000_u64), 50),
+        ) {
+            let lines: Vec<_> = quantities.iter().enumerate().map(|(n, q)| line(n, *q)).collect();
+            let refused: Vec<_> = lines.iter().enumerate()
+                .filter(|(n, line)| stocks[*n].is_none_or(|stock| stock < line.quantity.get().into()))
+                .map(|(n, _)| (n, stocks[n].map(|s| Item::from([("stock".to_owned(), AttributeValue::N(s.to_string()))]))))
+                .collect();
+            let short = short(&lines, &refused);
+            prop_assert_eq!(short.len(), refused.len());
+            for told in short {
+                let n = lines.iter().position(|line| line.product_id == told.product_id).expect("one of the lines");
+                prop_assert_eq!(told.requested, lines[n].quantity);
+                prop_assert_eq!(told.available, stocks[n]);
+                prop_assert!(told.available.is_none_or(|available| available < u64::from(told.requested.get())));
+            }
+        }
+    }
+}

@@ -1,0 +1,164 @@
+"""Deploys the template to a running emulator, checks that it works, and writes down where it is."""
+
+import hashlib
+import json
+import platform
+import re
+import urllib.error
+import urllib.request
+from typing import Any
+
+import aws
+from binaries import TEMPLATE
+from cli import Options
+from emulator import CREDENTIALS, REGION, Emulator
+from errors import StackError
+from state import State
+
+STACK_NAME = "orderflow"
+BUCKET = "orderflow-code"
+CAPABILITIES = ("CAPABILITY_IAM", "CAPABILITY_NAMED_IAM", "CAPABILITY_AUTO_EXPAND")
+
+
+def deploy(state: State, emulator: Emulator, options: Options, hashes: dict[str, str]) -> None:
+    """Deploys what has changed since the last time, or nothing."""
+    parameters = _parameters(emulator, options)
+    fingerprint = _fingerprint(hashes, parameters)
+    if state.read("deployed").get("fingerprint") == fingerprint:
+        print("Nothing has changed since the last deployment.", flush=True)
+    else:
+        print(f"Deploying to {emulator.name} ({emulator.url}) ...", flush=True)
+        _package_and_deploy(state, emulator, parameters)
+        stack = describe(emulator)
+        _refuse_unknown(parameters, stack)
+        emulator.complete(stack["outputs"])
+        if options.mail_mode == "ses":
+            _verify_sender(emulator, stack)
+        _check(emulator, stack)
+        state.write("deployed", {"fingerprint": fingerprint})
+    _write_env_file(state, emulator, describe(emulator))
+
+
+def describe(emulator: Emulator) -> dict[str, Any]:
+    """The deployed stack: its outputs and parameters."""
+    stack = aws.client("cloudformation", emulator.url).describe_stacks(StackName=STACK_NAME)[
+        "Stacks"
+    ][0]
+    return {
+        "outputs": {o["OutputKey"]: o["OutputValue"] for o in stack.get("Outputs", [])},
+        "parameters": {p["ParameterKey"]: p["ParameterValue"] for p in stack.get("Parameters", [])},
+    }
+
+
+def api_url(emulator: Emulator, stack: dict[str, Any]) -> str:
+    return emulator.api_url(stack["outputs"]["ApiId"], stack["outputs"]["ApiStage"])
+
+
+def _parameters(emulator: Emulator, options: Options) -> dict[str, str]:
+    arm = platform.machine().lower() in ("arm64", "aarch64")
+    host = {"Architecture": "arm64" if arm else "x86_64", "MailMode": options.mail_mode}
+    return host | emulator.template_parameters() | options.parameters
+
+
+def _fingerprint(hashes: dict[str, str], parameters: dict[str, str]) -> str:
+    template = hashlib.sha256(TEMPLATE.read_bytes()).hexdigest()
+    everything = json.dumps([template, hashes, parameters], sort_keys=True)
+    return hashlib.sha256(everything.encode()).hexdigest()
+
+
+def _package_and_deploy(state: State, emulator: Emulator, parameters: dict[str, str]) -> None:
+    aws.client("s3", emulator.url).create_bucket(Bucket=BUCKET)
+    packaged = state.directory / "packaged.yaml"
+    aws.cli(
+        emulator.url,
+        *("cloudformation", "package", "--template-file", str(state.template)),
+        *("--s3-bucket", BUCKET, "--output-template-file", str(packaged)),
+    )
+    try:
+        aws.cli(
+            emulator.url,
+            *("cloudformation", "deploy", "--template-file", str(packaged)),
+            # By way of S3, because the API itself takes no template of more than 51,200 bytes.
+            *("--stack-name", STACK_NAME, "--no-fail-on-empty-changeset", "--s3-bucket", BUCKET),
+            *("--capabilities", *CAPABILITIES),
+            *("--parameter-overrides", *(f"{key}={value}" for key, value in parameters.items())),
+        )
+    except StackError as error:
+        raise StackError(f"{error}\n{_failed_events(emulator)}") from None
+
+
+def _refuse_unknown(parameters: dict[str, str], stack: dict[str, Any]) -> None:
+    # The AWS CLI drops them in silence.
+    unknown = parameters.keys() - stack["parameters"].keys()
+    if unknown:
+        raise StackError(f"the template has no parameter {', '.join(sorted(unknown))}")
+
+
+def _failed_events(emulator: Emulator) -> str:
+    cloudformation = aws.client("cloudformation", emulator.url)
+    events = cloudformation.describe_stack_events(StackName=STACK_NAME)["StackEvents"]
+    return "\n".join(
+        f"  {event['LogicalResourceId']}: {event.get('ResourceStatusReason', '')}"
+        for event in events
+        if event["ResourceStatus"].endswith("FAILED")
+    )
+
+
+def _verify_sender(emulator: Emulator, stack: dict[str, Any]) -> None:
+    # On AWS its owner does this, by clicking on a link in a mail.
+    sender = stack["parameters"]["MailFrom"]
+    aws.client("ses", emulator.url).verify_email_identity(EmailAddress=sender)
+
+
+def _check(emulator: Emulator, stack: dict[str, Any]) -> None:
+    """Starts every function once. CREATE_COMPLETE does not say that its code can run, and an
+    emulator may answer for a function that has none."""
+    for path in ("/", "/products"):
+        _check_api(api_url(emulator, stack) + path)
+    functions = aws.client("lambda", emulator.url)
+    for mapping in functions.list_event_source_mappings()["EventSourceMappings"]:
+        _check_consumer(functions, mapping["FunctionArn"].rsplit(":", 1)[-1])
+
+
+def _check_api(url: str) -> None:
+    request = urllib.request.Request(url)
+    try:
+        with urllib.request.urlopen(request, timeout=30) as response:
+            status, body = response.status, response.read()
+    except urllib.error.HTTPError as error:
+        status, body = error.code, error.read()
+    if status >= 500 or b"Mock response" in body:
+        raise StackError(
+            f"GET {url} answers {status} {body.decode(errors='replace')}; `make logs` may say why"
+        )
+
+
+def _check_consumer(functions: Any, name: str) -> None:
+    # An empty batch: nothing to do, but everything must be there to do it with.
+    answer = functions.invoke(FunctionName=name, Payload=b'{"Records":[]}')
+    body = answer["Payload"].read()
+    if "FunctionError" in answer or b"Mock response" in body:
+        raise StackError(f"{name} fails: {body.decode(errors='replace')}; `make logs` may say why")
+
+
+def _write_env_file(state: State, emulator: Emulator, stack: dict[str, Any]) -> None:
+    values = {
+        "API_URL": api_url(emulator, stack),
+        # What the functions get; the emulator's own is the next.
+        "AWS_ENDPOINT_URL": emulator.settings.functions_endpoint,
+        "EMULATOR_URL": emulator.url,
+        "AWS_REGION": REGION,
+        **CREDENTIALS,
+        "EMULATOR": emulator.name,
+        "STACK_NAME": STACK_NAME,
+        "MAIL_MODE": stack["parameters"]["MailMode"],
+        "MAILS_URL": emulator.mails_url(),
+    }
+    values |= {_upper_snake(key): value for key, value in sorted(stack["outputs"].items())}
+    new = state.env_file.with_suffix(".new")
+    new.write_text("".join(f"{key}={value}\n" for key, value in values.items()))
+    new.replace(state.env_file)
+
+
+def _upper_snake(name: str) -> str:
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).upper()

@@ -1,0 +1,55 @@
+"""MiniStack, the default emulator: a Python package, no Docker, no account, state in memory."""
+
+import os
+
+from emulator import REGION, Emulator, Settings
+from venv_setup import program
+
+
+class MiniStack(Emulator):
+    """A `ministack` server."""
+
+    name = "ministack"
+
+    def command(self) -> list[str]:
+        return [str(program("ministack"))]
+
+    def environment(self, settings: Settings) -> dict[str, str]:
+        # Made from nothing, because every function inherits all of it.
+        return {
+            "PATH": os.environ.get("PATH", os.defpath),
+            # Nobody's dotfiles, and no scratch files outside of the state directory.
+            "HOME": str(self.state.tmp),
+            "TMPDIR": str(self.state.tmp),
+            "GATEWAY_PORT": str(settings.port),
+            # Its default is every interface of the machine.
+            "BIND_HOST": "127.0.0.1",
+            "MINISTACK_REGION": REGION,
+            # What it hands to the functions; without it they would call AWS.
+            "AWS_ENDPOINT_URL": settings.functions_endpoint,
+            # Two servers on fixed ports that nothing here needs.
+            "SFTP_ENABLED": "0",
+            "IOT_MTLS_ENABLED": "0",
+            "LOG_LEVEL": "WARNING",
+        }
+
+    def health_path(self) -> str:
+        return "/_ministack/health"
+
+    def api_url(self, api_id: str, stage: str) -> str:
+        return f"{self.url}/restapis/{api_id}/{stage}/_user_request_"
+
+    def mails_url(self) -> str:
+        return f"{self.url}/_ministack/ses/messages"
+
+    def template_parameters(self) -> dict[str, str]:
+        return {"GatewayResponses": "resources"}
+
+    def complete(self, outputs: dict[str, str]) -> None:
+        import aws  # not at the top: `down` does without the venv
+
+        # Its CloudFormation accepts TimeToLiveSpecification and does nothing.
+        aws.client("dynamodb", self.url).update_time_to_live(
+            TableName=outputs["IdempotencyTable"],
+            TimeToLiveSpecification={"AttributeName": "expires_at", "Enabled": True},
+        )

@@ -1,0 +1,61 @@
+"""The directory in which one local stack keeps what it has to remember."""
+
+import contextlib
+import fcntl
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from venv_setup import REPOSITORY
+
+LOCAL = REPOSITORY / ".local"
+
+
+class State:
+    """Paths and small JSON records under one directory."""
+
+    def __init__(self, directory: Path | None) -> None:
+        default = LOCAL / "stack"
+        self.directory = directory or default
+        # Where tests and people look for the address of the stack.
+        self.env_file = (LOCAL if self.directory == default else self.directory) / "stack.env"
+        self.package = self.directory / "package"
+        self.template = self.package / "template.yaml"
+        self.emulator_log = self.directory / "emulator.log"
+        self.tmp = self.directory / "tmp"
+        self.directory.mkdir(parents=True, exist_ok=True)
+
+    def clear_tmp(self) -> None:
+        """Only while no emulator runs: the functions run from there."""
+        shutil.rmtree(self.tmp, ignore_errors=True)
+        self.tmp.mkdir()
+
+    def read(self, name: str) -> dict[str, Any]:
+        """The record of that name, or an empty one."""
+        path = self._record(name)
+        return json.loads(path.read_text()) if path.is_file() else {}
+
+    def write(self, name: str, record: dict[str, Any]) -> None:
+        path = self._record(name)
+        new = path.with_suffix(".new")
+        new.write_text(json.dumps(record, indent=2) + "\n")
+        new.replace(path)
+
+    def forget(self, name: str) -> None:
+        self._record(name).unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def exclusively(self) -> Iterator[None]:
+        """Keeps two commands from changing the same stack at once."""
+        with open(self.directory / "command.lock", "w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                print("Waiting for another command on this stack ...", flush=True)
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def _record(self, name: str) -> Path:
+        return self.directory / f"{name}.json"
