@@ -1,1 +1,144 @@
-//! The end-to-end suite.
+//! What the end-to-end tests share: a deployed stack, its API as a client sees it, and waiting.
+//!
+//! In: a settings file of the form of `.local/stack.env`, named by `ORDERFLOW_STACK`; the tests know nothing
+//! else of the stack. Out: what tests assert on. Guarantees: a wait names its subject and ends; a stack that
+//! is not there is a failure that says so.
+
+pub mod api;
+mod mails;
+mod queues;
+mod tables;
+mod wait;
+
+use std::{collections::HashMap, path::PathBuf};
+
+use anyhow::{Context, Result, bail};
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_credential_types::Credentials;
+
+pub use api::{Answer, Api};
+pub use queues::Queue;
+pub use wait::{Seconds, eventually};
+
+/// A deployed stack.
+#[derive(Debug, Clone)]
+pub struct Stack {
+    settings: HashMap<String, String>,
+    /// The API as clients see it.
+    pub api: Api,
+    /// Tables.
+    pub dynamodb: aws_sdk_dynamodb::Client,
+    /// Queues.
+    pub sqs: aws_sdk_sqs::Client,
+    /// The topic.
+    pub sns: aws_sdk_sns::Client,
+    /// Functions and their mappings.
+    pub lambda: aws_sdk_lambda::Client,
+    http: reqwest::Client,
+}
+
+impl Stack {
+    /// The stack that `ORDERFLOW_STACK` names; without it the one that `make up` runs.
+    ///
+    /// # Errors
+    /// There is no such file, or it lacks something.
+    pub async fn load() -> Result<Self> {
+        let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
+        let path = std::env::var_os("ORDERFLOW_STACK")
+            .map_or_else(|| root.join(".local/stack.env"), PathBuf::from);
+        let text = std::fs::read_to_string(&path).with_context(|| {
+            format!(
+                "no stack at {}: `make test` brings its own; or run `make up` and set ORDERFLOW_STACK",
+                path.display()
+            )
+        })?;
+        let settings: HashMap<_, _> = text
+            .lines()
+            .filter_map(|line| line.split_once('='))
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .collect();
+        let get = |key: &str| {
+            settings.get(key).cloned().with_context(|| format!("{} has no {key}", path.display()))
+        };
+        let aws =
+            aws(&get("EMULATOR_URL").or_else(|_| get("AWS_ENDPOINT_URL"))?, get("AWS_REGION")?)
+                .await;
+        let http = reqwest::Client::builder().no_proxy().build()?;
+        Ok(Self {
+            api: Api::new(http.clone(), get("API_URL")?, get("AWS_REGION")?),
+            dynamodb: aws_sdk_dynamodb::Client::new(&aws),
+            sqs: aws_sdk_sqs::Client::new(&aws),
+            sns: aws_sdk_sns::Client::new(&aws),
+            lambda: aws_sdk_lambda::Client::new(&aws),
+            settings,
+            http,
+        })
+    }
+
+    /// One line of the settings file.
+    ///
+    /// # Panics
+    /// It is not there: the stack was deployed without what this test needs.
+    #[must_use]
+    pub fn setting(&self, key: &str) -> &str {
+        self.settings.get(key).unwrap_or_else(|| panic!("the stack's settings have no {key}"))
+    }
+
+    /// Whether the stack's emulator can do what a test needs. If not, says so on stderr: the test ends early,
+    /// and the run counts these lines.
+    #[must_use]
+    pub fn can(&self, capability: Capability) -> bool {
+        let emulator = self.setting("EMULATOR");
+        match capability.missing_in(emulator) {
+            None => true,
+            Some(reason) => {
+                eprintln!("NOT TESTED on {emulator}: {capability:?}: {reason}");
+                false
+            }
+        }
+    }
+}
+
+/// What not every emulator can do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Capability {
+    /// Refuses an unsigned call of a route with AWS_IAM.
+    RefusesUnsignedCalls,
+}
+
+impl Capability {
+    fn missing_in(self, emulator: &str) -> Option<&'static str> {
+        match (self, emulator) {
+            (Self::RefusesUnsignedCalls, "localstack") => {
+                Some("its free edition lets every call pass")
+            }
+            _ => None,
+        }
+    }
+}
+
+/// The AWS configuration of the tests themselves.
+async fn aws(endpoint: &str, region: String) -> SdkConfig {
+    aws_config::defaults(BehaviorVersion::latest())
+        .endpoint_url(endpoint)
+        .region(Region::new(region))
+        .credentials_provider(credentials())
+        .load()
+        .await
+}
+
+/// What both emulators take for an administrator.
+pub(crate) fn credentials() -> Credentials {
+    Credentials::new("test", "test", None, None, "tests")
+}
+
+/// Fails unless a call was answered with this status, and shows what it was answered with.
+///
+/// # Errors
+/// The status is another.
+pub fn expect_status(answer: &Answer, status: u16) -> Result<()> {
+    if answer.status != status {
+        bail!("wanted {status}, got {}: {}", answer.status, answer.text);
+    }
+    Ok(())
+}

@@ -1,0 +1,202 @@
+//! The API as its clients see it: a customer's calls, and an administrator's signed ones.
+
+use std::time::SystemTime;
+
+use anyhow::{Context, Result, anyhow};
+use aws_sigv4::{
+    http_request::{SignableBody, SignableRequest, SigningSettings, sign},
+    sign::v4,
+};
+use aws_smithy_runtime_api::client::identity::Identity;
+use reqwest::{Method, header::HeaderMap};
+use serde_json::{Value, json};
+
+use crate::{
+    credentials, expect_status,
+    wait::{Seconds, eventually},
+};
+
+/// A client of the API.
+#[derive(Debug, Clone)]
+pub struct Api {
+    http: reqwest::Client,
+    url: String,
+    region: String,
+}
+
+/// What was answered.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// The HTTP status.
+    pub status: u16,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body as it came.
+    pub text: String,
+    /// The body as JSON; null if it is none.
+    pub json: Value,
+}
+
+impl Answer {
+    /// The `id` of what was made or shown.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn id(&self) -> Result<String> {
+        Ok(self.json["id"].as_str().with_context(|| format!("no id in {}", self.text))?.to_owned())
+    }
+}
+
+impl Api {
+    pub(crate) fn new(http: reqwest::Client, url: String, region: String) -> Self {
+        Self { http, url, region }
+    }
+
+    /// A customer's call.
+    ///
+    /// # Errors
+    /// No answer came.
+    pub async fn call(&self, method: &str, path: &str, body: impl Into<String>) -> Result<Answer> {
+        self.call_with(method, path, body, &[]).await
+    }
+
+    /// A customer's call with headers.
+    ///
+    /// # Errors
+    /// No answer came.
+    pub async fn call_with(
+        &self,
+        method: &str,
+        path: &str,
+        body: impl Into<String>,
+        headers: &[(&str, &str)],
+    ) -> Result<Answer> {
+        let mut request = self
+            .http
+            .request(method.parse::<Method>()?, format!("{}{path}", self.url))
+            .header("content-type", "application/json")
+            .body(body.into());
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        answer(request).await
+    }
+
+    /// An administrator's call: signed with AWS Signature Version 4.
+    ///
+    /// # Errors
+    /// No answer came.
+    pub async fn admin(&self, method: &str, path: &str, body: impl Into<String>) -> Result<Answer> {
+        self.admin_with(method, path, body, &[]).await
+    }
+
+    /// An administrator's call with headers.
+    ///
+    /// # Errors
+    /// No answer came.
+    pub async fn admin_with(
+        &self,
+        method: &str,
+        path: &str,
+        body: impl Into<String>,
+        headers: &[(&str, &str)],
+    ) -> Result<Answer> {
+        let (url, body) = (format!("{}{path}", self.url), body.into());
+        let identity: Identity = credentials().into();
+        let parameters = v4::SigningParams::builder()
+            .identity(&identity)
+            .region(&self.region)
+            .name("execute-api")
+            .time(SystemTime::now())
+            .settings(SigningSettings::default())
+            .build()?
+            .into();
+        let signed = headers.iter().copied();
+        let signable =
+            SignableRequest::new(method, &url, signed, SignableBody::Bytes(body.as_bytes()))?;
+        let (instructions, _) = sign(signable, &parameters)?.into_parts();
+        let mut request = self
+            .http
+            .request(method.parse::<Method>()?, &url)
+            .header("content-type", "application/json")
+            .body(body);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        for (name, value) in instructions.headers() {
+            request = request.header(name, value);
+        }
+        answer(request).await
+    }
+
+    /// A new product; its id.
+    ///
+    /// # Errors
+    /// It was not made.
+    pub async fn product(&self, name: &str, price: &str, stock: u64) -> Result<String> {
+        let body = format!(r#"{{"name":{},"price":{price},"stock":{stock}}}"#, json!(name));
+        let answer = self.admin("POST", "/products", body).await?;
+        expect_status(&answer, 201)?;
+        answer.id()
+    }
+
+    /// The stock of a product.
+    ///
+    /// # Errors
+    /// It could not be read.
+    pub async fn stock(&self, product: &str) -> Result<u64> {
+        let answer = self.call("GET", &format!("/products/{product}"), "").await?;
+        expect_status(&answer, 200)?;
+        answer.json["stock"].as_u64().ok_or_else(|| anyhow!("no stock in {}", answer.text))
+    }
+
+    /// A new order of these products and quantities; its id.
+    ///
+    /// # Errors
+    /// It was not accepted.
+    pub async fn order(&self, customer_email: &str, lines: &[(&str, u64)]) -> Result<String> {
+        let answer = self.call("POST", "/orders", order_body(customer_email, lines)).await?;
+        expect_status(&answer, 201)?;
+        answer.id()
+    }
+
+    /// The status of an order.
+    ///
+    /// # Errors
+    /// It could not be read.
+    pub async fn status(&self, order: &str) -> Result<String> {
+        let answer = self.call("GET", &format!("/orders/{order}"), "").await?;
+        expect_status(&answer, 200)?;
+        Ok(answer.json["status"].as_str().unwrap_or_default().to_owned())
+    }
+
+    /// Waits until an order is no longer pending, and says what it is.
+    ///
+    /// # Errors
+    /// It stays pending.
+    pub async fn settled(&self, order: &str) -> Result<String> {
+        eventually(&format!("order {order} to settle"), 90.secs(), async || {
+            let status = self.status(order).await?;
+            Ok((status != "pending").then_some(status))
+        })
+        .await
+    }
+}
+
+/// The body of an order of these products and quantities.
+#[must_use]
+pub fn order_body(customer_email: &str, lines: &[(&str, u64)]) -> String {
+    let items: Vec<Value> = lines
+        .iter()
+        .map(|(product, quantity)| json!({ "product_id": product, "quantity": quantity }))
+        .collect();
+    json!({ "customer_email": customer_email, "items": items }).to_string()
+}
+
+async fn answer(request: reqwest::RequestBuilder) -> Result<Answer> {
+    let response = request.send().await?;
+    let (status, headers) = (response.status().as_u16(), response.headers().clone());
+    let text = response.text().await?;
+    let json = serde_json::from_str(&text).unwrap_or_default();
+    Ok(Answer { status, headers, text, json })
+}

@@ -1,0 +1,31 @@
+//! The mails that the stack has sent, read from the emulator's SES.
+
+use anyhow::{Result, bail, ensure};
+use serde_json::Value;
+
+use crate::Stack;
+
+impl Stack {
+    /// The subjects of all mails about an order.
+    ///
+    /// # Errors
+    /// The emulator did not answer, or the stack was deployed without SES.
+    pub async fn mails(&self, order: &str) -> Result<Vec<String>> {
+        ensure!(
+            self.setting("MAIL_MODE") == "ses",
+            "the tests read mails from the emulator's SES: deploy with --mail-mode ses"
+        );
+        let answer = self.http.get(self.setting("MAILS_URL")).send().await?.error_for_status()?;
+        let json: Value = answer.json().await?;
+        // MiniStack lists them by account, LocalStack in one list.
+        let mails: Vec<&Value> = match &json["messages"] {
+            Value::Array(mails) => mails.iter().collect(),
+            Value::Object(accounts) => {
+                accounts.values().filter_map(Value::as_array).flatten().collect()
+            }
+            _ => bail!("no mails in {json}"),
+        };
+        let subjects = mails.iter().filter_map(|mail| mail["Subject"].as_str());
+        Ok(subjects.filter(|subject| subject.contains(order)).map(str::to_owned).collect())
+    }
+}

@@ -1,0 +1,103 @@
+//! Products as an administrator keeps them and a customer sees them.
+
+use anyhow::{Context, Result};
+use e2e::{Capability, Stack, expect_status};
+
+#[tokio::test]
+async fn a_product_is_made_shown_and_changed() -> Result<()> {
+    let stack = Stack::load().await?;
+    let api = &stack.api;
+    let body = r#"{"name":"Lamp","price":12.5,"stock":3,"category":"light"}"#;
+    let made = api.admin("POST", "/products", body).await?;
+    expect_status(&made, 201)?;
+    let id = made.id()?;
+    assert_eq!(made.headers["location"], format!("/products/{id}"));
+    let wanted = format!(
+        r#"{{"id":"{id}","name":"Lamp","price":12.50,"currency":"UAH","stock":3,"category":"light"}}"#
+    );
+    assert_eq!(made.text, wanted);
+    let path = format!("/products/{id}");
+    assert_eq!(api.call("GET", &path, "").await?.text, wanted);
+    let changed = api.admin("PATCH", &path, r#"{"price":13,"category":"lamps"}"#).await?;
+    expect_status(&changed, 200)?;
+    let wanted = wanted.replace("12.50", "13.00").replace(r#""light""#, r#""lamps""#);
+    assert_eq!(changed.text, wanted);
+    assert_eq!(api.call("GET", &path, "").await?.text, wanted);
+    let item = stack.item("PRODUCTS_TABLE", "product_id", &id).await?.context("the product")?;
+    assert_eq!(item["version"].as_n().map(String::as_str), Ok("2"));
+    assert_eq!(item["price"].as_n().map(String::as_str), Ok("1300"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn stock_is_added_to_and_never_falls_below_zero() -> Result<()> {
+    let stack = Stack::load().await?;
+    let api = &stack.api;
+    let id = api.product("Shelf", "1", 5).await?;
+    let path = format!("/products/{id}/stock");
+    for (delta, status, stock) in
+        [(20, 200, 25), (-25, 200, 0), (-1, 409, 0), (1_000_000_000, 200, 1_000_000_000)]
+    {
+        let answer = api.admin("POST", &path, format!(r#"{{"delta":{delta}}}"#)).await?;
+        expect_status(&answer, status)?;
+        assert_eq!(api.stock(&id).await?, stock, "after {delta}");
+        if status == 200 {
+            assert_eq!(answer.json["stock"], stock);
+        }
+    }
+    let item = stack.item("PRODUCTS_TABLE", "product_id", &id).await?.context("the product")?;
+    assert_eq!(item["version"].as_n().map(String::as_str), Ok("1"), "stock is no new version");
+    Ok(())
+}
+
+#[tokio::test]
+async fn concurrent_changes_of_stock_all_count() -> Result<()> {
+    let stack = Stack::load().await?;
+    let id = stack.api.product("Busy shelf", "1", 0).await?;
+    let path = format!("/products/{id}/stock");
+    let adds = (0..20).map(|_| stack.api.admin("POST", &path, r#"{"delta":3}"#));
+    for answer in futures::future::try_join_all(adds).await? {
+        expect_status(&answer, 200)?;
+    }
+    assert_eq!(stack.api.stock(&id).await?, 60);
+    Ok(())
+}
+
+#[tokio::test]
+async fn all_products_are_found_page_by_page() -> Result<()> {
+    let stack = Stack::load().await?;
+    let mut missing = Vec::new();
+    for n in 0..5 {
+        missing.push(stack.api.product(&format!("Paged {n}"), "1", 0).await?);
+    }
+    let mut path = "/products?limit=3".to_owned();
+    loop {
+        let answer = stack.api.call("GET", &path, "").await?;
+        expect_status(&answer, 200)?;
+        let page = answer.json["products"].as_array().context("products")?;
+        assert!(page.len() <= 3);
+        missing.retain(|id| !page.iter().any(|product| product["id"] == id.as_str()));
+        match answer.json["next_cursor"].as_str() {
+            Some(cursor) => path = format!("/products?limit=3&cursor={cursor}"),
+            None => break,
+        }
+    }
+    assert!(missing.is_empty(), "on no page: {missing:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_administrators_call_must_be_signed() -> Result<()> {
+    let stack = Stack::load().await?;
+    if !stack.can(Capability::RefusesUnsignedCalls) {
+        return Ok(());
+    }
+    for (method, path) in
+        [("POST", "/products"), ("PATCH", "/products/x"), ("POST", "/products/x/stock")]
+    {
+        let answer = stack.api.call(method, path, "{}").await?;
+        expect_status(&answer, 403)?;
+        assert!(answer.text.contains("Sign the request"), "{}", answer.text);
+    }
+    Ok(())
+}
