@@ -6,9 +6,11 @@ EMULATOR ?= ministack
 
 export PORT
 STACK = $(PYTHON) localstack/stack.py
+# Each kind of test has a stack of its own on a free port.
+WITH = PORT=0 $(STACK) with --emulator $(EMULATOR) --no-build
 
 .DEFAULT_GOAL := help
-.PHONY: help up down logs demo
+.PHONY: help up down logs demo test check unit build e2e
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,3 +26,24 @@ logs: ## follow the logs of all functions
 
 demo: ## run the stack, place an order and watch it through to the mail
 	@$(STACK) demo --emulator $(EMULATOR)
+
+test: check unit e2e ## everything: format, lints, all tests, each stack brought and taken away
+
+check: ## format and lints, warnings denied
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --quiet -- -D warnings
+
+unit: build ## what needs no stack: unit, property and contract tests
+	cargo test
+
+build: ## the one dev build that tests and local functions share
+	cargo test --workspace --no-run --quiet
+	cargo build --workspace --bins --quiet
+
+e2e: build ## the end-to-end tests and the demo, against stacks of their own
+	$(WITH) --state .local/test/shared --mail-mode ses -- \
+	  cargo test --workspace --test e2e -- --test-threads=8
+	$(WITH) --state .local/test/alone --mail-mode ses -- \
+	  cargo test --workspace --test alone -- --test-threads=1
+	$(WITH) --state .local/test/demo -- \
+	  $(STACK) demo --state .local/test/demo --no-build

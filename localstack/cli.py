@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-EMULATORS = ("ministack",)
+EMULATORS = ("ministack", "localstack")
 
 
 @dataclass
@@ -23,6 +23,7 @@ class Options:
     parameters: dict[str, str] = field(default_factory=dict)
     functions_endpoint: str | None = None
     server_env: dict[str, str] = field(default_factory=dict)
+    program: list[str] = field(default_factory=list)
 
 
 def parse(arguments: list[str] | None = None) -> Options:
@@ -48,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
         "--port",
         type=int,
         default=os.environ.get("PORT") or None,
-        help="of the emulator (default: $PORT, or 4566 if it is free, or any free one)",
+        help="of the emulator; 0 is any free one (default: $PORT, or 4566 if it is free, or any)",
     )
     starting.add_argument("--mail-mode", choices=("console", "ses"), default="console")
     starting.add_argument(
@@ -95,6 +96,12 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser(
         "demo", parents=[everywhere, starting], help="up, then place an order and watch it through"
     )
+    having = commands.add_parser(
+        "with",
+        parents=[everywhere, starting],
+        help="up, run a program with ORDERFLOW_STACK naming the stack's settings, and always down",
+    )
+    having.add_argument("program", nargs="+", metavar="PROGRAM", help="after --: what to run")
     return parser
 
 

@@ -1,6 +1,11 @@
-"""`up`, `logs` and `demo`; `down` is in teardown.py, because it has to work without the venv."""
+"""`up`, `logs`, `demo` and `with`; `down` is in teardown.py, because it has to work without the venv."""
 
+import os
+import signal
+import subprocess
+import sys
 import time
+from typing import NoReturn
 
 from botocore.exceptions import EndpointConnectionError
 
@@ -10,6 +15,7 @@ import demo
 import deployment
 import emulators
 import logs
+import teardown
 from cli import Options
 from emulator import Emulator, Wanted
 from errors import StackError
@@ -17,14 +23,32 @@ from state import State
 
 
 def run(options: Options) -> None:
+    inherited = dict(os.environ)
     aws.isolate()
     state = State(options.state)
+    if options.command == "with":
+        run_with(state, options, inherited)
     if options.command == "logs":
         follow(state)
         return
     emulator = up(state, options)
     if options.command == "demo":
         demo.play(emulator)
+
+
+def run_with(state: State, options: Options, environment: dict[str, str]) -> NoReturn:
+    """Runs a program against a stack of its own and exits as it does; no process is left behind."""
+    # A terminated run cleans up like an interrupted one.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        up(state, options)
+        environment["ORDERFLOW_STACK"] = str(state.env_file)
+        result = subprocess.run(options.program, env=environment)
+    finally:
+        teardown.run(options)
+    if result.returncode != 0:
+        print(f"The emulator's log is in {state.emulator_log}", file=sys.stderr)
+    sys.exit(result.returncode)
 
 
 def follow(state: State) -> None:

@@ -57,6 +57,9 @@ class Emulator(ABC):
     def __init__(self, state: State) -> None:
         self.state = state
 
+    def install(self) -> None:  # noqa: B027
+        """Before each start: installs what the server needs beyond the venv."""
+
     @abstractmethod
     def command(self) -> list[str]:
         """The server's command line."""
@@ -117,10 +120,11 @@ class Emulator(ABC):
             if not self.healthy(self.settings.port):
                 raise StackError(f"{self.name} runs but does not answer; `make down` stops it")
             return
+        self.install()
         self.state.forget("deployed")
         self.state.clear_tmp()
         with _choosing_a_port():
-            port = wanted.port or _free_port(self.state.read("port").get("port"))
+            port = self._port(wanted.port)
             endpoint = wanted.functions_endpoint or url_of(port)
             self._start(Settings(self.name, port, endpoint, wanted.server_env))
         self.state.write("port", {"port": port})
@@ -143,6 +147,10 @@ class Emulator(ABC):
         self.state.forget("deployed")
         self.state.clear_tmp()
         return was_running
+
+    def _port(self, wanted: int | None) -> int:
+        # 0, as everywhere: any free one, and not the default, which somebody may want in a moment.
+        return _any_port() if wanted == 0 else wanted or _free_port(self.state.read("port").get("port"))
 
     def _start(self, settings: Settings) -> None:
         if _in_use(settings.port):
@@ -217,6 +225,10 @@ def _free_port(remembered: int | None) -> int:
     for port in (remembered, DEFAULT_PORT):
         if port and not _in_use(port):
             return port
+    return _any_port()
+
+
+def _any_port() -> int:
     with socket.socket() as any_port:
         any_port.bind(("127.0.0.1", 0))
         return int(any_port.getsockname()[1])

@@ -2,10 +2,11 @@
 
 from cli import EMULATORS
 from emulator import Emulator
+from localstack_host import LocalStackHost
 from ministack import MiniStack
 from state import State
 
-_CLASSES: dict[str, type[Emulator]] = {emulator.name: emulator for emulator in (MiniStack,)}
+_CLASSES: dict[str, type[Emulator]] = {emulator.name: emulator for emulator in (MiniStack, LocalStackHost)}
 
 
 def of(state: State, wanted: str | None = None) -> Emulator:

@@ -128,7 +128,7 @@ impl JsonSchema for Money {
             "description": "An exact amount with two decimals. Read it as a decimal, not as a float.",
             "type": "number",
             "minimum": 0,
-            "maximum": 90_071_992_547_409.91_f64,
+            "exclusiveMaximum": 90_071_992_547_410_i64,
         })
     }
 }

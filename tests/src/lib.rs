@@ -5,6 +5,7 @@
 //! is not there is a failure that says so.
 
 pub mod api;
+mod consumers;
 mod mails;
 mod queues;
 mod tables;

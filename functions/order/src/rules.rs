@@ -174,7 +174,7 @@ pub fn place(
     let mut items = Vec::with_capacity(merged.len());
     for StockLine { product_id, quantity } in merged {
         let offer = &offers[&product_id];
-        let line_total = offer.price.times(quantity).ok_or_else(|| too_expensive())?;
+        let line_total = offer.price.times(quantity).ok_or_else(too_expensive)?;
         items.push(StoredLine {
             product_id,
             product_name: offer.name.clone(),

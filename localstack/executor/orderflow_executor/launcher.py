@@ -24,7 +24,7 @@ def main() -> None:
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
     try:
-        os.execv(command[0], command)
+        os.execvp(command[0], command)
     except OSError as error:
         sys.exit(f"{command[0]} cannot be run: {error.strerror}")
 

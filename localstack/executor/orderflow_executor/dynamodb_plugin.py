@@ -1,0 +1,29 @@
+"""Lets LocalStack use the DynamoDB Local that is installed; by itself it downloads one, and a JDK.
+
+ORDERFLOW_DYNAMODB_LOCAL in the server's environment names the directory of DynamoDBLocal.jar.
+"""
+
+import os
+
+from localstack.runtime import hooks
+
+
+@hooks.on_infra_start()
+def use_installed_dynamodb_local() -> None:
+    """It is run by the `java` on the PATH, and dies with LocalStack."""
+    # Not at the top: LocalStack imports this file before it has set itself up.
+    from localstack.services.dynamodb.packages import DynamoDBLocalPackageInstaller as Installer
+    from localstack.services.dynamodb.server import DynamodbServer
+
+    from orderflow_executor.process import tied
+
+    directory = os.environ["ORDERFLOW_DYNAMODB_LOCAL"]
+    original = DynamodbServer._create_shell_command
+
+    def command(self: DynamodbServer) -> list[str]:
+        # The agent is LocalStack's own, for tables with more than twenty indexes.
+        return tied([part for part in original(self) if not part.startswith("-javaagent:")])
+
+    Installer.get_installed_dir = lambda self: directory
+    Installer.get_java_env_vars = lambda self: {}
+    DynamodbServer._create_shell_command = command

@@ -1,0 +1,62 @@
+"""LocalStack without Docker: a process of this machine, and functions that are processes, too."""
+
+import os
+
+import localstack_setup
+from emulator import REGION, Emulator, Settings
+from venv_setup import HERE
+
+
+class LocalStackHost(Emulator):
+    """A LocalStack 4.13.1 with the plugins in executor/. Its state is in memory."""
+
+    name = "localstack"
+
+    def install(self) -> None:
+        localstack_setup.install()
+
+    def command(self) -> list[str]:
+        return [str(localstack_setup.VENV.program("python")), "-m", "localstack.runtime.main"]
+
+    def environment(self, settings: Settings) -> dict[str, str]:
+        java = localstack_setup.java().parent
+        address = f"127.0.0.1:{settings.port}"
+        return {
+            "PATH": f"{java}:{os.environ.get('PATH', os.defpath)}",
+            "PYTHONPATH": str(HERE / "executor"),
+            # Nothing is written but into the state directory.
+            "HOME": str(self.state.tmp),
+            "TMPDIR": str(self.state.tmp),
+            "FILESYSTEM_ROOT": str(self.state.tmp / "root"),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "OVERRIDE_IN_DOCKER": "0",
+            # No other port is fixed: DynamoDB Local and the functions' Runtime API take free ones.
+            "GATEWAY_LISTEN": address,
+            # What URLs of queues begin with.
+            "LOCALSTACK_HOST": address,
+            "SQS_ENDPOINT_STRATEGY": "path",
+            "DNS_ADDRESS": "0",
+            # Nothing is called that is not on this machine.
+            "SKIP_SSL_CERT_DOWNLOAD": "1",
+            "DISABLE_EVENTS": "1",
+            "DEFAULT_REGION": REGION,
+            "LS_LOG": "warning",
+            "LAMBDA_RUNTIME_EXECUTOR": "process",
+            "ORDERFLOW_FUNCTIONS_ENDPOINT": settings.functions_endpoint,
+            "PROVIDER_OVERRIDE_DYNAMODB": "v2",
+            "DYNAMODB_IN_MEMORY": "1",
+            "ORDERFLOW_DYNAMODB_LOCAL": str(localstack_setup.DYNAMODB_LOCAL),
+            # The pause between two looks at an empty queue; by default it grows to ten seconds.
+            "LAMBDA_EVENT_SOURCE_MAPPING_MAX_BACKOFF_ON_EMPTY_POLL_SEC": "1",
+            # Alarms on queues see what happens within seconds, not a minute later.
+            "SQS_CLOUDWATCH_METRICS_REPORT_INTERVAL": "10",
+        }
+
+    def health_path(self) -> str:
+        return "/_localstack/health"
+
+    def api_url(self, api_id: str, stage: str) -> str:
+        return f"{self.url}/_aws/execute-api/{api_id}/{stage}"
+
+    def mails_url(self) -> str:
+        return f"{self.url}/_aws/ses"

@@ -1,0 +1,3 @@
+//! What needs the stack for itself, because it switches consumers off. Run with `--test-threads=1`.
+
+mod fanout;
