@@ -3,7 +3,7 @@
 import os
 
 import localstack_setup
-from emulator import REGION, Emulator, Settings
+from emulator import Emulator, Settings
 from venv_setup import HERE
 
 
@@ -28,7 +28,6 @@ class LocalStackHost(Emulator):
             "HOME": str(self.state.tmp),
             "TMPDIR": str(self.state.tmp),
             "FILESYSTEM_ROOT": str(self.state.tmp / "root"),
-            "PYTHONDONTWRITEBYTECODE": "1",
             "OVERRIDE_IN_DOCKER": "0",
             # No other port is fixed: DynamoDB Local and the functions' Runtime API take free ones.
             "GATEWAY_LISTEN": address,
@@ -39,8 +38,9 @@ class LocalStackHost(Emulator):
             # Nothing is called that is not on this machine.
             "SKIP_SSL_CERT_DOWNLOAD": "1",
             "DISABLE_EVENTS": "1",
-            "DEFAULT_REGION": REGION,
             "LS_LOG": "warning",
+            # Less waiting between the steps of a deployment; after these a second each.
+            "CFN_NO_WAIT_ITERATIONS": "100",
             "LAMBDA_RUNTIME_EXECUTOR": "process",
             "ORDERFLOW_FUNCTIONS_ENDPOINT": settings.functions_endpoint,
             "PROVIDER_OVERRIDE_DYNAMODB": "v2",

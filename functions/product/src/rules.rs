@@ -72,6 +72,12 @@ pub fn release(reservation: Option<Reservation>) -> Release {
     }
 }
 
+/// The stock after a change, if that leaves it between 0 and [`STOCK_MAX`].
+#[must_use]
+pub fn restocked(stock: u64, delta: i64) -> Option<u64> {
+    stock.checked_add_signed(delta).filter(|stock| *stock <= STOCK_MAX)
+}
+
 /// Which lines could not be had. `refused` are the lines whose condition failed, by their place, each with
 /// the product as it is now (none: there is no such product).
 #[must_use]
@@ -128,6 +134,13 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn stock_stays_in_its_range_whatever_the_change(stock in 0..=STOCK_MAX, delta in any::<i64>()) {
+            let exact = i128::from(stock) + i128::from(delta);
+            let wanted = u64::try_from(exact).ok().filter(|stock| *stock <= STOCK_MAX);
+            prop_assert_eq!(restocked(stock, delta), wanted);
+        }
+
         #[test]
         fn each_refused_line_is_told_with_what_was_asked_and_what_there_was(
             quantities in prop::collection::vec(1..=1000_u64, 1..50),

@@ -11,10 +11,11 @@ use aws_sdk_dynamodb::{
     },
 };
 use delivery::{
-    Commit, Failure, Handled, Inbox, Item, Outbox, Outgoing, Role, Step, commit,
-    transaction::CommitError,
+    Commit, Failure, Handled, Inbox, Item, Outbox, Outgoing, Repeated, Requests, Role, Step,
+    commit, request, transaction::CommitError,
 };
 use events::{Body, Event, Id, Name, OrderId, ProductId, RejectedStock, Stock, StockLine};
+use http_api::RequestKey;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use telemetry::Trace;
@@ -55,6 +56,15 @@ pub enum Restocked {
     OutOfRange(u64),
     /// There is no such product.
     Unknown,
+}
+
+/// What became of a change of stock that came with a request key.
+#[derive(Debug, PartialEq, Eq)]
+pub enum RestockedOnce {
+    /// The key is new, or was refused before.
+    Now(Restocked),
+    /// The key came before.
+    Before(Repeated),
 }
 
 /// Where a page of products ends.
@@ -201,6 +211,52 @@ impl Products {
         }
     }
 
+    /// The same, once a request key. The new stock is part of the answer that is kept with the key, so it has to
+    /// be known beforehand: the transaction holds only if the stock is still what was read.
+    ///
+    /// # Errors
+    /// The table did not answer, or the stock changed all the time: whether it was changed here is found
+    /// out by asking again with the same key.
+    pub async fn restock_once(
+        &self,
+        id: &ProductId,
+        delta: i64,
+        key: &RequestKey,
+        requests: &Requests,
+        answer: impl Fn(u64) -> String,
+    ) -> Result<RestockedOnce, StoreError> {
+        const ATTEMPTS_MAX: usize = 20;
+        for _ in 0..ATTEMPTS_MAX {
+            let Some(product) = self.get(id).await? else {
+                return Ok(RestockedOnce::Now(Restocked::Unknown));
+            };
+            let Some(stock) = rules::restocked(product.stock, delta) else {
+                return Ok(RestockedOnce::Now(Restocked::OutOfRange(product.stock)));
+            };
+            let set = Update::builder()
+                .table_name(&self.table)
+                .key("product_id", text(id.as_str()))
+                .update_expression("SET stock = :stock")
+                .condition_expression("stock = :read")
+                .expression_attribute_values(":stock", number(stock))
+                .expression_attribute_values(":read", number(product.stock))
+                .build()
+                .expect("an update has a table, a key and an expression");
+            let steps = [
+                requests.step(&key.key, &key.fingerprint, &answer(stock), Timestamp::now()),
+                Step::new(Role::Guard, TransactWriteItem::builder().update(set).build()),
+            ];
+            match commit(&self.client, &steps).await.map_err(failed)? {
+                Commit::Done => return Ok(RestockedOnce::Now(Restocked::Now(stock))),
+                Commit::Guarded(0, Some(item)) => {
+                    return Ok(RestockedOnce::Before(request::judge(&item, &key.fingerprint)));
+                }
+                _ => {}
+            }
+        }
+        Err(failed("the stock kept changing"))
+    }
+
     /// The write that changes stock by `delta`, if that leaves it between 0 and [`STOCK_MAX`].
     fn stock_change(&self, id: &ProductId, delta: i64) -> TransactWriteItem {
         let (condition, bound) = if delta < 0 {
@@ -326,7 +382,7 @@ impl Reservations {
                 }
             };
             match commit {
-                Commit::Guarded(_) => {}
+                Commit::Guarded(..) => {}
                 Commit::Refused(_) => {
                     return Err(Failure::transient("a product is gone or its shelf is full"));
                 }
