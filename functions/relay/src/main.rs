@@ -75,15 +75,12 @@ impl Relay {
         let Swept { published, left, stuck } = self.outbox.sweep(self.age, deadline).await?;
         let orders_pending_too_long = self.orders_pending_too_long().await?;
         let report = Report { published, left, stuck, orders_pending_too_long };
-        telemetry::gauge(
-            ("function", "relay"),
-            &[
-                ("outbox_published", published),
-                ("outbox_left", left),
-                ("outbox_stuck", stuck),
-                ("orders_pending_too_long", orders_pending_too_long),
-            ],
-        );
+        telemetry::gauge(&[
+            ("outbox_published", published),
+            ("outbox_left", left),
+            ("outbox_stuck", stuck),
+            ("orders_pending_too_long", orders_pending_too_long),
+        ]);
         tracing::info!(published, left, stuck, orders_pending_too_long, "outbox swept");
         Ok(report)
     }
