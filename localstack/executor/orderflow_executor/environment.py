@@ -72,15 +72,17 @@ class Environment:
     def _invoke(self, invocation: Invocation) -> Result:
         api, process = self._warm() or self._launch()
         initialised = api.wait_until_idle(INIT_SECONDS)
-        before = process.take_output()
+        before = process.take_output().splitlines()
         begun = time.monotonic()
         answer = api.invoke(invocation, self._function.timeout_seconds) if initialised else None
         seconds = time.monotonic() - begun
         if answer:
             api.wait_until_idle(SETTLE_SECONDS)
+            output = process.take_output().splitlines()
         else:
             answer = self._give_up(api, process, initialised)
-        log = self._log(invocation.request_id, before, process.take_output(), seconds)
+            output = [*process.take_output().splitlines(), answer.payload.decode(errors="replace")]
+        log = self._log(invocation.request_id, before, output, seconds)
         return Result(answer.payload, answer.is_error, log)
 
     def _give_up(self, api: RuntimeApi, process: FunctionProcess, initialised: bool) -> Answer:
@@ -95,11 +97,11 @@ class Environment:
         ending = process.how_it_ended()
         return _error("Runtime.ExitError", f"Runtime exited with error: {ending}")
 
-    def _log(self, request_id: str, before: str, output: str, seconds: float) -> str:
+    def _log(self, request_id: str, before: list[str], output: list[str], seconds: float) -> str:
         lines = [
-            *before.splitlines(),
+            *before,
             f"START RequestId: {request_id} Version: {self._function.version}",
-            *output.splitlines(),
+            *output,
             f"END RequestId: {request_id}",
             f"REPORT RequestId: {request_id}\tDuration: {seconds * 1000:.2f} ms\t"
             f"Memory Size: {self._function.memory_mb} MB",

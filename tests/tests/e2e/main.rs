@@ -6,3 +6,4 @@ mod duplicates;
 mod input;
 mod journey;
 mod products;
+mod saga;
