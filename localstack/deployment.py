@@ -92,6 +92,8 @@ def _package_and_deploy(state: State, emulator: Emulator, parameters: dict[str, 
 def _execute(emulator: Emulator, change_set: str) -> None:
     """What `aws cloudformation deploy` would do, but that looks only every 30 seconds."""
     cloudformation = aws.client("cloudformation", emulator.url)
+    changes = cloudformation.describe_change_set(ChangeSetName=change_set)["Changes"]
+    _refuse_unchangeable(emulator, [change["ResourceChange"] for change in changes])
     cloudformation.execute_change_set(ChangeSetName=change_set)
     deadline = time.monotonic() + DEPLOY_TIMEOUT
     while (status := _status(cloudformation)).endswith("_IN_PROGRESS"):
@@ -100,6 +102,20 @@ def _execute(emulator: Emulator, change_set: str) -> None:
         time.sleep(0.2)
     if status not in ("CREATE_COMPLETE", "UPDATE_COMPLETE"):
         raise StackError(f"the deployment ended in {status}:\n{_failed_events(cloudformation)}")
+
+
+def _refuse_unchangeable(emulator: Emulator, changes: list[dict[str, Any]]) -> None:
+    # Tried nevertheless, it would leave a stack that is neither the old one nor the new one.
+    resources = [
+        change["LogicalResourceId"]
+        for change in changes
+        if change["Action"] == "Modify" and change["ResourceType"] in emulator.unchangeable
+    ]
+    if resources:
+        raise StackError(
+            f"{emulator.name} cannot change {', '.join(resources)} in a running stack. Nothing is "
+            "changed. `make down` stops it, its data goes with it; `make up` then deploys it anew."
+        )
 
 
 def _status(cloudformation: Any) -> str:

@@ -11,6 +11,10 @@ class LocalStackHost(Emulator):
     """A LocalStack 4.13.1 with the plugins in executor/. Its state is in memory."""
 
     name = "localstack"
+    # It can take half a minute to end by itself, and has nothing to save.
+    stop_timeout = 5
+    # Its REST API is a resource with the paths in its body.
+    unchangeable = frozenset({"AWS::ApiGateway::RestApi"})
 
     def install(self) -> None:
         localstack_setup.install()

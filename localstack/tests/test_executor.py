@@ -24,7 +24,7 @@ from orderflow_executor.environment import Environment, Function, Result  # noqa
 from orderflow_executor.runtime_api import Invocation  # noqa: E402
 
 # Does what its event says. It speaks to the Runtime API as a function's runtime would.
-BOOTSTRAP = '''#!{python}
+BOOTSTRAP = """#!{python}
 import http.client, json, os, sys, time
 print("initialising", flush=True)
 api = http.client.HTTPConnection(os.environ["AWS_LAMBDA_RUNTIME_API"])
@@ -63,7 +63,7 @@ while True:
             print("good bye", flush=True)
             sys.exit(0)
     print("done", flush=True)
-'''
+"""
 
 
 class ExecutorTest(unittest.TestCase):
@@ -124,9 +124,9 @@ class ExecutorTest(unittest.TestCase):
         self.assertEqual(lines[2:-2], [*many, "done"])
         self.assertEqual(lines[-2], end)
         self.assertTrue(lines[-1].startswith(report))
-        again = invoke(warm, do="answer", print=["a", "", "b"]).log.splitlines()
+        again = invoke(warm, do="answer", print=["a", "", "b\u2028c"]).log.split("\n")
         self.assertTrue(again[0].startswith(start))
-        self.assertEqual(again[1:-2], ["a", "", "b", "done"])
+        self.assertEqual(again[1:-3], ["a", "", "b\u2028c", "done"])
 
     def test_init_error(self) -> None:
         result = invoke(self.environment(INIT="error"), do="answer")

@@ -72,16 +72,16 @@ class Environment:
     def _invoke(self, invocation: Invocation) -> Result:
         api, process = self._warm() or self._launch()
         initialised = api.wait_until_idle(INIT_SECONDS)
-        before = process.take_output().splitlines()
+        before = _lines(process.take_output())
         begun = time.monotonic()
         answer = api.invoke(invocation, self._function.timeout_seconds) if initialised else None
         seconds = time.monotonic() - begun
         if answer:
             api.wait_until_idle(SETTLE_SECONDS)
-            output = process.take_output().splitlines()
+            output = _lines(process.take_output())
         else:
             answer = self._give_up(api, process, initialised)
-            output = [*process.take_output().splitlines(), answer.payload.decode(errors="replace")]
+            output = [*_lines(process.take_output()), answer.payload.decode(errors="replace")]
         log = self._log(invocation.request_id, before, output, seconds)
         return Result(answer.payload, answer.is_error, log)
 
@@ -124,6 +124,11 @@ class Environment:
         process, self._process, self._api = self._process, None, None
         if process:
             process.kill()
+
+
+def _lines(output: str) -> list[str]:
+    # Not splitlines(): JSON may hold other characters that Python takes for the end of a line.
+    return output.removesuffix("\n").split("\n") if output else []
 
 
 def _error(error_type: str, message: str) -> Answer:
