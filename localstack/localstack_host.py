@@ -50,8 +50,10 @@ class LocalStackHost(Emulator):
             "PROVIDER_OVERRIDE_DYNAMODB": "v2",
             "DYNAMODB_IN_MEMORY": "1",
             "ORDERFLOW_DYNAMODB_LOCAL": str(localstack_setup.DYNAMODB_LOCAL),
-            # The pause between two looks at an empty queue; by default it grows to ten seconds.
-            "LAMBDA_EVENT_SOURCE_MAPPING_MAX_BACKOFF_ON_EMPTY_POLL_SEC": "1",
+            # The pauses between two looks at a queue: by default a second after each batch, and up
+            # to ten when it is empty.
+            "LAMBDA_EVENT_SOURCE_MAPPING_POLL_INTERVAL_SEC": "0.02",
+            "LAMBDA_EVENT_SOURCE_MAPPING_MAX_BACKOFF_ON_EMPTY_POLL_SEC": "0.3",
             # Alarms on queues see what happens within seconds, not a minute later.
             "SQS_CLOUDWATCH_METRICS_REPORT_INTERVAL": "10",
         }

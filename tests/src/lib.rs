@@ -6,6 +6,7 @@
 
 pub mod api;
 mod consumers;
+pub mod faults;
 mod mails;
 mod queues;
 mod tables;
