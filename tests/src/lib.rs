@@ -20,6 +20,7 @@ use aws_credential_types::Credentials;
 
 pub use api::{Answer, Api};
 pub use queues::Queue;
+pub use tables::Item;
 pub use wait::{Seconds, eventually};
 
 /// A deployed stack.

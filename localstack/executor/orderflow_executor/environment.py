@@ -1,6 +1,8 @@
 """One execution environment of a function: a process that is started when needed and kept warm."""
 
+import contextlib
 import json
+import os
 import threading
 import time
 from collections.abc import Mapping
@@ -15,6 +17,8 @@ INIT_SECONDS = 10.0
 # After its answer a function asks for the next event at once. What it prints until then belongs to
 # this answer's log.
 SETTLE_SECONDS = 1.0
+# Of a hundred environments that are wanted at once, most would use up that time waiting for a core.
+_initialising = threading.BoundedSemaphore(os.cpu_count() or 1)
 
 
 @dataclass(frozen=True)
@@ -70,8 +74,10 @@ class Environment:
             self._discard()
 
     def _invoke(self, invocation: Invocation) -> Result:
-        api, process = self._warm() or self._launch()
-        initialised = api.wait_until_idle(INIT_SECONDS)
+        warm = self._warm()
+        with contextlib.nullcontext() if warm else _initialising:
+            api, process = warm or self._launch()
+            initialised = api.wait_until_idle(INIT_SECONDS)
         before = _lines(process.take_output())
         begun = time.monotonic()
         answer = api.invoke(invocation, self._function.timeout_seconds) if initialised else None
@@ -114,11 +120,12 @@ class Environment:
         return None
 
     def _launch(self) -> tuple[RuntimeApi, FunctionProcess]:
-        self._api = RuntimeApi()
-        variables = {**self._function.variables, "AWS_LAMBDA_RUNTIME_API": self._api.address}
+        api = RuntimeApi()
+        variables = {**self._function.variables, "AWS_LAMBDA_RUNTIME_API": api.address}
         program = self._function.code / "bootstrap"
-        self._process = FunctionProcess(program, variables, on_end=self._api.end)
-        return self._api, self._process
+        process = FunctionProcess(program, variables, on_end=api.end)
+        self._api, self._process = api, process
+        return api, process
 
     def _discard(self) -> None:
         process, self._process, self._api = self._process, None, None

@@ -9,8 +9,8 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    net::{Ipv4Addr, SocketAddr},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    net::Ipv4Addr,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
 };
 
@@ -18,12 +18,14 @@ use anyhow::{Context, Result};
 use axum::{
     Json, Router,
     body::{Body, Bytes},
-    extract::{ConnectInfo, State},
+    extract::{ConnectInfo, State, connect_info::Connected},
     http::{HeaderMap, Method, StatusCode, Uri},
     response::{IntoResponse, Response},
     routing::{get, post},
+    serve::IncomingStream,
 };
 use serde::{Deserialize, Serialize};
+use tokio::net::TcpListener;
 
 /// What is done to a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -116,9 +118,22 @@ async fn main() -> Result<()> {
         .route("/__down", post(set_down))
         .fallback(forward)
         .with_state(proxy);
-    let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, listen_port)).await?;
-    axum::serve(listener, app.into_make_service_with_connect_info::<SocketAddr>()).await?;
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, listen_port)).await?;
+    axum::serve(listener, app.into_make_service_with_connect_info::<Peer>()).await?;
     Ok(())
+}
+
+/// The other end of one connection. Who it is is found out once: a process keeps its connections open.
+#[derive(Clone)]
+struct Peer {
+    port: u16,
+    caller: Arc<OnceLock<Option<Caller>>>,
+}
+
+impl Connected<IncomingStream<'_, TcpListener>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, TcpListener>) -> Self {
+        Self { port: stream.remote_addr().port(), caller: Arc::default() }
+    }
 }
 
 async fn arm(State(proxy): State<Proxy>, Json(faults): Json<Vec<Fault>>) -> StatusCode {
@@ -166,13 +181,18 @@ async fn set_down(State(proxy): State<Proxy>, Json(down): Json<Down>) -> StatusC
 
 async fn forward(
     State(proxy): State<Proxy>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
     method: Method,
     uri: Uri,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    let caller = caller(peer.port(), proxy.listen_port);
+    let listen_port = proxy.listen_port;
+    // Reading all of /proc is no work for the threads that answer.
+    let known = tokio::task::spawn_blocking(move || {
+        peer.caller.get_or_init(|| caller(peer.port, listen_port)).clone()
+    });
+    let caller = known.await.unwrap_or_default();
     let function = caller.as_ref().map_or("", |caller| caller.function.as_str());
     let operation = operation(&headers, &body);
     let invocation = headers
@@ -403,6 +423,7 @@ fn cancelled(text: &str) -> Response {
 }
 
 /// The process that made a call.
+#[derive(Debug, Clone)]
 struct Caller {
     pid: u32,
     function: String,
@@ -421,6 +442,11 @@ fn caller(peer_port: u16, listen_port: u16) -> Option<Caller> {
     let socket = format!("socket:[{inode}]");
     for process in std::fs::read_dir("/proc").ok()?.flatten() {
         let Ok(pid) = process.file_name().to_string_lossy().parse::<u32>() else { continue };
+        // What runs functions runs a file of this name.
+        let name = std::fs::read_to_string(process.path().join("comm")).unwrap_or_default();
+        if name.trim() != "bootstrap" {
+            continue;
+        }
         let Ok(descriptors) = std::fs::read_dir(process.path().join("fd")) else { continue };
         let holds = descriptors.flatten().any(|descriptor| {
             std::fs::read_link(descriptor.path())

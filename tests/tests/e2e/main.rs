@@ -5,5 +5,6 @@ mod concurrency;
 mod duplicates;
 mod input;
 mod journey;
+mod lease;
 mod products;
 mod saga;

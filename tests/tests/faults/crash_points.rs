@@ -17,7 +17,7 @@ use futures::{StreamExt, stream};
 
 const STOCK: u64 = 10;
 /// So many points are tried side by side.
-const CONCURRENCY: usize = 48;
+const CONCURRENCY: usize = 24;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Scenario {
@@ -181,7 +181,11 @@ async fn sweep_for_ever(stack: Stack) {
 /// Plays a scenario with these faults and checks how it ends. Returns the product that it was played with.
 async fn play(stack: &Stack, scenario: Scenario, faults: &[Fault]) -> Result<String> {
     let api = &stack.api;
-    let product = api.product(&format!("{scenario:?}"), "2.50", STOCK).await?;
+    // Others may have just had the environment killed that this call is in.
+    let product = eventually("a product", 60.secs(), async || {
+        Ok(api.product(&format!("{scenario:?}"), "2.50", STOCK).await.ok())
+    })
+    .await?;
     stack.record(&product).await?;
     let mut all = scenario.given();
     all.extend_from_slice(faults);
@@ -232,7 +236,7 @@ async fn play(stack: &Stack, scenario: Scenario, faults: &[Fault]) -> Result<Str
 async fn place(stack: &Stack, product: &str, quantity: u64) -> Result<String> {
     let key = uuid::Uuid::new_v4().to_string();
     let body = order_body("crash@example.com", &[(product, quantity)]);
-    eventually("an answer to the order", 60.secs(), async || {
+    eventually("an answer to the order", 120.secs(), async || {
         let keyed = [("idempotency-key", key.as_str())];
         let answer = stack.api.call_with("POST", "/orders", body.clone(), &keyed).await?;
         match answer.status {
