@@ -3,15 +3,13 @@
 use serde_json::{Value, json};
 use yaml_serde::Value as Yaml;
 
-/// The template's text.
-pub const TEXT: &str = include_str!("../../template.yaml");
-
 /// The template.
 pub struct Template(pub Value);
 
 impl Template {
     pub fn read() -> Self {
-        let yaml = yaml_serde::from_str(TEXT).expect("the template is YAML");
+        let text = include_str!("../../template.yaml");
+        let yaml = yaml_serde::from_str(text).expect("the template is YAML");
         let mut template = long_form(yaml);
         let defaults = template["Globals"]["Function"].clone();
         let resources = template["Resources"].as_object_mut().expect("resources");
