@@ -8,6 +8,7 @@ pub mod api;
 mod consumers;
 mod mails;
 mod queues;
+mod roles;
 mod tables;
 mod wait;
 
@@ -35,6 +36,7 @@ pub struct Stack {
     pub sns: aws_sdk_sns::Client,
     /// Functions and their mappings.
     pub lambda: aws_sdk_lambda::Client,
+    aws: SdkConfig,
     http: reqwest::Client,
 }
 
@@ -71,6 +73,7 @@ impl Stack {
             sqs: aws_sdk_sqs::Client::new(&aws),
             sns: aws_sdk_sns::Client::new(&aws),
             lambda: aws_sdk_lambda::Client::new(&aws),
+            aws,
             settings,
             http,
         })
