@@ -4,7 +4,7 @@ PYTHON ?= python3
 PORT ?=
 EMULATOR ?= ministack
 
-export PORT
+export PORT PYTHON
 STACK = $(PYTHON) localstack/stack.py
 # Each kind of test has a stack of its own on a free port.
 WITH = PORT=0 $(STACK) with --emulator $(EMULATOR) --no-build
@@ -44,6 +44,9 @@ e2e: build ## the end-to-end tests and the demo, against stacks of their own
 	$(WITH) --state .local/test/shared --mail-mode ses -- \
 	  cargo test --workspace --test e2e -- --test-threads=8
 	$(WITH) --state .local/test/alone --mail-mode ses -- \
-	  cargo test --workspace --test alone -- --test-threads=1
+	  cargo test --workspace --test alone --test deploy -- --test-threads=1
+	@# Always on MiniStack: LocalStack asks IAM nothing.
+	$(WITH) --emulator ministack --state .local/test/iam --mail-mode ses --server-env AUTH=true -- \
+	  cargo test --workspace --test iam -- --test-threads=8
 	$(WITH) --state .local/test/demo -- \
 	  $(STACK) demo --state .local/test/demo --no-build

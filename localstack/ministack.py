@@ -1,6 +1,8 @@
 """MiniStack, the default emulator: a Python package, no Docker, no account, state in memory."""
 
+import json
 import os
+from typing import Any
 
 from emulator import REGION, Emulator, Settings
 from venv_setup import program
@@ -53,3 +55,43 @@ class MiniStack(Emulator):
             TableName=outputs["IdempotencyTable"],
             TimeToLiveSpecification={"AttributeName": "expires_at", "Enabled": True},
         )
+        if self.settings.server_env.get("AUTH") == "true":
+            _adapt_grants(aws.client("iam", self.url))
+            _close_topic(aws.client("sns", self.url), outputs["TopicArn"])
+
+
+def _adapt_grants(iam: Any) -> None:
+    """Says the template's grants again where it does not understand them as AWS does."""
+    for role in (role["RoleName"] for role in iam.list_roles()["Roles"]):
+        for policy in iam.list_role_policies(RoleName=role)["PolicyNames"]:
+            document = iam.get_role_policy(RoleName=role, PolicyName=policy)["PolicyDocument"]
+            for statement in document["Statement"]:
+                if statement["Action"] == "sns:Publish":
+                    # AWS has no such action; the one above allows both calls.
+                    statement["Action"] = ["sns:Publish", "sns:PublishBatch"]
+                if statement["Action"] == "ses:SendEmail":
+                    # It knows neither the identity nor the sender of a mail.
+                    statement["Resource"] = "*"
+                    statement.pop("Condition", None)
+            iam.put_role_policy(
+                RoleName=role, PolicyName=policy, PolicyDocument=json.dumps(document)
+            )
+
+
+def _close_topic(sns: Any, topic: str) -> None:
+    """Gives it the policy of a new topic on AWS. That of its own CloudFormation lets everybody publish."""
+    policy = {
+        "Version": "2008-10-17",
+        "Statement": [
+            {
+                "Effect": "Allow",
+                "Principal": {"AWS": "*"},
+                "Action": ["SNS:Publish", "SNS:Subscribe"],
+                "Resource": topic,
+                "Condition": {"StringEquals": {"AWS:SourceOwner": topic.split(":")[4]}},
+            }
+        ],
+    }
+    sns.set_topic_attributes(
+        TopicArn=topic, AttributeName="Policy", AttributeValue=json.dumps(policy)
+    )

@@ -3,6 +3,7 @@
 use std::time::SystemTime;
 
 use anyhow::{Context, Result, anyhow};
+use aws_credential_types::Credentials;
 use aws_sigv4::{
     http_request::{SignableBody, SignableRequest, SigningSettings, sign},
     sign::v4,
@@ -22,6 +23,7 @@ pub struct Api {
     http: reqwest::Client,
     url: String,
     region: String,
+    admin: Credentials,
 }
 
 /// What was answered.
@@ -49,7 +51,13 @@ impl Answer {
 
 impl Api {
     pub(crate) fn new(http: reqwest::Client, url: String, region: String) -> Self {
-        Self { http, url, region }
+        Self { http, url, region, admin: credentials() }
+    }
+
+    /// The same API, where [`Api::admin`] signs as somebody else.
+    #[must_use]
+    pub fn signing_as(&self, admin: Credentials) -> Self {
+        Self { admin, ..self.clone() }
     }
 
     /// A customer's call.
@@ -102,7 +110,7 @@ impl Api {
         headers: &[(&str, &str)],
     ) -> Result<Answer> {
         let (url, body) = (format!("{}{path}", self.url), body.into());
-        let identity: Identity = credentials().into();
+        let identity: Identity = self.admin.clone().into();
         let parameters = v4::SigningParams::builder()
             .identity(&identity)
             .region(&self.region)

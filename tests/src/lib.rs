@@ -9,6 +9,7 @@ mod consumers;
 pub mod faults;
 mod mails;
 mod queues;
+mod roles;
 mod tables;
 mod wait;
 
@@ -37,6 +38,7 @@ pub struct Stack {
     pub sns: aws_sdk_sns::Client,
     /// Functions and their mappings.
     pub lambda: aws_sdk_lambda::Client,
+    aws: SdkConfig,
     http: reqwest::Client,
 }
 
@@ -73,6 +75,7 @@ impl Stack {
             sqs: aws_sdk_sqs::Client::new(&aws),
             sns: aws_sdk_sns::Client::new(&aws),
             lambda: aws_sdk_lambda::Client::new(&aws),
+            aws,
             settings,
             http,
         })

@@ -1,0 +1,89 @@
+//! The routes of the API.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::{
+    functions::binary,
+    read::{FUNCTION, Template},
+};
+
+/// What only an administrator may call, once it exists.
+const ADMINS: [(&str, &str); 6] = [
+    ("POST", "/products"),
+    ("PATCH", "/products/{id}"),
+    ("POST", "/products/{id}/stock"),
+    ("POST", "/orders/{id}/ship"),
+    ("GET", "/orders/{id}/events"),
+    ("GET", "/orders"),
+];
+/// Where everything ends that has no route.
+const CATCH_ALL: [&str; 2] = ["/", "/{proxy+}"];
+
+struct Route {
+    method: String,
+    path: String,
+    function: String,
+    authorizer: Option<String>,
+}
+
+fn routes() -> Vec<Route> {
+    let template = Template::read();
+    // One would apply to every route that names none.
+    assert!(template.one("AWS::Serverless::Api", "Api")["Auth"].is_null());
+    let mut routes = Vec::new();
+    for (_, function) in template.all(FUNCTION) {
+        let events = function["Events"].as_object().expect("events").values();
+        for event in events.filter(|event| event["Type"] == "Api") {
+            let text = |name: &str| event["Properties"][name].as_str().map(str::to_owned);
+            let auth = &event["Properties"]["Auth"];
+            if !auth.is_null() {
+                // Else SAM has the API call the function with the caller's own rights, or with a role's.
+                assert_eq!(auth["InvokeRole"], "NONE", "{}", event["Properties"]);
+            }
+            routes.push(Route {
+                method: text("Method").expect("a method"),
+                path: text("Path").expect("a path"),
+                function: binary(function).to_owned(),
+                authorizer: auth["Authorizer"].as_str().map(str::to_owned),
+            });
+        }
+    }
+    assert!(routes.len() > 15, "this test has lost sight of the routes");
+    routes
+}
+
+#[test]
+fn an_administrators_routes_ask_for_a_signature_and_no_others_do() {
+    for Route { method, path, authorizer, .. } in routes() {
+        let admins = ADMINS.contains(&(&method, &path));
+        assert_eq!(authorizer.as_deref(), admins.then_some("AWS_IAM"), "{method} {path}");
+    }
+}
+
+#[test]
+fn a_wrong_method_is_answered_from_the_same_routes_that_the_gateway_has() {
+    let mut by_path: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for route in routes().into_iter().filter(|route| !CATCH_ALL.contains(&route.path.as_str())) {
+        by_path.entry(route.path).or_default().insert(route.method);
+    }
+    let answered: BTreeMap<String, BTreeSet<String>> = order::http::PATHS
+        .into_iter()
+        .map(|(path, methods)| (path.to_owned(), methods.split(", ").map(str::to_owned).collect()))
+        .collect();
+    assert_eq!(answered, by_path);
+}
+
+#[test]
+fn a_call_that_no_route_takes_ends_at_order_api_whatever_its_method() {
+    let routes = routes();
+    for path in CATCH_ALL {
+        for method in ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD"] {
+            let found = routes.iter().find(|route| route.method == method && route.path == path);
+            assert_eq!(
+                found.map(|route| route.function.as_str()),
+                Some("order-api"),
+                "{method} {path}"
+            );
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! Every function, and what feeds it.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+
+use crate::read::{FUNCTION, QUEUE, Template, target};
+
+const LOG_GROUP: &str = "AWS::Logs::LogGroup";
+
+/// The name of a function's folder of code, which is that of its binary.
+pub fn binary(function: &Value) -> &str {
+    let code = function["CodeUri"].as_str().expect("a CodeUri");
+    code.trim_start_matches("../target/lambda/").trim_end_matches('/')
+}
+
+/// The queues that a function is fed from, as the mappings' properties.
+pub fn mappings(function: &Value) -> impl Iterator<Item = &Value> {
+    let events = function["Events"].as_object().expect("a function is there for some event");
+    events.values().filter(|event| event["Type"] == "SQS").map(|event| &event["Properties"])
+}
+
+#[test]
+fn every_function_is_called_after_its_binary() {
+    let template = Template::read();
+    assert!(template.all(FUNCTION).count() >= 5, "this test has lost sight of the functions");
+    for (name, function) in template.all(FUNCTION) {
+        let wanted = format!("${{AWS::StackName}}-{}", binary(function));
+        assert_eq!(function["FunctionName"]["Fn::Sub"], wanted, "{name}");
+    }
+}
+
+#[test]
+fn every_function_has_a_log_group_with_retention() {
+    let template = Template::read();
+    let mut groups = BTreeSet::new();
+    for (name, function) in template.all(FUNCTION) {
+        let group = target(&function["LoggingConfig"]["LogGroup"]);
+        assert!(groups.insert(group), "{name} shares {group}");
+        let group = template.one(LOG_GROUP, group);
+        // The name that `aws logs tail` and the console look for.
+        let wanted = format!("/aws/lambda/${{AWS::StackName}}-{}", binary(function));
+        assert_eq!(group["LogGroupName"]["Fn::Sub"], wanted, "{name}");
+        let days = template.value(&group["RetentionInDays"]).as_u64();
+        assert!(days.is_some_and(|days| days > 0), "{name} keeps its logs for ever");
+    }
+}
+
+#[test]
+fn every_consumer_reports_single_failures_and_has_a_maximum_of_concurrency() {
+    let template = Template::read();
+    let mut consumers = 0;
+    for (name, function) in template.all(FUNCTION) {
+        for mapping in mappings(function) {
+            consumers += 1;
+            let reports = json!(["ReportBatchItemFailures"]);
+            assert_eq!(mapping["FunctionResponseTypes"], reports, "{name}");
+            let maximum = mapping["ScalingConfig"]["MaximumConcurrency"].as_u64();
+            assert!(maximum.is_some_and(|maximum| (2..=1000).contains(&maximum)), "{name}");
+            assert_eq!(function["Timeout"], 10, "{name}");
+        }
+    }
+    assert!(consumers >= 3, "this test has lost sight of the mappings");
+}
+
+/// It tells SQS by its URL when to try again, and puts poison on the DLQ itself.
+#[test]
+fn a_consumer_is_told_the_queue_that_feeds_it_and_that_queues_dlq() {
+    let template = Template::read();
+    for (name, function) in template.all(FUNCTION) {
+        for mapping in mappings(function) {
+            let queue = target(&mapping["Queue"]);
+            let variables = &function["Environment"]["Variables"];
+            assert_eq!(target(&variables["QUEUE_URL"]), queue, "{name}");
+            let redrive = &template.one(QUEUE, queue)["RedrivePolicy"];
+            assert_eq!(
+                target(&variables["DLQ_URL"]),
+                target(&redrive["deadLetterTargetArn"]),
+                "{name}"
+            );
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! Who may do what.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+
+use crate::read::{FUNCTION, Template, list, target, within};
+
+const ROLE: &str = "AWS::IAM::Role";
+
+/// Where a `*` in a resource is right, because AWS has nothing finer: the action and why.
+const NOTHING_FINER: [(&str, &str); 1] = [(
+    "ses:SendEmail",
+    "what SES checks is the identity that was verified, which may be an address or its domain, and in its \
+     sandbox the recipient too; the sender is pinned by a condition",
+)];
+
+/// Every statement of every policy, wherever it stands.
+fn statements(template: &Template) -> Vec<&Value> {
+    within(&template.0).into_iter().filter(|value| value["Effect"].is_string()).collect()
+}
+
+/// A text, or the text that `Fn::Sub` fills in.
+fn text(value: &Value) -> &str {
+    value.as_str().or(value["Fn::Sub"].as_str()).unwrap_or_default()
+}
+
+#[test]
+fn no_policy_allows_an_action_with_a_wildcard_in_it() {
+    let template = Template::read();
+    let statements = statements(&template);
+    assert!(statements.len() > 20, "this test has lost sight of the statements");
+    for statement in statements {
+        let actions = list(&statement["Action"]);
+        assert!(!actions.is_empty(), "names no actions: {statement}");
+        for action in actions {
+            assert!(!text(action).contains(['*', '?']) && !text(action).is_empty(), "{statement}");
+        }
+        // These say what is not meant, and so everything else.
+        for negation in ["NotAction", "NotResource", "NotPrincipal"] {
+            assert!(statement[negation].is_null(), "{statement}");
+        }
+    }
+}
+
+#[test]
+fn no_policy_has_a_wildcard_resource_where_aws_has_a_finer_one() {
+    let template = Template::read();
+    let mut unused: BTreeSet<&str> = NOTHING_FINER.iter().map(|(action, _)| *action).collect();
+    for statement in statements(&template) {
+        if list(&statement["Resource"]).iter().any(|resource| text(resource).contains(['*', '?'])) {
+            for action in list(&statement["Action"]) {
+                let known = NOTHING_FINER.iter().any(|(known, _)| action == known);
+                assert!(known, "{action} has finer resources: {statement}");
+                unused.remove(text(action));
+            }
+            assert!(statement["Condition"].is_object(), "nothing narrows it: {statement}");
+        }
+    }
+    assert!(unused.is_empty(), "exceptions that nothing needs: {unused:?}");
+}
+
+#[test]
+fn no_policy_is_for_everybody() {
+    for statement in statements(&Template::read()) {
+        let principals = within(&statement["Principal"]);
+        assert!(!principals.into_iter().any(|p| text(p).contains('*')), "{statement}");
+    }
+}
+
+#[test]
+fn each_function_has_a_role_of_its_own() {
+    let template = Template::read();
+    let mut roles = BTreeSet::new();
+    for (name, function) in template.all(FUNCTION) {
+        let role = target(&function["Role"]);
+        assert!(template.one(ROLE, role).is_object(), "{name} has no role of this template");
+        assert!(roles.insert(role), "{name} shares {role}");
+        // SAM would add these to a role that it makes itself.
+        assert!(function["Policies"].is_null(), "{name}: its grants belong into {role}");
+    }
+    let all: BTreeSet<_> = template.all(ROLE).map(|(name, _)| name).collect();
+    assert_eq!(all, roles, "roles that no function has");
+}
+
+#[test]
+fn a_role_is_lambdas_alone_and_its_grants_are_in_sight() {
+    let lambda = json!([{
+        "Effect": "Allow",
+        "Principal": { "Service": "lambda.amazonaws.com" },
+        "Action": "sts:AssumeRole",
+    }]);
+    let template = Template::read();
+    for (name, role) in template.all(ROLE) {
+        assert_eq!(role["AssumeRolePolicyDocument"]["Statement"], lambda, "{name}");
+        assert!(role["ManagedPolicyArns"].is_null(), "{name}: AWS decides what these allow");
+    }
+    let resources = template.0["Resources"].as_object().expect("resources");
+    for (name, resource) in resources {
+        let kind = resource["Type"].as_str().unwrap_or_default();
+        assert!(
+            !kind.starts_with("AWS::IAM::") || kind == ROLE,
+            "{name}: grants belong into roles"
+        );
+    }
+}

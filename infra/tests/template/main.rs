@@ -1,0 +1,9 @@
+//! What infra/template.yaml must keep to, whoever changes it. It is read as a file: no stack is needed.
+
+mod api;
+mod functions;
+mod general;
+mod grants;
+mod queues;
+mod read;
+mod tables;

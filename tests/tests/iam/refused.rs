@@ -1,0 +1,120 @@
+//! What is not a function's business is refused to its role. Each test makes a call that is its business
+//! first, so that a refusal is not one of the credentials.
+
+use std::fmt::Debug;
+
+use anyhow::{Context, Result};
+use aws_credential_types::provider::ProvideCredentials;
+use aws_sdk_dynamodb::{error::ProvideErrorMetadata, types::AttributeValue};
+use aws_sdk_sqs::types::QueueAttributeName;
+use e2e::{Queue, Stack, expect_status};
+
+fn is_refusal(error: &impl ProvideErrorMetadata) -> bool {
+    let refusals = ["AccessDenied", "AccessDeniedException", "AuthorizationError"];
+    error.code().is_some_and(|code| refusals.contains(&code))
+}
+
+fn assert_refused<T: Debug, E: ProvideErrorMetadata + Debug>(answer: Result<T, E>) {
+    let error = answer.expect_err("allowed: was the stack started with --server-env AUTH=true?");
+    assert!(is_refusal(&error), "{error:?}");
+}
+
+fn text(text: &str) -> AttributeValue {
+    AttributeValue::S(text.into())
+}
+
+#[tokio::test]
+async fn order_api_reads_orders_and_does_not_write_products() -> Result<()> {
+    let stack = Stack::load().await?;
+    let dynamodb = aws_sdk_dynamodb::Client::new(&stack.with_role_of("ORDER_API").await?);
+    let (orders, products) = (stack.setting("ORDERS_TABLE"), stack.setting("PRODUCTS_TABLE"));
+    dynamodb.get_item().table_name(orders).key("order_id", text("none")).send().await?;
+    let write = dynamodb.put_item().table_name(products).item("product_id", text("forged"));
+    assert_refused(write.send().await);
+    assert!(stack.item("PRODUCTS_TABLE", "product_id", "forged").await?.is_none());
+    Ok(())
+}
+
+#[tokio::test]
+async fn order_consumer_reads_orders_and_does_not_make_any() -> Result<()> {
+    let stack = Stack::load().await?;
+    let dynamodb = aws_sdk_dynamodb::Client::new(&stack.with_role_of("ORDER_CONSUMER").await?);
+    let orders = stack.setting("ORDERS_TABLE");
+    dynamodb.get_item().table_name(orders).key("order_id", text("none")).send().await?;
+    let write = dynamodb.put_item().table_name(orders).item("order_id", text("forged"));
+    assert_refused(write.send().await);
+    assert!(stack.item("ORDERS_TABLE", "order_id", "forged").await?.is_none());
+    Ok(())
+}
+
+#[tokio::test]
+async fn product_api_reads_products_and_not_the_event_log() -> Result<()> {
+    let stack = Stack::load().await?;
+    let dynamodb = aws_sdk_dynamodb::Client::new(&stack.with_role_of("PRODUCT_API").await?);
+    dynamodb.scan().table_name(stack.setting("PRODUCTS_TABLE")).limit(1).send().await?;
+    assert_refused(dynamodb.scan().table_name(stack.setting("EVENT_LOG_TABLE")).send().await);
+    Ok(())
+}
+
+#[tokio::test]
+async fn product_consumer_reads_reservations_and_not_orders() -> Result<()> {
+    let stack = Stack::load().await?;
+    let dynamodb = aws_sdk_dynamodb::Client::new(&stack.with_role_of("PRODUCT_CONSUMER").await?);
+    let read =
+        |table| dynamodb.get_item().table_name(stack.setting(table)).key("order_id", text("none"));
+    read("RESERVATIONS_TABLE").send().await?;
+    assert_refused(read("ORDERS_TABLE").send().await);
+    Ok(())
+}
+
+#[tokio::test]
+async fn notification_consumer_gives_up_a_lease_and_publishes_nothing() -> Result<()> {
+    let stack = Stack::load().await?;
+    let role = stack.with_role_of("NOTIFICATION_CONSUMER").await?;
+    let lease = aws_sdk_dynamodb::Client::new(&role).delete_item();
+    lease.table_name(stack.setting("IDEMPOTENCY_TABLE")).key("key", text("none")).send().await?;
+    let publish = aws_sdk_sns::Client::new(&role).publish();
+    assert_refused(publish.topic_arn(stack.setting("TOPIC_ARN")).message("{}").send().await);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_consumer_handles_the_messages_of_no_queue_but_its_own_and_sends_to_none() -> Result<()> {
+    let stack = Stack::load().await?;
+    for own in Queue::ALL {
+        let role = stack.with_role_of(&format!("{}_CONSUMER", own.name())).await?;
+        let sqs = aws_sdk_sqs::Client::new(&role);
+        for queue in Queue::ALL {
+            let url = stack.queue(queue);
+            let look = sqs.get_queue_attributes().queue_url(url);
+            let looked = look.attribute_names(QueueAttributeName::QueueArn).send().await;
+            let put_off = sqs.change_message_visibility().queue_url(url).receipt_handle("none");
+            let put_off = put_off.visibility_timeout(0).send().await;
+            if queue == own {
+                looked?;
+                // It gets as far as to be told that there is no such message.
+                let error = put_off.expect_err("there is no such message");
+                assert!(!is_refusal(&error), "{error:?}");
+            } else {
+                assert_refused(put_off);
+                assert_refused(looked);
+                assert_refused(sqs.receive_message().queue_url(url).send().await);
+                let dlq = sqs.send_message().queue_url(stack.dlq(queue)).message_body("{}");
+                assert_refused(dlq.send().await);
+            }
+            assert_refused(sqs.send_message().queue_url(url).message_body("{}").send().await);
+        }
+    }
+    Ok(())
+}
+
+/// A signature says who calls, not that they may.
+#[tokio::test]
+async fn who_signs_as_a_function_is_no_administrator() -> Result<()> {
+    let stack = Stack::load().await?;
+    let role = stack.with_role_of("PRODUCT_API").await?;
+    let provider = role.credentials_provider().context("credentials")?;
+    let api = stack.api.signing_as(provider.provide_credentials().await?);
+    let answer = api.admin("POST", "/products", r#"{"name":"Forged","price":1}"#).await?;
+    expect_status(&answer, 403)
+}
