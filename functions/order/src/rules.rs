@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use delivery::{Commit, Handled};
 use events::{
     Body, Currency, Email, Line, Money, Name, OrderId, ProductId, RejectedOrder, RejectedStock,
     Stamp, StockLine, merge,
@@ -13,7 +14,7 @@ use serde::{Deserialize, Serialize};
 pub const LINES_MAX: usize = 50;
 
 /// Where an order stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
     /// Accepted; stock is not taken yet.
@@ -245,6 +246,13 @@ pub fn settle(order: &Order, stock: Stock<'_>) -> Option<Move> {
             Move { from, to: Status::Rejected, reason: Some(reason), body }
         }
     })
+}
+
+/// What the transaction of a settlement came to. Statuses only move forward: an order that has left
+/// `pending` has been settled or cancelled, so a guard that failed is an answer.
+#[must_use]
+pub fn after_settle(commit: &Commit) -> Handled {
+    if *commit == Commit::Done { Handled::Done } else { Handled::Already }
 }
 
 /// What a customer's or an administrator's wish comes to.

@@ -22,7 +22,7 @@ use http_api::RequestKey;
 use serde::{Deserialize, Serialize};
 use telemetry::Trace;
 
-use crate::rules::{Move, Offer, Order, Status, Stock, Wish, settle};
+use crate::rules::{Move, Offer, Order, Status, Stock, Wish, after_settle, settle};
 
 /// The tables did not answer, or hold something that they should not.
 #[derive(Debug, thiserror::Error)]
@@ -305,12 +305,12 @@ impl Settling {
             vec![self.inbox.marker(event.id, now.timestamp()), self.orders.step(id, &planned, now)];
         steps.extend(self.orders.outbox.append(&news, now.timestamp()));
         match commit(&self.orders.client, &steps).await {
-            Ok(Commit::Done) => {
-                self.orders.outbox.publish(&news).await;
-                Ok(Handled::Done)
+            Ok(commit) => {
+                if commit == Commit::Done {
+                    self.orders.outbox.publish(&news).await;
+                }
+                Ok(after_settle(&commit))
             }
-            // Statuses only move forward: an order that has left `pending` has been settled or cancelled.
-            Ok(_) => Ok(Handled::Already),
             Err(CommitError::Invalid(why)) => Err(Failure::poison("invalid_transaction", why)),
             Err(passing) => Err(Failure::transient(passing)),
         }

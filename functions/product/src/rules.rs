@@ -1,6 +1,6 @@
 //! What follows from what was read: pure functions, no clock and no network.
 
-use delivery::Item;
+use delivery::{Commit, Handled, Item};
 use events::{Currency, Money, Name, ProductId, ShortLine, StockLine};
 use serde::{Deserialize, Serialize};
 
@@ -29,7 +29,7 @@ pub struct Product {
 }
 
 /// What product-service did for an order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Standing {
     /// All lines were taken.
@@ -69,6 +69,46 @@ pub fn release(reservation: Option<Reservation>) -> Release {
         None => Release::Entomb,
         Some(Reservation { status: Standing::Reserved, items }) => Release::GiveBack(items),
         Some(_) => Release::Nothing,
+    }
+}
+
+/// The steps that products refused, by their place, each with the product as it is now (none: there is no
+/// such product).
+pub type Refused = Vec<(usize, Option<Item>)>;
+
+/// What follows the transaction that takes or rejects: a reservation that was there already stands,
+/// whatever it says.
+///
+/// # Errors
+/// Products refused: the order is to be rejected.
+pub fn after_reserve(commit: Commit) -> Result<Handled, Refused> {
+    match commit {
+        Commit::Done => Ok(Handled::Done),
+        Commit::Already | Commit::Guarded(..) => Ok(Handled::Already),
+        Commit::Refused(refused) => Err(refused),
+    }
+}
+
+/// What follows the transaction of a release.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Released {
+    /// Nothing: the event is dealt with.
+    Settled(Handled),
+    /// The reservation has moved on since it was read: read it and decide again.
+    Again,
+    /// A product would not take its pieces back: later.
+    Refused,
+}
+
+/// What follows the transaction of a release. A tombstone that loses its race has met a reservation, whose
+/// stock it has to give back: never is a guard that failed an answer here.
+#[must_use]
+pub fn after_release(commit: &Commit) -> Released {
+    match commit {
+        Commit::Done => Released::Settled(Handled::Done),
+        Commit::Already => Released::Settled(Handled::Already),
+        Commit::Guarded(..) => Released::Again,
+        Commit::Refused(_) => Released::Refused,
     }
 }
 

@@ -20,7 +20,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use telemetry::Trace;
 
-use crate::rules::{self, Product, Release, Reservation, STOCK_MAX, Standing};
+use crate::rules::{self, Product, Release, Released, Reservation, STOCK_MAX, Standing};
 
 /// The table did not answer, or holds something that it should not.
 #[derive(Debug, thiserror::Error)]
@@ -319,9 +319,9 @@ impl Reservations {
             let delta = -i64::from(line.quantity.get());
             Step::new(Role::Business, self.products.stock_change(&line.product_id, delta))
         }));
-        let refused = match self.commit(steps, reserved).await? {
-            Commit::Refused(refused) => refused,
-            settled => return Ok(handled(&settled)),
+        let refused = match rules::after_reserve(self.commit(steps, reserved).await?) {
+            Ok(handled) => return Ok(handled),
+            Err(refused) => refused,
         };
         let refused: Vec<_> =
             refused.into_iter().map(|(step, item)| (step - first_line, item)).collect();
@@ -336,7 +336,9 @@ impl Reservations {
         );
         // Stock may have come in between. The rejection stands: the first look decides.
         let steps = self.opening(event, id, Standing::Rejected, &lines)?;
-        Ok(handled(&self.commit(steps, rejected).await?))
+        let commit = self.commit(steps, rejected).await?;
+        // It has no line that could be refused again.
+        Ok(rules::after_reserve(commit).unwrap_or(Handled::Already))
     }
 
     /// Gives back what a cancelled order has taken, or sees to it that it takes nothing; and tells of it.
@@ -381,12 +383,12 @@ impl Reservations {
                     self.commit(steps, released).await?
                 }
             };
-            match commit {
-                Commit::Guarded(..) => {}
-                Commit::Refused(_) => {
+            match rules::after_release(&commit) {
+                Released::Settled(handled) => return Ok(handled),
+                Released::Again => {}
+                Released::Refused => {
                     return Err(Failure::transient("a product is gone or its shelf is full"));
                 }
-                settled => return Ok(handled(&settled)),
             }
         }
         Err(Failure::transient("the reservation kept changing"))
@@ -467,10 +469,6 @@ fn told(cause: &Event, body: Body, trace: &Trace) -> Outgoing {
         body: event.encode(),
         attributes: event.attributes(&trace.traceparent),
     }
-}
-
-fn handled(commit: &Commit) -> Handled {
-    if *commit == Commit::Done { Handled::Done } else { Handled::Already }
 }
 
 fn unfinished(error: CommitError) -> Failure {
