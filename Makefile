@@ -45,5 +45,7 @@ e2e: build ## the end-to-end tests and the demo, against stacks of their own
 	  cargo test --workspace --test e2e -- --test-threads=8
 	$(WITH) --state .local/test/alone --mail-mode ses -- \
 	  cargo test --workspace --test alone -- --test-threads=1
+	$(WITH) --state .local/test/cli --mail-mode ses --param RetrySchedule=1,1,2 -- \
+	  cargo test --workspace --test cli -- --test-threads=1
 	$(WITH) --state .local/test/demo -- \
 	  $(STACK) demo --state .local/test/demo --no-build

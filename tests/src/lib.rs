@@ -7,6 +7,7 @@
 pub mod api;
 mod consumers;
 mod mails;
+mod orderflow;
 mod queues;
 mod tables;
 mod wait;
@@ -18,6 +19,7 @@ use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;
 
 pub use api::{Answer, Api};
+pub use orderflow::{Ran, bare_command, ended};
 pub use queues::Queue;
 pub use wait::{Seconds, eventually};
 
@@ -105,6 +107,10 @@ impl Stack {
 pub enum Capability {
     /// Refuses an unsigned call of a route with AWS_IAM.
     RefusesUnsignedCalls,
+    /// Moves a whole DLQ by StartMessageMoveTask.
+    MovesWholeDlqs,
+    /// Has CloudWatch metrics of queues.
+    HasQueueMetrics,
 }
 
 impl Capability {
@@ -113,6 +119,8 @@ impl Capability {
             (Self::RefusesUnsignedCalls, "localstack") => {
                 Some("its free edition lets every call pass")
             }
+            (Self::MovesWholeDlqs, "ministack") => Some("it has no StartMessageMoveTask"),
+            (Self::HasQueueMetrics, "ministack") => Some("it has no metrics of SQS"),
             _ => None,
         }
     }

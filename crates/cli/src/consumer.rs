@@ -38,11 +38,7 @@ pub async fn state(stack: &Stack, queue: &Queue) -> Result<String, Failed> {
 }
 
 /// Switches the consumers of these queues, and waits until they are switched.
-pub async fn switch(
-    stack: &Stack,
-    queues: &[&Queue],
-    on: bool,
-) -> Result<Vec<Switched>, Failed> {
+pub async fn switch(stack: &Stack, queues: &[&Queue], on: bool) -> Result<Vec<Switched>, Failed> {
     try_join_all(queues.iter().map(|queue| switch_one(stack, queue, on))).await
 }
 

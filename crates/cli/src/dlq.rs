@@ -19,6 +19,7 @@ use aws_sdk_sqs::{
         Message as SqsMessage, MessageSystemAttributeName, QueueAttributeName,
     },
 };
+use futures::future::try_join_all;
 use indicatif::ProgressBar;
 use jiff::Timestamp;
 use serde::Serialize;
@@ -85,6 +86,16 @@ pub async fn list(
         held.into_iter().map(|held| held.letter).filter(|l| selection.takes(l, now)).collect();
     letters.sort_by(|a, b| (a.since, &a.message_id).cmp(&(b.since, &b.message_id)));
     Ok(letters)
+}
+
+/// The same of several queues.
+pub async fn list_all(
+    stack: &Stack,
+    queues: &[&Queue],
+    selection: &Selection,
+) -> Result<Vec<DeadLetter>, Failed> {
+    let lists = try_join_all(queues.iter().map(|queue| list(stack, queue, selection))).await?;
+    Ok(lists.concat())
 }
 
 /// Sends these letters to their queue again.
@@ -160,7 +171,9 @@ async fn work_off(
     worked?;
     if met < wanted.len() {
         let gone = wanted.len() - met;
-        outcome.failed.push(format!("{gone} are no longer in the DLQ, or somebody else holds them"));
+        outcome
+            .failed
+            .push(format!("{gone} are no longer in the DLQ, or somebody else holds them"));
     }
     Ok(outcome)
 }
@@ -277,7 +290,11 @@ async fn delete(
 }
 
 /// Lets SQS move everything. Nothing: this endpoint cannot.
-async fn move_task(stack: &Stack, queue: &Queue, bar: &ProgressBar) -> Result<Option<Done>, Failed> {
+async fn move_task(
+    stack: &Stack,
+    queue: &Queue,
+    bar: &ProgressBar,
+) -> Result<Option<Done>, Failed> {
     let (source, target) = (arn(stack, &queue.dlq_url).await?, arn(stack, &queue.url).await?);
     let started = stack
         .sqs
@@ -288,7 +305,11 @@ async fn move_task(stack: &Stack, queue: &Queue, bar: &ProgressBar) -> Result<Op
         .send()
         .await;
     if let Err(error) = started {
-        return if error.code().is_some_and(is_unknown_call) { Ok(None) } else { Err(error.into()) };
+        return if error.code().is_some_and(is_unknown_call) {
+            Ok(None)
+        } else {
+            Err(error.into())
+        };
     }
     let begun = Instant::now();
     while begun.elapsed() < MOVE_WAIT {
@@ -325,15 +346,26 @@ async fn move_task(stack: &Stack, queue: &Queue, bar: &ProgressBar) -> Result<Op
 
 /// What an endpoint says of a call that it has never heard of.
 fn is_unknown_call(code: &str) -> bool {
-    ["UnsupportedOperation", "InvalidAction", "UnknownOperation", "NotImplemented", "InternalFailure"]
-        .iter()
-        .any(|unknown| code.contains(unknown))
+    [
+        "UnsupportedOperation",
+        "InvalidAction",
+        "UnknownOperation",
+        "NotImplemented",
+        "InternalFailure",
+    ]
+    .iter()
+    .any(|unknown| code.contains(unknown))
 }
 
 async fn arn(stack: &Stack, url: &str) -> Result<String, Failed> {
     let names = QueueAttributeName::QueueArn;
-    let answer =
-        stack.sqs.get_queue_attributes().queue_url(url).attribute_names(names.clone()).send().await?;
+    let answer = stack
+        .sqs
+        .get_queue_attributes()
+        .queue_url(url)
+        .attribute_names(names.clone())
+        .send()
+        .await?;
     let arn = answer.attributes.and_then(|mut attributes| attributes.remove(&names));
     arn.ok_or_else(|| Failed::Other(format!("SQS does not say the ARN of {url}")))
 }
@@ -350,9 +382,7 @@ fn letter(queue: &Queue, message: &SqsMessage) -> DeadLetter {
         .message_attributes
         .iter()
         .flatten()
-        .map(|(name, value)| {
-            (name.clone(), value.string_value().unwrap_or("(binary)").to_owned())
-        })
+        .map(|(name, value)| (name.clone(), value.string_value().unwrap_or("(binary)").to_owned()))
         .collect();
     let system = |name| message.attributes.as_ref()?.get(&name);
     let body = message.body.clone().unwrap_or_default();

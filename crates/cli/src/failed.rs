@@ -44,11 +44,9 @@ where
     fn from(error: SdkError<E, HttpResponse>) -> Self {
         Self::Other(match &error {
             SdkError::DispatchFailure(failure) if failure.is_io() || failure.is_timeout() => {
-                unreachable_endpoint(&DisplayErrorContext(&error).to_string())
+                no_answer(&error)
             }
-            SdkError::TimeoutError(_) => {
-                unreachable_endpoint(&DisplayErrorContext(&error).to_string())
-            }
+            SdkError::TimeoutError(_) => no_answer(&error),
             SdkError::ServiceError(service) => {
                 let (code, message) = (service.err().code(), service.err().message());
                 refused(code.unwrap_or("no code"), message.unwrap_or("no message"))
@@ -58,13 +56,15 @@ where
     }
 }
 
-fn unreachable_endpoint(cause: &str) -> String {
-    // The innermost cause comes last in the SDK's chain and is the only part that helps.
-    let cause = cause.split(": ").filter(|part| !part.contains('{')).last().unwrap_or_default();
+fn no_answer(error: &dyn std::error::Error) -> String {
+    // The innermost cause is the only one of the SDK's chain that helps: refused, unknown host, timed out.
+    let mut cause = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
     format!(
-        "AWS does not answer{}. Check the network; for a local stack check that it runs (`make up`) and that \
-         --endpoint-url or AWS_ENDPOINT_URL has its address",
-        if cause.is_empty() { String::new() } else { format!(" ({})", cause.trim()) }
+        "AWS does not answer ({cause}). Check the network; for a local stack check that it runs (`make up`) and \
+         that --endpoint-url or AWS_ENDPOINT_URL has its address"
     )
 }
 

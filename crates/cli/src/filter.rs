@@ -143,9 +143,13 @@ mod tests {
 
     #[test]
     fn what_only_sns_can_apply_is_an_error() {
-        for policy in
-            [r#"{"n":[{"numeric":[">",1]}]}"#, r#"{"$or":[{"a":["b"]}]}"#, r#"{"a":"b"}"#, "[]", "x"]
-        {
+        for policy in [
+            r#"{"n":[{"numeric":[">",1]}]}"#,
+            r#"{"$or":[{"a":["b"]}]}"#,
+            r#"{"a":"b"}"#,
+            "[]",
+            "x",
+        ] {
             Filter::read(Some(policy), None).expect_err(policy);
         }
         Filter::read(Some("{}"), Some("MessageBody")).expect_err("of the body");

@@ -25,7 +25,7 @@ use std::{
     time::Duration,
 };
 
-use clap::{CommandFactory, Parser};
+use clap::{CommandFactory, Parser, error::ErrorKind};
 use indicatif::{ProgressBar, ProgressStyle};
 use jiff::Timestamp;
 
@@ -79,10 +79,8 @@ async fn run(arguments: Arguments) -> Result<(), Failed> {
 async fn dlq(stack: &Stack, command: Dlq, output: Output, yes: bool) -> Result<(), Failed> {
     match command {
         Dlq::List { queue, selection } => {
-            let mut letters = Vec::new();
-            for queue in stack.queues(queue.as_deref())? {
-                letters.extend(dlq::list(stack, queue, &selection).await?);
-            }
+            let queues = stack.queues(queue.as_deref())?;
+            let letters = dlq::list_all(stack, &queues, &selection).await?;
             output.say(&letters, |letters| dlq::summary(letters))
         }
         Dlq::Show { queue, selection } => {
@@ -92,7 +90,8 @@ async fn dlq(stack: &Stack, command: Dlq, output: Output, yes: bool) -> Result<(
             output.say(&letters, |letters| dlq::in_full(letters))
         }
         Dlq::Redrive(change) => {
-            let Some(letters) = chosen(stack, &change, output, yes, "Send", "to its queue again").await?
+            let Some(letters) =
+                chosen(stack, &change, output, yes, "Send", "to its queue again").await?
             else {
                 return Ok(());
             };
@@ -131,9 +130,10 @@ async fn chosen(
     how: &str,
 ) -> Result<Option<Vec<DeadLetter>>, Failed> {
     if change.all != change.selection.is_everything() {
-        return Err(Failed::other(
-            "say which dead letters (--reason, --type, --order, --older-than, --newer-than, --id), or --all of them",
-        ));
+        // As clap says what it finds by itself: this is about the command line too.
+        let message = "say which dead letters (--reason, --type, --order, --older-than, --newer-than, --id), or \
+                       --all of them, not both";
+        Arguments::command().error(ErrorKind::MissingRequiredArgument, message).exit();
     }
     let queue = stack.queue(&change.queue)?;
     let letters = dlq::list(stack, queue, &change.selection).await?;
@@ -186,9 +186,7 @@ fn agreed(yes: bool, question: &str, about: impl FnOnce() -> String) -> Result<(
 async fn order(stack: &Stack, command: Order, output: Output, yes: bool) -> Result<(), Failed> {
     match command {
         Order::Show { id } => output.say(&order::show(stack, &id).await?, order::text),
-        Order::History { id } => {
-            output.say(&log::of_order(stack, &id).await?, order::history_text)
-        }
+        Order::History { id } => output.say(&log::of_order(stack, &id).await?, order::history_text),
         Order::Cancel { id } => {
             let order = order::show(stack, &id).await?;
             agreed(yes, &format!("Cancel order {id}?"), || order::text(&order))?;
@@ -238,7 +236,8 @@ async fn switched(
 /// A progress bar on stderr; on no terminal it is silent.
 fn bar(what: &'static str) -> ProgressBar {
     let bar = ProgressBar::new(0).with_message(what);
-    if let Ok(style) = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} {per_sec} {eta}") {
+    if let Ok(style) = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} {per_sec} {eta}")
+    {
         bar.set_style(style);
     }
     bar

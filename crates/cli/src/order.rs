@@ -58,19 +58,27 @@ pub async fn nudge(stack: &Stack, id: &str, now: bool) -> Result<Nudged, Failed>
     } else {
         None
     };
-    Ok(Nudged { order_id: last.order_id, event_id: last.event_id, event_type: last.event_type, relay })
+    Ok(Nudged {
+        order_id: last.order_id,
+        event_id: last.event_id,
+        event_type: last.event_type,
+        relay,
+    })
 }
 
 /// Calls order-api as the gateway would, and reads its answer.
 async fn call(stack: &Stack, method: &str, resource: &str, id: &str) -> Result<Value, Failed> {
-    let answer = invoke(stack, stack.output("OrderApiFunction")?, &request(method, resource, id)).await?;
+    let answer =
+        invoke(stack, stack.output("OrderApiFunction")?, &request(method, resource, id)).await?;
     let body: Value =
         answer["body"].as_str().and_then(|b| serde_json::from_str(b).ok()).unwrap_or_default();
     let said = || body["detail"].as_str().or(body["title"].as_str()).unwrap_or("no reason given");
     match answer["statusCode"].as_u64() {
         Some(200..300) => Ok(body),
         Some(404) => Err(Failed::NotFound(format!("no order {id:?} in stack {}", stack.name))),
-        Some(status) => Err(Failed::Other(format!("order-api answers {status}: {}", plain(said())))),
+        Some(status) => {
+            Err(Failed::Other(format!("order-api answers {status}: {}", plain(said()))))
+        }
         None => Err(Failed::Other(format!("order-api gives no HTTP answer: {answer}"))),
     }
 }
@@ -138,7 +146,8 @@ pub fn text(order: &Value) -> String {
             amount(&line["line_total"]),
         ]
     });
-    let reason = order["reason"].as_str().map(|why| format!(" ({})", plain(why))).unwrap_or_default();
+    let reason =
+        order["reason"].as_str().map(|why| format!(" ({})", plain(why))).unwrap_or_default();
     format!(
         "order     {}\nstatus    {}{reason}\ncustomer  {}\ncreated   {}\nupdated   {}\ntotal     {}\n\n{}",
         field("id"),

@@ -25,7 +25,11 @@ impl Output {
     ///
     /// # Errors
     /// Stdout does not take it.
-    pub fn say<T: Serialize>(self, value: &T, text: impl FnOnce(&T) -> String) -> Result<(), Failed> {
+    pub fn say<T: Serialize>(
+        self,
+        value: &T,
+        text: impl FnOnce(&T) -> String,
+    ) -> Result<(), Failed> {
         match self {
             Self::Text => print(&text(value)),
             Self::Json => print(&serde_json::to_string_pretty(value).map_err(Failed::other)?),

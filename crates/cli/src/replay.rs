@@ -146,7 +146,10 @@ async fn filter(stack: &Stack, queue: &Queue) -> Result<Filter, Failed> {
         }
         next = page.next_token;
         if next.is_none() {
-            return Err(Failed::NotFound(format!("{} has no subscription to the topic", queue.name)));
+            return Err(Failed::NotFound(format!(
+                "{} has no subscription to the topic",
+                queue.name
+            )));
         }
     };
     let answer =
@@ -172,7 +175,11 @@ impl Plan {
             self.from,
             self.to,
             self.queue,
-            if self.events.is_empty() { " none".to_owned() } else { table(&["type", ">events"], rows) },
+            if self.events.is_empty() {
+                " none".to_owned()
+            } else {
+                table(&["type", ">events"], rows)
+            },
             self.filtered_out,
             self.sent,
         )

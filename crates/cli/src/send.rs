@@ -29,7 +29,10 @@ impl Message {
     fn bytes(&self) -> usize {
         let attributes = self.attributes.iter().map(|(name, value)| {
             let text = value.string_value().map_or(0, str::len);
-            name.len() + value.data_type().len() + text + value.binary_value().map_or(0, |b| b.as_ref().len())
+            name.len()
+                + value.data_type().len()
+                + text
+                + value.binary_value().map_or(0, |b| b.as_ref().len())
         });
         self.body.len() + attributes.sum::<usize>()
     }

@@ -28,7 +28,13 @@ const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(30);
 #[command(next_help_heading = "Which stack")]
 pub struct Access {
     /// The CloudFormation stack
-    #[arg(long, global = true, env = "ORDERFLOW_STACK_NAME", default_value = "orderflow", value_name = "NAME")]
+    #[arg(
+        long,
+        global = true,
+        env = "ORDERFLOW_STACK_NAME",
+        default_value = "orderflow",
+        value_name = "NAME"
+    )]
     pub stack: String,
     /// Where AWS is, for an emulator [env: AWS_ENDPOINT_URL]
     #[arg(long, global = true, value_name = "URL")]
@@ -59,8 +65,6 @@ pub struct Queue {
 pub struct Stack {
     /// Its name.
     pub name: String,
-    /// Where it is, for people.
-    pub place: String,
     outputs: BTreeMap<String, String>,
     parameters: BTreeMap<String, String>,
     /// Its queues, by name.
@@ -108,16 +112,18 @@ impl Stack {
             return Err(Failed::other("no AWS region: set --region or AWS_REGION"));
         };
         let credentials = match aws.credentials_provider() {
-            Some(provider) => provider.provide_credentials().await.map_err(|error| {
-                aws_sdk_sqs::error::DisplayErrorContext(error).to_string()
-            }),
+            Some(provider) => provider
+                .provide_credentials()
+                .await
+                .map_err(|error| aws_sdk_sqs::error::DisplayErrorContext(error).to_string()),
             None => Err("none".to_owned()),
         };
         if let Err(why) = credentials {
-            let of = access.profile.as_ref().map(|p| format!(" in profile {p}")).unwrap_or_default();
+            let of =
+                access.profile.as_ref().map(|p| format!(" in profile {p}")).unwrap_or_default();
             return Err(Failed::Other(format!(
                 "no AWS credentials{of}: sign in (`aws sso login`), choose a --profile, or set AWS_ACCESS_KEY_ID \
-                 and AWS_SECRET_ACCESS_KEY (an emulator takes any). {}",
+                 and AWS_SECRET_ACCESS_KEY (an emulator takes any); {}",
                 innermost(&why)
             )));
         }
@@ -136,7 +142,6 @@ impl Stack {
         }
         Ok(Self {
             name: access.stack.clone(),
-            place,
             queues,
             outputs,
             parameters,
@@ -251,8 +256,9 @@ mod tests {
 
     #[test]
     fn a_consumer_is_whatever_has_a_queue_a_dlq_and_a_function() {
-        let outputs = ["ProductQueueUrl", "ProductDlqUrl", "ProductConsumerFunction", "OddQueueUrl"]
-            .map(|key| (key.to_owned(), format!("its {key}")));
+        let outputs =
+            ["ProductQueueUrl", "ProductDlqUrl", "ProductConsumerFunction", "OddQueueUrl"]
+                .map(|key| (key.to_owned(), format!("its {key}")));
         let found = queues(&BTreeMap::from(outputs));
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].name, "product");

@@ -4,7 +4,10 @@
 //! the outbox holds; which orders wait for too long. Counts of SQS are approximate by its nature. What the
 //! endpoint has no metrics of (an emulator's age of the oldest message) is absent, not an error.
 
-use std::{collections::HashMap, time::{Duration, SystemTime}};
+use std::{
+    collections::HashMap,
+    time::{Duration, SystemTime},
+};
 
 use aws_sdk_cloudwatch::types::{Dimension, Metric, MetricDataQuery, MetricStat};
 use aws_sdk_dynamodb::types::{AttributeValue, Select};
@@ -199,23 +202,25 @@ async fn queue_status(stack: &Stack, queue: &Queue) -> Result<QueueStatus, Faile
 async fn outbox_status(stack: &Stack) -> Result<OutboxStatus, Failed> {
     let table = stack.output("EventLogTable")?;
     let shards = (0..SHARDS).map(|shard| shard.to_string()).chain([STUCK.to_owned()]);
-    let shards = shards.map(|shard| async move {
-        let counted = count(stack, table, INDEX, "outbox_shard", &shard, None);
-        let oldest = stack
-            .dynamodb
-            .query()
-            .table_name(table)
-            .index_name(INDEX)
-            .key_condition_expression("outbox_shard = :shard")
-            .expression_attribute_values(":shard", AttributeValue::S(shard.clone()))
-            .limit(1)
-            .send();
-        let (counted, oldest) = tokio::join!(counted, oldest);
-        let since = oldest?.items.unwrap_or_default().into_iter().next().and_then(|item| {
-            item.get("pending_since")?.as_s().ok()?.parse::<Timestamp>().ok()
+    let shards =
+        shards.map(|shard| async move {
+            let counted = count(stack, table, INDEX, "outbox_shard", &shard, None);
+            let oldest = stack
+                .dynamodb
+                .query()
+                .table_name(table)
+                .index_name(INDEX)
+                .key_condition_expression("outbox_shard = :shard")
+                .expression_attribute_values(":shard", AttributeValue::S(shard.clone()))
+                .limit(1)
+                .send();
+            let (counted, oldest) = tokio::join!(counted, oldest);
+            let since =
+                oldest?.items.unwrap_or_default().into_iter().next().and_then(|item| {
+                    item.get("pending_since")?.as_s().ok()?.parse::<Timestamp>().ok()
+                });
+            Ok::<_, Failed>((shard, counted?, since))
         });
-        Ok::<_, Failed>((shard, counted?, since))
-    });
     let mut status = OutboxStatus { pending: 0, oldest_pending_since: None, stuck: 0 };
     for shard in join_all(shards).await {
         let (shard, counted, since) = shard?;
