@@ -73,12 +73,15 @@ pub async fn list(
     selection: &Selection,
 ) -> Result<Vec<DeadLetter>, Failed> {
     let now = Timestamp::now();
+    let mut round = Round::of(stack, queue);
     let mut held = Vec::new();
-    let read = each(stack, queue, async |batch| {
-        held.extend(batch);
-        Ok(())
-    })
-    .await;
+    let read = loop {
+        match round.next().await {
+            Ok(batch) if batch.is_empty() => break Ok(()),
+            Ok(batch) => held.extend(batch),
+            Err(error) => break Err(error),
+        }
+    };
     // Also if the reading failed half way.
     put_back(stack, queue, &held).await;
     read?;
@@ -151,22 +154,32 @@ async fn work_off(
         Done { queue: queue.name.clone(), by: "message_by_message", ..Done::default() };
     let mut others = Vec::new();
     let mut met = 0;
-    let worked = each(stack, queue, async |batch| {
+    let mut round = Round::of(stack, queue);
+    let worked = loop {
+        let batch = match round.next().await {
+            Ok(batch) if batch.is_empty() => break Ok(()),
+            Ok(batch) => batch,
+            Err(error) => break Err(error),
+        };
         let (chosen, rest): (Vec<Held>, Vec<Held>) =
             batch.into_iter().partition(|held| wanted.contains(held.letter.message_id.as_str()));
         others.extend(rest);
         met += chosen.len();
         let deliverable = if send_again {
-            send_to_queue(stack, queue, chosen, &mut others, &mut outcome.failed).await?
+            send_to_queue(stack, queue, chosen, &mut others, &mut outcome.failed).await
         } else {
-            chosen
+            Ok(chosen)
         };
-        let done = delete(stack, queue, &deliverable, &mut outcome.failed).await?;
-        outcome.done += done;
-        bar.inc(done);
-        Ok(())
-    })
-    .await;
+        let deleted = match deliverable {
+            Ok(held) => delete(stack, queue, &held, &mut outcome.failed).await,
+            Err(error) => Err(error),
+        };
+        match deleted {
+            Ok(deleted) => outcome.done += deleted,
+            Err(error) => break Err(error),
+        }
+        bar.set_position(outcome.done);
+    };
     put_back(stack, queue, &others).await;
     worked?;
     if met < wanted.len() {
@@ -211,18 +224,28 @@ async fn send_to_queue(
     Ok(taken)
 }
 
-/// Goes through a DLQ, a batch of messages at a time, each message once.
-async fn each(
-    stack: &Stack,
-    queue: &Queue,
-    mut work: impl AsyncFnMut(Vec<Held>) -> Result<(), Failed>,
-) -> Result<(), Failed> {
-    let mut seen = HashSet::new();
-    while seen.len() < READ_MAX {
-        let answer = stack
+/// A way through a DLQ, a batch of messages at a time, each message once.
+struct Round<'a> {
+    stack: &'a Stack,
+    queue: &'a Queue,
+    seen: HashSet<String>,
+}
+
+impl<'a> Round<'a> {
+    fn of(stack: &'a Stack, queue: &'a Queue) -> Self {
+        Self { stack, queue, seen: HashSet::new() }
+    }
+
+    /// The next batch; empty at the end.
+    async fn next(&mut self) -> Result<Vec<Held>, Failed> {
+        if self.seen.len() >= READ_MAX {
+            return Ok(Vec::new());
+        }
+        let answer = self
+            .stack
             .sqs
             .receive_message()
-            .queue_url(&queue.dlq_url)
+            .queue_url(&self.queue.dlq_url)
             .max_number_of_messages(i32::try_from(send::BATCH_COUNT_MAX).unwrap_or(i32::MAX))
             .visibility_timeout(HIDDEN_SECONDS)
             .wait_time_seconds(POLL_SECONDS)
@@ -230,19 +253,15 @@ async fn each(
             .message_system_attribute_names(MessageSystemAttributeName::All)
             .send()
             .await?;
-        let messages = answer.messages.unwrap_or_default();
-        let fresh: Vec<Held> = messages
+        // Nothing fresh is the end too: what comes a second time has been hidden for longer than a round takes.
+        Ok(answer
+            .messages
+            .unwrap_or_default()
             .into_iter()
-            .map(|message| Held { letter: letter(queue, &message), message })
-            .filter(|held| seen.insert(held.letter.message_id.clone()))
-            .collect();
-        // Nothing, or only what has been hidden for longer than it takes to go round.
-        if fresh.is_empty() {
-            return Ok(());
-        }
-        work(fresh).await?;
+            .map(|message| Held { letter: letter(self.queue, &message), message })
+            .filter(|held| self.seen.insert(held.letter.message_id.clone()))
+            .collect())
     }
-    Ok(())
 }
 
 /// Shows messages again at once. If that fails they come back when their time is up.

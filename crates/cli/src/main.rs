@@ -5,6 +5,7 @@
 //! command has its module, and what can be decided without AWS is pure and tested there.
 
 mod args;
+mod console;
 mod consumer;
 mod dlq;
 mod failed;
@@ -71,7 +72,7 @@ async fn run(arguments: Arguments) -> Result<(), Failed> {
         Command::Replay(replay) => replayed(&stack, replay, output).await,
         Command::Pause(consumers) => switched(&stack, &consumers, output, false).await,
         Command::Resume(consumers) => switched(&stack, &consumers, output, true).await,
-        Command::Console { .. } => Err(Failed::other("the console is not built in")),
+        Command::Console { port } => console::serve(stack, port, output).await,
         Command::Completions { .. } => Ok(()),
     }
 }

@@ -101,7 +101,7 @@ mod tests {
     #[test]
     fn a_table_aligns_numbers_to_the_right_and_has_no_trailing_blanks() {
         let text = table(&["queue", ">waiting"], [vec!["order".into(), "7".into()]]);
-        assert_eq!(text, " QUEUE   WAITING\n order         7");
+        assert_eq!(text, " QUEUE  WAITING\n order        7");
     }
 
     #[test]
