@@ -1,8 +1,9 @@
-# `make` alone lists what there is. Variables: PORT (of the local stack), EMULATOR, PYTHON.
+# `make` alone lists what there is. Variables: PORT (of the local stack), EMULATOR, PYTHON, PICTURES.
 
 PYTHON ?= python3
 PORT ?=
 EMULATOR ?= ministack
+PICTURES ?=
 
 export PORT
 STACK = $(PYTHON) localstack/stack.py
@@ -10,10 +11,10 @@ STACK = $(PYTHON) localstack/stack.py
 WITH = PORT=0 $(STACK) with --emulator $(EMULATOR) --no-build
 
 .DEFAULT_GOAL := help
-.PHONY: help up down logs demo test check unit build e2e
+.PHONY: help up down logs demo test check unit build e2e console-test
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 up: ## build the functions and run the stack on this machine; again: deploy what has changed
 	@$(STACK) up --emulator $(EMULATOR)
@@ -49,3 +50,8 @@ e2e: build ## the end-to-end tests and the demo, against stacks of their own
 	  cargo test --workspace --test cli -- --test-threads=1
 	$(WITH) --state .local/test/demo -- \
 	  $(STACK) demo --state .local/test/demo --no-build
+
+# Not a part of `test`, which needs no browser; CI calls it.
+console-test: build ## the operator's page in a real browser (/usr/bin/chromium); PICTURES=docs takes its screenshots anew
+	$(WITH) --state .local/test/console --mail-mode ses --param RetrySchedule=1,1,2 -- \
+	  $(if $(PICTURES),env ORDERFLOW_PICTURES=$(abspath $(PICTURES))) cargo test --workspace --test console -- --test-threads=1

@@ -35,8 +35,12 @@ use crate::{
 
 /// What a consumer writes on what it buries.
 const FAILURE_ATTRIBUTES: [&str; 4] = ["failure_reason", "failure_detail", "failed_at", "consumer"];
-/// So long are messages hidden while a DLQ is gone through; they are put back at its end.
-const HIDDEN_SECONDS: i32 = 120;
+/// So long are messages hidden while a DLQ is gone through. They are put back at its end, or, if the command is
+/// killed, come back by themselves.
+const HIDDEN_SECONDS: i32 = 30;
+/// After so many batches of nothing but what was seen before, all has been seen: on a long way through a DLQ
+/// its first messages come back while others are still to come.
+const STALE_BATCHES_MAX: u32 = 50;
 /// A long poll asks all of SQS's servers: when it comes back empty, nothing is left that is not hidden.
 const POLL_SECONDS: i32 = 1;
 /// So many dead letters are read at most, so that a listing ends and fits into memory.
@@ -241,26 +245,33 @@ impl<'a> Round<'a> {
         if self.seen.len() >= READ_MAX {
             return Ok(Vec::new());
         }
-        let answer = self
-            .stack
-            .sqs
-            .receive_message()
-            .queue_url(&self.queue.dlq_url)
-            .max_number_of_messages(i32::try_from(send::BATCH_COUNT_MAX).unwrap_or(i32::MAX))
-            .visibility_timeout(HIDDEN_SECONDS)
-            .wait_time_seconds(POLL_SECONDS)
-            .message_attribute_names("All")
-            .message_system_attribute_names(MessageSystemAttributeName::All)
-            .send()
-            .await?;
-        // Nothing fresh is the end too: what comes a second time has been hidden for longer than a round takes.
-        Ok(answer
-            .messages
-            .unwrap_or_default()
-            .into_iter()
-            .map(|message| Held { letter: letter(self.queue, &message), message })
-            .filter(|held| self.seen.insert(held.letter.message_id.clone()))
-            .collect())
+        for _ in 0..STALE_BATCHES_MAX {
+            let answer = self
+                .stack
+                .sqs
+                .receive_message()
+                .queue_url(&self.queue.dlq_url)
+                .max_number_of_messages(i32::try_from(send::BATCH_COUNT_MAX).unwrap_or(i32::MAX))
+                .visibility_timeout(HIDDEN_SECONDS)
+                .wait_time_seconds(POLL_SECONDS)
+                .message_attribute_names("All")
+                .message_system_attribute_names(MessageSystemAttributeName::All)
+                .send()
+                .await?;
+            let messages = answer.messages.unwrap_or_default();
+            if messages.is_empty() {
+                break;
+            }
+            let fresh: Vec<Held> = messages
+                .into_iter()
+                .map(|message| Held { letter: letter(self.queue, &message), message })
+                .filter(|held| self.seen.insert(held.letter.message_id.clone()))
+                .collect();
+            if !fresh.is_empty() {
+                return Ok(fresh);
+            }
+        }
+        Ok(Vec::new())
     }
 }
 
