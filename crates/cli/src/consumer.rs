@@ -85,7 +85,7 @@ async fn mapping(stack: &Stack, queue: &Queue) -> Result<EventSourceMappingConfi
 }
 
 /// As people read it.
-pub fn text(switched: &Vec<Switched>) -> String {
+pub fn text(switched: &[Switched]) -> String {
     let rows = switched.iter().map(|one| vec![one.queue.clone(), one.consumer.clone()]);
     table(&["queue", "consumer"], rows)
 }

@@ -187,7 +187,9 @@ fn agreed(yes: bool, question: &str, about: impl FnOnce() -> String) -> Result<(
 async fn order(stack: &Stack, command: Order, output: Output, yes: bool) -> Result<(), Failed> {
     match command {
         Order::Show { id } => output.say(&order::show(stack, &id).await?, order::text),
-        Order::History { id } => output.say(&log::of_order(stack, &id).await?, order::history_text),
+        Order::History { id } => {
+            output.say(&log::of_order(stack, &id).await?, |events| order::history_text(events))
+        }
         Order::Cancel { id } => {
             let order = order::show(stack, &id).await?;
             agreed(yes, &format!("Cancel order {id}?"), || order::text(&order))?;
@@ -231,7 +233,7 @@ async fn switched(
 ) -> Result<(), Failed> {
     let name = Some(consumers.queue.as_str()).filter(|name| *name != "all");
     let queues = stack.queues(name)?;
-    output.say(&consumer::switch(stack, &queues, on).await?, consumer::text)
+    output.say(&consumer::switch(stack, &queues, on).await?, |all| consumer::text(all))
 }
 
 /// A progress bar on stderr; on no terminal it is silent.

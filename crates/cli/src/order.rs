@@ -161,7 +161,7 @@ pub fn text(order: &Value) -> String {
 }
 
 /// A history as people read it.
-pub fn history_text(events: &Vec<Logged>) -> String {
+pub fn history_text(events: &[Logged]) -> String {
     let first = events.first().map(|event| event.timestamp);
     let rows = events.iter().map(|event| {
         let after = first.map(|first| event.timestamp.duration_since(first).as_secs_f64());

@@ -90,7 +90,7 @@ function arrow(x1, y1, x2, y2, kind = "") {
 
 function showFlow(status) {
   const row = 146;
-  const height = status.queues.length * row + 10;
+  const height = (status.queues.length - 1) * row + 142;
   const centre = height / 2;
   const svg = $("flow");
   svg.setAttribute("viewBox", `0 0 1000 ${height}`);
@@ -122,20 +122,20 @@ function showFlow(status) {
     const off = queue.consumer !== "on";
     parts.push(
       arrow(482, centre, 548, middle, flowing ? "flowing" : ""),
-      arrow(770, middle, 828, middle, queue.in_flight > 0 ? "flowing" : ""),
+      arrow(770, middle, 812, middle, queue.in_flight > 0 ? "flowing" : ""),
       box(550, y, 220, 74, flowing ? "busy" : ""),
       label(660, y + 18, queue.name, "name"),
       label(660, y + 44, String(queue.waiting), "number"),
       label(660, y + 63, `waiting, ${queue.in_flight} in flight, ${queue.delayed} delayed`, "small"),
-      box(830, y + 8, 160, 56, off ? "warn off" : ""),
-      label(910, y + 32, `${queue.name}-consumer`, "name"),
-      label(910, y + 51, off ? `is ${queue.consumer}` : "on", off ? "warn-text" : "small"),
+      box(814, y + 8, 180, 56, off ? "warn off" : ""),
+      label(904, y + 32, `${queue.name}-consumer`, "name"),
+      label(904, y + 51, off ? `is ${queue.consumer}` : "on", off ? "warn-text" : "small"),
       arrow(660, y + 74, 660, y + 92, queue.dead > 0 ? "dead" : ""),
       box(600, y + 92, 120, 30, queue.dead > 0 ? "bad" : ""),
       label(660, y + 112, `${queue.dead} dead`, queue.dead > 0 ? "bad-text" : "small"),
-      label(910, y + 84, rate(queue, status), "small"),
+      label(904, y + 84, rate(queue, status), "small"),
     );
-    if (queue.oldest_age_seconds) parts.push(label(910, y + 102, `oldest ${span(queue.oldest_age_seconds)}`, "small"));
+    if (queue.oldest_age_seconds) parts.push(label(904, y + 102, `oldest ${span(queue.oldest_age_seconds)}`, "small"));
   });
   svg.replaceChildren(...parts);
   svg.setAttribute("aria-label", status.queues.map((queue) =>
@@ -182,7 +182,7 @@ async function switchConsumer(queue, how) {
 async function look() {
   const status = await call("/api/status");
   trouble(null);
-  $("stack").textContent = status.stack;
+  $("stack").textContent = `stack ${status.stack}`;
   $("live").className = "";
   $("live").textContent = `as of ${new Date(status.at).toLocaleTimeString()}`;
   showFlow(status);
