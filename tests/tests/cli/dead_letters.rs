@@ -173,3 +173,50 @@ async fn status_counts_dead_letters_also_while_they_are_listed() -> Result<()> {
     stack.json(&["dlq", "drop", "product", "--order", &order, "--yes"]).await?;
     Ok(())
 }
+
+/// Runs the command on a terminal of its own and types an answer. `script` makes the terminal.
+#[cfg(target_os = "linux")]
+async fn on_a_terminal(stack: &Stack, arguments: &[&str], answer: &str) -> Result<(i32, String)> {
+    use std::{
+        io::Write,
+        process::{Command, Stdio},
+    };
+
+    let command = stack.command(arguments)?;
+    let words = [command.get_program()].into_iter().chain(command.get_args());
+    let words: Vec<String> =
+        words.map(|word| format!("'{}'", word.to_string_lossy().replace('\'', r"'\''"))).collect();
+    let mut script = Command::new("script");
+    script.args(["-qec", &words.join(" "), "/dev/null"]).env_clear();
+    script.env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    script.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let mut running =
+        script.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    // Kept open until the end: an end of input would be an answer too.
+    let mut keyboard = running.stdin.take().context("stdin")?;
+    writeln!(keyboard, "{answer}")?;
+    let output = tokio::task::spawn_blocking(move || running.wait_with_output()).await??;
+    drop(keyboard);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    Ok((output.status.code().unwrap_or(-1), said))
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn on_a_terminal_it_shows_what_it_is_about_and_acts_only_on_yes() -> Result<()> {
+    let stack = Stack::load().await?;
+    let order = unique();
+    poison(&stack, "NeverHeardOf", &order).await?;
+    dead(&stack, "product", &order, 1).await?;
+    let drop = ["dlq", "drop", "product", "--order", &order];
+    for no in ["n", "", "maybe"] {
+        let (code, said) = on_a_terminal(&stack, &drop, no).await?;
+        assert!(code == 1 && said.contains("nothing was done"), "{code}: {said}");
+        assert!(said.contains("unknown_type") && said.contains("[y/N]"), "{said}");
+    }
+    dead(&stack, "product", &order, 1).await?;
+    let (code, said) = on_a_terminal(&stack, &drop, "y").await?;
+    assert!(code == 0 && said.contains("1 deleted"), "{code}: {said}");
+    dead(&stack, "product", &order, 0).await?;
+    Ok(())
+}
