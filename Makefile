@@ -1,10 +1,11 @@
-# `make` alone lists what there is. Variables: PORT (of the local stack), EMULATOR, PYTHON.
+# `make` alone lists what there is. Variables: PORT (of the local stack), EMULATOR, PYTHON, PICTURES.
 
 PYTHON ?= python3
 PORT ?=
 EMULATOR ?= ministack
 # Tests that run side by side against one stack.
 THREADS ?= 8
+PICTURES ?=
 
 export PORT PYTHON
 STACK = $(PYTHON) localstack/stack.py
@@ -12,10 +13,10 @@ STACK = $(PYTHON) localstack/stack.py
 WITH = PORT=0 $(STACK) with --emulator $(EMULATOR) --no-build
 
 .DEFAULT_GOAL := help
-.PHONY: help up down logs demo test check unit build chaos e2e e2e-shared e2e-alone e2e-demo e2e-iam e2e-faults e2e-chaos
+.PHONY: help up down logs demo test check unit build chaos e2e e2e-shared e2e-alone e2e-demo e2e-iam e2e-faults e2e-chaos e2e-cli console-test
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 up: ## build the functions and run the stack on this machine; again: deploy what has changed
 	@$(STACK) up --emulator $(EMULATOR)
@@ -43,7 +44,7 @@ build: ## the one dev build that tests and local functions share
 	cargo test --workspace --no-run --quiet
 	cargo build --workspace --bins --quiet
 
-e2e: build e2e-shared e2e-alone e2e-demo e2e-iam e2e-faults e2e-chaos ## the end-to-end tests, each group against a stack of its own
+e2e: build e2e-shared e2e-alone e2e-cli e2e-demo e2e-iam e2e-faults e2e-chaos ## the end-to-end tests, each group against a stack of its own
 
 e2e-shared: build
 	$(WITH) --state .local/test/shared --mail-mode ses --param RelayAgeSeconds=2 -- \
@@ -52,6 +53,10 @@ e2e-shared: build
 e2e-alone: build
 	$(WITH) --state .local/test/alone --mail-mode ses --param RelayAgeSeconds=2 --param OrderPendingMaxMinutes=0 -- \
 	  cargo test --workspace --test alone --test deploy -- --test-threads=1
+
+e2e-cli: build
+	$(WITH) --state .local/test/cli --mail-mode ses --param RetrySchedule=1,1,2 -- \
+	  cargo test --workspace --test cli -- --test-threads=1
 
 e2e-demo: build
 	$(WITH) --state .local/test/demo -- \
@@ -76,3 +81,8 @@ e2e-chaos: build
 
 chaos: ## the randomized run with ten times as many orders (ORDERFLOW_ORDERS=10000, ORDERFLOW_SEED=...)
 	ORDERFLOW_ORDERS=$${ORDERFLOW_ORDERS:-10000} $(MAKE) e2e-chaos
+
+# Not a part of `test`, which needs no browser; CI calls it.
+console-test: build ## the operator's page in a real browser (/usr/bin/chromium); PICTURES=docs takes its screenshots anew
+	$(WITH) --state .local/test/console --mail-mode ses --param RetrySchedule=1,1,2 -- \
+	  $(if $(PICTURES),env ORDERFLOW_PICTURES=$(abspath $(PICTURES))) cargo test --workspace --test console -- --test-threads=1

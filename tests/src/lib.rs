@@ -8,6 +8,7 @@ pub mod api;
 mod consumers;
 pub mod faults;
 mod mails;
+mod orderflow;
 mod queues;
 mod roles;
 mod tables;
@@ -20,6 +21,7 @@ use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;
 
 pub use api::{Answer, Api};
+pub use orderflow::{Ran, bare_command, ended};
 pub use queues::Queue;
 pub use tables::Item;
 pub use wait::{Seconds, eventually};
@@ -110,6 +112,10 @@ impl Stack {
 pub enum Capability {
     /// Refuses an unsigned call of a route with AWS_IAM.
     RefusesUnsignedCalls,
+    /// Moves a whole DLQ by StartMessageMoveTask.
+    MovesWholeDlqs,
+    /// Has CloudWatch metrics of queues.
+    HasQueueMetrics,
 }
 
 impl Capability {
@@ -118,6 +124,8 @@ impl Capability {
             (Self::RefusesUnsignedCalls, "localstack") => {
                 Some("its free edition lets every call pass")
             }
+            (Self::MovesWholeDlqs, "ministack") => Some("it has no StartMessageMoveTask"),
+            (Self::HasQueueMetrics, "ministack") => Some("it has no metrics of SQS"),
             _ => None,
         }
     }

@@ -1,0 +1,202 @@
+//! The command line: every command, option and word of help.
+
+use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
+
+use crate::{
+    output::Output,
+    select::Selection,
+    stack::Access,
+    when::{When, when},
+};
+
+/// What stands below the list of options in the long help.
+const MANUAL: &str = "\
+Environment:
+  AWS_PROFILE, AWS_REGION, AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, … mean what they mean to the AWS CLI.
+  ORDERFLOW_STACK_NAME is the default of --stack. NO_COLOR switches colours off.
+
+Exit status:
+  0  done
+  1  not done: the sentence on stderr says why
+  2  the command line is wrong
+  3  there is no such stack, queue, dead letter or order
+
+Examples:
+  orderflow status --watch
+  orderflow dlq list --reason schema
+  orderflow dlq redrive product --type OrderCreated --older-than 2h
+  orderflow order history 0198c9a4-7a52-7c4e-9f0e-3a1f6c2b7d11
+  orderflow replay --queue notification --from 2h --to now --dry-run
+  orderflow pause product && orderflow resume product
+  orderflow completions bash > ~/.local/share/bash-completion/completions/orderflow
+
+On the stack that `make up` runs:
+  set -a; . .local/stack.env; set +a; orderflow status";
+
+/// Operates an Orderflow stack, on AWS or on an emulator.
+#[derive(Debug, Parser)]
+#[command(name = "orderflow", version, after_long_help = MANUAL, propagate_version = true)]
+pub struct Arguments {
+    #[command(flatten)]
+    pub access: Access,
+    /// The form of the answer
+    #[arg(long, short, global = true, value_enum, default_value = "text", value_name = "FORM")]
+    pub output: Output,
+    /// Do it without asking
+    #[arg(long, short, global = true)]
+    pub yes: bool,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Show where the flow stands: queues, dead letters, consumers, outbox, late orders
+    Status {
+        /// Show it again and again
+        #[arg(long, short)]
+        watch: bool,
+        /// Seconds between two looks
+        #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..), requires = "watch")]
+        interval: u64,
+    },
+    /// Look at dead letters, send them to their queue again, or throw them away
+    #[command(subcommand)]
+    Dlq(Dlq),
+    /// Look at one order, cancel it, or publish its last event again
+    #[command(subcommand)]
+    Order(Order),
+    /// Deliver a part of the event log to one queue again, as its filter allows
+    #[command(after_help = "\
+The events go to this queue only, with the bytes and attributes that they were published with. Consumers take \
+each event once, and nobody is mailed again: mails are remembered for 30 days, and no event older than 14 days \
+is mailed about.")]
+    Replay(Replay),
+    /// Stop giving a consumer messages; they wait on its queue
+    Pause(Consumers),
+    /// Give a consumer messages again
+    Resume(Consumers),
+    /// The same as a web page, on this machine only
+    Console {
+        /// The port; 0 is any free one
+        #[arg(long, default_value_t = 0)]
+        port: u16,
+    },
+    /// Print what makes a shell complete this command
+    Completions {
+        /// Which shell
+        shell: Shell,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Dlq {
+    /// A line for each dead letter
+    #[command(after_help = LISTING)]
+    List {
+        /// Of this queue only
+        queue: Option<String>,
+        #[command(flatten)]
+        selection: Selection,
+    },
+    /// All of each dead letter: reason, attributes, body
+    #[command(after_help = LISTING)]
+    Show {
+        /// Of this queue
+        queue: String,
+        #[command(flatten)]
+        selection: Selection,
+    },
+    /// Send dead letters to their queue again; shows which and asks first
+    #[command(after_help = "\
+With --all, SQS moves the whole DLQ by itself (StartMessageMoveTask) where the endpoint can; a selection is moved \
+message by message, and its letters leave the DLQ only when their queue has taken them. A consumer takes a redriven \
+event once, even if it comes twice.")]
+    Redrive(Change),
+    /// Delete dead letters for good; shows which and asks first
+    Drop(Change),
+}
+
+const LISTING: &str = "\
+SQS cannot show a message without handing it out: a listing hides the messages while it runs and raises their receive \
+count, which on a DLQ nothing depends on.";
+
+#[derive(Debug, Args)]
+pub struct Change {
+    /// Of this queue
+    pub queue: String,
+    #[command(flatten)]
+    pub selection: Selection,
+    /// Everything that is in the DLQ
+    #[arg(long)]
+    pub all: bool,
+    /// Only show what would be done
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Order {
+    /// What it is and where it stands
+    Show {
+        /// The order's id
+        id: String,
+    },
+    /// Its events, oldest first, and whether each is published
+    History {
+        /// The order's id
+        id: String,
+    },
+    /// Cancel it, if it is not shipped or rejected; asks first
+    Cancel {
+        /// The order's id
+        id: String,
+    },
+    /// Publish its last event again: for an order that got stuck
+    Nudge {
+        /// The order's id
+        id: String,
+        /// Run the relay at once instead of waiting for its minute
+        #[arg(long)]
+        now: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct Replay {
+    /// Where to: product, order, notification
+    #[arg(long, value_name = "NAME")]
+    pub queue: String,
+    /// From this moment on, such as 2h (ago), 2025-11-20 or 2025-11-20T10:00:00Z
+    #[arg(long, value_name = "WHEN", value_parser = when, required_unless_present = "order")]
+    pub from: Option<When>,
+    /// Until before this moment
+    #[arg(long, value_name = "WHEN", value_parser = when, default_value = "now")]
+    pub to: When,
+    /// Events of this order only
+    #[arg(long, value_name = "ID")]
+    pub order: Option<String>,
+    /// Only show what would be sent
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Consumers {
+    /// Of this queue; `all` of them
+    #[arg(value_name = "QUEUE|all")]
+    pub queue: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+}

@@ -1,0 +1,267 @@
+//! `orderflow console`: the same as a web page, for the person at this machine.
+//!
+//! In: a stack. Out: a page on 127.0.0.1 that needs no network beyond AWS itself: its files are in the binary.
+//! Guarantees: only who has the token from the printed URL gets at the stack. The token stands behind `#`, which
+//! no browser sends anywhere, and comes with each call in a header, which no other site's page can set. Host and
+//! Origin are checked on every request, so that neither a rebound name nor a form of another origin gets through.
+
+use std::{net::Ipv4Addr, sync::Arc};
+
+use axum::{
+    Json, Router,
+    extract::{Path, Request, State},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use futures::future::try_join;
+use indicatif::ProgressBar;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use uuid::Uuid;
+
+use crate::{
+    consumer::{self, Switched},
+    dlq::{self, Done},
+    failed::Failed,
+    log, order,
+    output::Output,
+    select::{DeadLetter, Selection},
+    stack::Stack,
+    status::Status,
+};
+
+const PAGE: &str = include_str!("console/index.html");
+const STYLE: &str = include_str!("console/style.css");
+const SCRIPT: &str = include_str!("console/app.js");
+
+const TOKEN: HeaderName = HeaderName::from_static("x-orderflow-token");
+/// The page may load its own files and call its own origin, and nothing else; nobody may frame it.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' \
+                      data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+struct Console {
+    stack: Stack,
+    guard: Guard,
+}
+
+/// Who is let in.
+#[derive(Debug, Clone)]
+struct Guard {
+    token: String,
+    port: u16,
+}
+
+/// What is printed once the page is there.
+#[derive(Debug, Serialize)]
+struct Address {
+    url: String,
+}
+
+/// Serves until the process ends.
+pub async fn serve(stack: Stack, port: u16, output: Output) -> Result<(), Failed> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
+        .await
+        .map_err(|error| Failed::Other(format!("port {port} is not to be had: {error}")))?;
+    let port = listener.local_addr().map_err(Failed::other)?.port();
+    // Two random UUIDs: 244 bits that nobody guesses.
+    let token = format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
+    let url = format!("http://127.0.0.1:{port}/#token={token}");
+    let console = Arc::new(Console { stack, guard: Guard { token, port } });
+    output.say(&Address { url }, |address| {
+        format!("Open {}\nThe token in it is the key: whoever has it may do what you may. Ctrl-C ends it.", address.url)
+    })?;
+    axum::serve(listener, routes(console)).await.map_err(Failed::other)
+}
+
+fn routes(console: Arc<Console>) -> Router {
+    let file = |kind: &'static str, text: &'static str| {
+        get(move || async move { ([(header::CONTENT_TYPE, kind)], text) })
+    };
+    Router::new()
+        .route("/", file("text/html; charset=utf-8", PAGE))
+        .route("/style.css", file("text/css; charset=utf-8", STYLE))
+        .route("/app.js", file("text/javascript; charset=utf-8", SCRIPT))
+        .route("/api/status", get(status))
+        .route("/api/dead", get(dead))
+        .route("/api/queues/{queue}/redrive", post(redrive))
+        .route("/api/queues/{queue}/pause", post(pause))
+        .route("/api/queues/{queue}/resume", post(resume))
+        .route("/api/orders/{id}", get(one_order))
+        .layer(middleware::from_fn_with_state(Arc::clone(&console), guarded))
+        .with_state(console)
+}
+
+/// Lets a request through or not, and sends every answer with the headers that keep the page to itself.
+async fn guarded(State(console): State<Arc<Console>>, request: Request, next: Next) -> Response {
+    let api = request.uri().path().starts_with("/api/");
+    let mut response = match console.guard.check(request.headers(), api) {
+        Ok(()) => next.run(request).await,
+        Err(why) => (StatusCode::FORBIDDEN, Json(json!({ "error": why }))).into_response(),
+    };
+    for (name, value) in [
+        (header::CONTENT_SECURITY_POLICY, POLICY),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::X_FRAME_OPTIONS, "DENY"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::CACHE_CONTROL, "no-store"),
+        (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+        (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+    ] {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+impl Guard {
+    /// The page's files are no secret; what it asks of the stack is.
+    fn check(&self, headers: &HeaderMap, api: bool) -> Result<(), &'static str> {
+        let text = |name: HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
+        let mine = ["127.0.0.1", "localhost"].map(|host| format!("{host}:{}", self.port));
+        let host = text(header::HOST).ok_or("no Host")?;
+        if !mine.iter().any(|mine| mine == host) {
+            return Err("this Host is not the console's");
+        }
+        let origin = text(header::ORIGIN);
+        if origin.is_some_and(|origin| !mine.iter().any(|mine| origin == format!("http://{mine}")))
+        {
+            return Err("this Origin is not the console's");
+        }
+        let token = text(TOKEN).unwrap_or_default();
+        if api && !same(token.as_bytes(), self.token.as_bytes()) {
+            return Err("open the URL that the command has printed: the token is missing or wrong");
+        }
+        Ok(())
+    }
+}
+
+/// Compares in a time that does not depend on where two secrets differ.
+fn same(a: &[u8], b: &[u8]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).fold(0, |differing, (a, b)| differing | (a ^ b)) == 0
+}
+
+type Answer<T> = Result<Json<T>, Failed>;
+
+impl IntoResponse for Failed {
+    fn into_response(self) -> Response {
+        let status = match &self {
+            Self::NotFound(_) => StatusCode::NOT_FOUND,
+            Self::Other(_) => StatusCode::BAD_GATEWAY,
+        };
+        (status, Json(json!({ "error": self.to_string() }))).into_response()
+    }
+}
+
+async fn status(State(console): State<Arc<Console>>) -> Answer<Status> {
+    Status::of(&console.stack).await.map(Json)
+}
+
+async fn dead(State(console): State<Arc<Console>>) -> Answer<Vec<DeadLetter>> {
+    let queues = console.stack.queues(None)?;
+    dlq::list_all(&console.stack, &queues, &Selection::default()).await.map(Json)
+}
+
+/// Which letters to redrive. Always named one by one: what is redriven is what the person saw.
+#[derive(Debug, Deserialize)]
+struct Redrive {
+    ids: Vec<String>,
+}
+
+async fn redrive(
+    State(console): State<Arc<Console>>,
+    Path(queue): Path<String>,
+    Json(wanted): Json<Redrive>,
+) -> Answer<Done> {
+    let queue = console.stack.queue(&queue)?;
+    let mut letters = dlq::list(&console.stack, queue, &Selection::default()).await?;
+    letters.retain(|letter| wanted.ids.contains(&letter.message_id));
+    if letters.is_empty() {
+        return Err(Failed::NotFound(format!("{} has no such dead letter any more", queue.name)));
+    }
+    dlq::redrive(&console.stack, queue, &letters, &ProgressBar::hidden()).await.map(Json)
+}
+
+async fn pause(
+    State(console): State<Arc<Console>>,
+    Path(queue): Path<String>,
+) -> Answer<Vec<Switched>> {
+    let queue = console.stack.queue(&queue)?;
+    consumer::switch(&console.stack, &[queue], false).await.map(Json)
+}
+
+async fn resume(
+    State(console): State<Arc<Console>>,
+    Path(queue): Path<String>,
+) -> Answer<Vec<Switched>> {
+    let queue = console.stack.queue(&queue)?;
+    consumer::switch(&console.stack, &[queue], true).await.map(Json)
+}
+
+async fn one_order(State(console): State<Arc<Console>>, Path(id): Path<String>) -> Answer<Value> {
+    let shown = order::show(&console.stack, &id);
+    let (order, events) = try_join(shown, log::of_order(&console.stack, &id)).await?;
+    Ok(Json(json!({ "order": order, "events": events })))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn allowed(headers: &[(HeaderName, &str)], api: bool) -> bool {
+        let guard = Guard { token: "secret".into(), port: 4000 };
+        let headers = headers
+            .iter()
+            .map(|(name, value)| (name.clone(), HeaderValue::from_str(value).expect("a header")));
+        guard.check(&headers.collect(), api).is_ok()
+    }
+
+    #[test]
+    fn the_page_is_had_without_a_token_and_the_stack_only_with_it() {
+        let host = (header::HOST, "127.0.0.1:4000");
+        assert!(allowed(std::slice::from_ref(&host), false));
+        assert!(!allowed(std::slice::from_ref(&host), true));
+        assert!(!allowed(&[host.clone(), (TOKEN, "secreT")], true));
+        assert!(allowed(&[host, (TOKEN, "secret")], true));
+    }
+
+    #[test]
+    fn a_name_that_was_rebound_to_this_machine_is_refused() {
+        for host in
+            ["evil.example:4000", "127.0.0.1:4001", "127.0.0.1", "127.0.0.1:4000.evil.example"]
+        {
+            assert!(!allowed(&[(header::HOST, host), (TOKEN, "secret")], true), "{host}");
+            assert!(!allowed(&[(header::HOST, host)], false), "{host}");
+        }
+        assert!(!allowed(&[(TOKEN, "secret")], true));
+        assert!(allowed(&[(header::HOST, "localhost:4000"), (TOKEN, "secret")], true));
+    }
+
+    #[test]
+    fn another_origin_is_refused_even_with_the_token() {
+        let with = |origin: &'static str| {
+            let host = (header::HOST, "127.0.0.1:4000");
+            allowed(&[host, (header::ORIGIN, origin), (TOKEN, "secret")], true)
+        };
+        assert!(with("http://127.0.0.1:4000"));
+        for origin in
+            ["http://evil.example", "null", "http://127.0.0.1:4001", "https://127.0.0.1:4000"]
+        {
+            assert!(!with(origin), "{origin}");
+        }
+    }
+
+    #[test]
+    fn the_page_loads_nothing_from_elsewhere_and_runs_nothing_inline() {
+        for text in [PAGE, STYLE, SCRIPT] {
+            let foreign = text.replace("http://www.w3.org/2000/svg", "");
+            assert!(!foreign.contains("http://") && !foreign.contains("https://"));
+        }
+        assert!(
+            !PAGE.contains("<script>") && !PAGE.contains("style=") && !PAGE.contains("onclick")
+        );
+        // What a stranger sent is shown as text, never as markup.
+        assert!(!SCRIPT.contains("innerHTML"));
+    }
+}

@@ -1,0 +1,283 @@
+// The page of `orderflow console`. Asks the command's own server, shows what it says. Everything that came from
+// a message is put in as text, never as markup.
+"use strict";
+
+const POLL_MS = 2000;
+const SVG = "http://www.w3.org/2000/svg";
+const $ = (id) => document.getElementById(id);
+
+// The token stands behind the # of the URL that the command printed; it goes out of the address bar at once.
+const fromUrl = new URLSearchParams(location.hash.slice(1)).get("token");
+if (fromUrl) {
+  sessionStorage.setItem("token", fromUrl);
+  history.replaceState(null, "", "/");
+}
+const token = sessionStorage.getItem("token") ?? "";
+
+async function call(path, body) {
+  const answer = await fetch(path, {
+    method: body === undefined ? "GET" : "POST",
+    headers: { "x-orderflow-token": token, ...(body === undefined ? {} : { "content-type": "application/json" }) },
+    body: body === undefined ? undefined : JSON.stringify(body),
+  });
+  const json = await answer.json().catch(() => ({}));
+  if (!answer.ok) throw new Error(json.error ?? `the console answers ${answer.status}`);
+  return json;
+}
+
+function make(name, attributes = {}, ...children) {
+  const element = document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) {
+    if (key === "on") element.addEventListener("click", value);
+    else element.setAttribute(key, value);
+  }
+  element.append(...children);
+  return element;
+}
+
+function draw(name, attributes, text) {
+  const element = document.createElementNS(SVG, name);
+  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+  if (text !== undefined) element.textContent = text;
+  return element;
+}
+
+function trouble(error) {
+  $("trouble").hidden = !error;
+  $("trouble").textContent = error ? error.message : "";
+}
+
+function span(seconds) {
+  if (seconds < 120) return `${Math.max(0, Math.round(seconds))} s`;
+  if (seconds < 7200) return `${Math.floor(seconds / 60)} min`;
+  if (seconds < 172800) return `${Math.floor(seconds / 3600)} h`;
+  return `${Math.floor(seconds / 86400)} d`;
+}
+
+// ------------------------------------------------------------------------------------------------- flow
+
+let before = null; // the status of the last look: the change since is a queue's rate where there are no metrics
+let lastDead = null;
+
+function backlog(queue) {
+  return queue.waiting + queue.in_flight + queue.delayed;
+}
+
+function rate(queue, status) {
+  if (queue.sent_per_minute !== null || queue.done_per_minute !== null) {
+    return `${queue.sent_per_minute ?? 0} in, ${queue.done_per_minute ?? 0} done a minute`;
+  }
+  const old = before?.queues.find((one) => one.name === queue.name);
+  const seconds = before ? (new Date(status.at) - new Date(before.at)) / 1000 : 0;
+  if (!old || seconds <= 0) return "";
+  const change = (backlog(queue) - backlog(old)) / seconds;
+  if (change === 0) return backlog(queue) === 0 ? "idle" : "steady";
+  return `${change > 0 ? "growing" : "shrinking"} by ${Math.abs(change).toFixed(1)}/s`;
+}
+
+function box(x, y, width, height, kind = "") {
+  return draw("rect", { x, y, width, height, rx: 9, class: kind });
+}
+
+function label(x, y, text, kind = "") {
+  return draw("text", { x, y, class: kind }, text);
+}
+
+function arrow(x1, y1, x2, y2, kind = "") {
+  const middle = (x1 + x2) / 2;
+  return draw("path", { d: `M${x1} ${y1} C${middle} ${y1} ${middle} ${y2} ${x2} ${y2}`, class: kind, "marker-end": "url(#tip)" });
+}
+
+function showFlow(status) {
+  const row = 146;
+  const height = (status.queues.length - 1) * row + 142;
+  const centre = height / 2;
+  const svg = $("flow");
+  svg.setAttribute("viewBox", `0 0 1000 ${height}`);
+  const tip = draw("marker", { id: "tip", viewBox: "0 0 8 8", refX: 7, refY: 4, markerWidth: 7, markerHeight: 7, orient: "auto" });
+  tip.append(draw("path", { d: "M0 0L8 4L0 8z" }));
+  const defs = draw("defs", {});
+  defs.append(tip);
+  const { outbox, orders } = status;
+  const parts = [
+    defs,
+    arrow(150, centre, 188, centre),
+    arrow(338, centre, 376, centre, outbox.pending > 0 ? "flowing" : ""),
+    box(10, centre - 42, 140, 84, orders.pending > 0 ? "busy" : ""),
+    label(80, centre - 18, "Orders", "name"),
+    label(80, centre + 10, String(orders.pending), "number"),
+    label(80, centre + 30, "pending", "small"),
+    box(190, centre - 42, 148, 84, outbox.stuck > 0 ? "bad" : outbox.pending > 0 ? "busy" : ""),
+    label(264, centre - 18, "Outbox", "name"),
+    label(264, centre + 10, String(outbox.pending), "number"),
+    label(264, centre + 30, `to publish, ${outbox.stuck} stuck`, outbox.stuck > 0 ? "bad-text" : "small"),
+    box(378, centre - 30, 104, 60),
+    label(430, centre - 2, "Topic", "name"),
+    label(430, centre + 16, "orders", "small"),
+  ];
+  status.queues.forEach((queue, index) => {
+    const y = 10 + index * row;
+    const middle = y + 36;
+    const flowing = backlog(queue) > 0;
+    const off = queue.consumer !== "on";
+    parts.push(
+      arrow(482, centre, 548, middle, flowing ? "flowing" : ""),
+      arrow(770, middle, 812, middle, queue.in_flight > 0 ? "flowing" : ""),
+      box(550, y, 220, 74, flowing ? "busy" : ""),
+      label(660, y + 18, queue.name, "name"),
+      label(660, y + 44, String(queue.waiting), "number"),
+      label(660, y + 63, `waiting, ${queue.in_flight} in flight, ${queue.delayed} delayed`, "small"),
+      box(814, y + 8, 180, 56, off ? "warn off" : ""),
+      label(904, y + 32, `${queue.name}-consumer`, "name"),
+      label(904, y + 51, off ? `is ${queue.consumer}` : "on", off ? "warn-text" : "small"),
+      arrow(660, y + 74, 660, y + 92, queue.dead > 0 ? "dead" : ""),
+      box(600, y + 92, 120, 30, queue.dead > 0 ? "bad" : ""),
+      label(660, y + 112, `${queue.dead} dead`, queue.dead > 0 ? "bad-text" : "small"),
+      label(904, y + 84, rate(queue, status), "small"),
+    );
+    if (queue.oldest_age_seconds) parts.push(label(904, y + 102, `oldest ${span(queue.oldest_age_seconds)}`, "small"));
+  });
+  svg.replaceChildren(...parts);
+  svg.setAttribute("aria-label", status.queues.map((queue) =>
+    `${queue.name}: ${queue.waiting} waiting, ${queue.in_flight} in flight, ${queue.dead} dead, consumer ${queue.consumer}`,
+  ).join("; ") + `; outbox: ${outbox.pending} pending, ${outbox.stuck} stuck; orders: ${orders.pending} pending`);
+}
+
+function fact(number, text, alarm) {
+  return make("li", alarm ? { class: "alarm" } : {}, make("strong", {}, String(number)), ` ${text}`);
+}
+
+function showFacts(status) {
+  const { outbox, orders } = status;
+  const focused = document.activeElement?.id;
+  const items = [
+    fact(orders.pending_too_long, `orders pending for longer than ${orders.pending_max_minutes} minutes`, orders.pending_too_long > 0),
+    fact(outbox.stuck, "events stuck in the outbox", outbox.stuck > 0),
+  ];
+  for (const queue of status.queues) {
+    const off = queue.consumer === "off";
+    const button = make("button", {
+      type: "button",
+      id: `switch-${queue.name}`,
+      on: () => switchConsumer(queue.name, off ? "resume" : "pause"),
+    }, off ? "Resume" : "Pause");
+    button.setAttribute("aria-label", `${off ? "Resume" : "Pause"} the consumer of ${queue.name}`);
+    items.push(make("li", {}, `${queue.name}-consumer `, make("strong", {}, queue.consumer), button));
+  }
+  $("facts").replaceChildren(...items);
+  if (focused?.startsWith("switch-")) $(focused)?.focus();
+}
+
+async function switchConsumer(queue, how) {
+  const button = $(`switch-${queue}`);
+  if (button) button.disabled = true;
+  try {
+    await call(`/api/queues/${encodeURIComponent(queue)}/${how}`, {});
+    await look();
+  } catch (error) {
+    trouble(error);
+  }
+}
+
+async function look() {
+  const status = await call("/api/status");
+  trouble(null);
+  $("stack").textContent = `stack ${status.stack}`;
+  $("live").className = "";
+  $("live").textContent = `as of ${new Date(status.at).toLocaleTimeString()}`;
+  showFlow(status);
+  showFacts(status);
+  before = status;
+  const dead = status.queues.map((queue) => queue.dead).join();
+  if (dead !== lastDead) {
+    lastDead = dead;
+    await lookAtDead();
+  }
+}
+
+async function poll() {
+  try {
+    if (!document.hidden) await look();
+  } catch (error) {
+    $("live").className = "off";
+    $("live").textContent = "not up to date";
+    trouble(error);
+  }
+  setTimeout(poll, POLL_MS);
+}
+
+// ------------------------------------------------------------------------------------------ dead letters
+
+async function lookAtDead() {
+  const letters = await call("/api/dead");
+  const rows = letters.map((letter) => {
+    const order = letter.order_id
+      ? make("button", { type: "button", class: "id", on: () => showOrder(letter.order_id) }, letter.order_id)
+      : "–";
+    const redrive = make("button", { type: "button", "data-redrive": letter.message_id }, "Redrive");
+    redrive.addEventListener("click", () => redriveOne(letter, redrive));
+    redrive.setAttribute("aria-label", `Redrive ${letter.event_type ?? "a letter"} of ${letter.queue}`);
+    return make("tr", { "data-letter": letter.message_id },
+      make("td", {}, letter.queue),
+      make("td", {}, make("div", { class: "reason" }, letter.reason), make("div", { class: "detail" }, letter.detail ?? "")),
+      make("td", {}, letter.event_type ?? "–"),
+      make("td", {}, order),
+      make("td", {}, make("time", { datetime: letter.since, title: letter.since }, `${span((Date.now() - new Date(letter.since)) / 1000)} ago`)),
+      make("td", {}, redrive));
+  });
+  if (rows.length === 0) rows.push(make("tr", {}, make("td", { colspan: 6, class: "empty" }, "No dead letters.")));
+  $("dead").replaceChildren(...rows);
+}
+
+async function redriveOne(letter, button) {
+  button.disabled = true;
+  $("dead-said").textContent = "redriving …";
+  try {
+    const done = await call(`/api/queues/${encodeURIComponent(letter.queue)}/redrive`, { ids: [letter.message_id] });
+    $("dead-said").textContent = done.failed.length ? done.failed.join("; ") : `1 letter of ${letter.queue} is on its queue again.`;
+    lastDead = null;
+    await look();
+  } catch (error) {
+    button.disabled = false;
+    $("dead-said").textContent = error.message;
+  }
+}
+
+// ------------------------------------------------------------------------------------------------- order
+
+const ENDINGS = { OrderConfirmed: "good", OrderShipped: "good", OrderRejected: "bad", StockRejected: "bad", OrderCancelled: "bad" };
+
+async function showOrder(id) {
+  const card = $("order");
+  $("order-id").value = id;
+  try {
+    const { order, events } = await call(`/api/orders/${encodeURIComponent(id)}`);
+    const first = new Date(events[0].timestamp);
+    const what = [
+      ["Status", order.status + (order.reason ? ` (${order.reason})` : "")],
+      ["Customer", order.customer_email],
+      ["Total", `${Number(order.total_price).toFixed(2)} ${order.currency}`],
+      ["Items", order.items.map((line) => `${line.quantity} × ${line.product_name}`).join(", ")],
+    ].flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, value)]);
+    const line = events.map((event) => make("li", { class: ENDINGS[event.event_type] ?? "" },
+      make("strong", {}, event.event_type), " ",
+      make("span", { class: `state ${event.outbox}` }, event.outbox),
+      make("div", {}, make("time", { datetime: event.timestamp }, `${new Date(event.timestamp).toLocaleString()}, after ${((new Date(event.timestamp) - first) / 1000).toFixed(2)} s`)),
+      make("div", { class: "id" }, event.event_id)));
+    card.replaceChildren(make("dl", {}, ...what), make("ol", { class: "line" }, ...line));
+  } catch (error) {
+    card.replaceChildren(make("p", { role: "alert" }, error.message));
+  }
+  card.hidden = false;
+  card.scrollIntoView({ block: "nearest" });
+}
+
+$("find").addEventListener("submit", (event) => {
+  event.preventDefault();
+  showOrder($("order-id").value.trim());
+});
+$("refresh").addEventListener("click", async () => {
+  $("dead-said").textContent = "";
+  await lookAtDead().catch(trouble);
+});
+poll();

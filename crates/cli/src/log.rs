@@ -1,0 +1,158 @@
+//! The event log, read by an operator.
+//!
+//! In: an order, or nothing for all orders. Out: the stored events, page by page, each with the bytes and the
+//! attributes with which it was published. What the table holds that is no event is passed over and counted.
+
+use std::collections::{BTreeMap, HashMap};
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use delivery::outbox::STUCK;
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::{failed::Failed, stack::Stack};
+
+type Item = HashMap<String, AttributeValue>;
+
+/// One event as the log keeps it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Logged {
+    /// Its order.
+    pub order_id: String,
+    /// Its idempotency key.
+    pub event_id: String,
+    /// What happened.
+    pub event_type: String,
+    /// When it happened.
+    pub timestamp: Timestamp,
+    /// `published`, `pending` or `stuck`.
+    pub outbox: &'static str,
+    /// What it says.
+    pub event: Value,
+    /// Its bytes.
+    #[serde(skip)]
+    pub body: String,
+    /// What it was published with.
+    #[serde(skip)]
+    pub attributes: BTreeMap<String, String>,
+}
+
+/// Hands over the log of an order, or of all, page by page.
+///
+/// # Errors
+/// The log does not answer, or `work` fails.
+pub async fn pages(
+    stack: &Stack,
+    order: Option<&str>,
+    mut work: impl FnMut(Vec<Logged>) -> Result<(), Failed>,
+) -> Result<(), Failed> {
+    let table = stack.output("EventLogTable")?;
+    let mut start: Option<Item> = None;
+    loop {
+        let (items, next) = match order {
+            Some(order) => {
+                let page = stack
+                    .dynamodb
+                    .query()
+                    .table_name(table)
+                    .key_condition_expression("order_id = :order")
+                    .expression_attribute_values(":order", AttributeValue::S(order.to_owned()))
+                    .consistent_read(true)
+                    .set_exclusive_start_key(start)
+                    .send()
+                    .await?;
+                (page.items, page.last_evaluated_key)
+            }
+            None => {
+                let scan = stack.dynamodb.scan().table_name(table).consistent_read(true);
+                let page = scan.set_exclusive_start_key(start).send().await?;
+                (page.items, page.last_evaluated_key)
+            }
+        };
+        work(items.unwrap_or_default().iter().filter_map(logged).collect())?;
+        start = next;
+        if start.is_none() {
+            return Ok(());
+        }
+    }
+}
+
+/// The log of one order, in the order in which its events were made.
+///
+/// # Errors
+/// The log does not answer, or knows no such order.
+pub async fn of_order(stack: &Stack, order: &str) -> Result<Vec<Logged>, Failed> {
+    let mut all = Vec::new();
+    pages(stack, Some(order), |page| {
+        all.extend(page);
+        Ok(())
+    })
+    .await?;
+    if all.is_empty() {
+        return Err(Failed::NotFound(format!("no order {order:?} in stack {}", stack.name)));
+    }
+    in_time_order(&mut all);
+    Ok(all)
+}
+
+/// Sorts by when it happened; what happened in the same millisecond by id, which grows with time.
+pub fn in_time_order(events: &mut [Logged]) {
+    events.sort_by(|a, b| (a.timestamp, &a.event_id).cmp(&(b.timestamp, &b.event_id)));
+}
+
+fn logged(item: &Item) -> Option<Logged> {
+    let text = |name: &str| item.get(name)?.as_s().ok().cloned();
+    let body = text("body")?;
+    let event: Value = serde_json::from_str(&body).ok()?;
+    let attributes = item.get("attributes")?.as_m().ok()?.iter();
+    Some(Logged {
+        order_id: text("order_id")?,
+        event_id: text("event_id")?,
+        event_type: event["event_type"].as_str()?.to_owned(),
+        timestamp: event["timestamp"].as_str()?.parse().ok()?,
+        outbox: match text("outbox_shard").as_deref() {
+            None => "published",
+            Some(STUCK) => "stuck",
+            Some(_) => "pending",
+        },
+        attributes: attributes
+            .filter_map(|(name, value)| Some((name.clone(), value.as_s().ok()?.clone())))
+            .collect(),
+        event,
+        body,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn item(shard: Option<&str>) -> Item {
+        let text = |text: &str| AttributeValue::S(text.to_owned());
+        let body = r#"{"event_type":"OrderCreated","timestamp":"2025-11-20T12:00:00.000Z"}"#;
+        let mut item = Item::from([
+            ("order_id".to_owned(), text("o1")),
+            ("event_id".to_owned(), text("e1")),
+            ("body".to_owned(), text(body)),
+            ("attributes".to_owned(), AttributeValue::M(HashMap::from([("a".into(), text("b"))]))),
+        ]);
+        item.extend(shard.map(|shard| ("outbox_shard".to_owned(), text(shard))));
+        item
+    }
+
+    #[test]
+    fn an_event_is_published_pending_or_stuck() {
+        for (shard, outbox) in [(None, "published"), (Some("3"), "pending"), (Some(STUCK), "stuck")]
+        {
+            assert_eq!(logged(&item(shard)).map(|event| event.outbox), Some(outbox));
+        }
+    }
+
+    #[test]
+    fn what_is_no_event_is_passed_over() {
+        let mut odd = item(None);
+        odd.remove("body");
+        assert_eq!(logged(&odd), None);
+    }
+}

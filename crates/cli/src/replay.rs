@@ -1,0 +1,187 @@
+//! `orderflow replay`: a part of the event log, delivered once more to one queue.
+//!
+//! In: a queue and a range of time, or one order. Out: the events that the queue's subscription would have been
+//! given, on the queue, with the bytes and attributes that they were published with, each order's in time order.
+//! Guarantees: past the topic, so no other queue sees them; consumers stay exactly-once, because an event that has
+//! had its effect is known by its id or by what it changed; a mail is not sent again, because the mailer
+//! remembers for 30 days and passes over what is older than 14. A replay that breaks off can be run again.
+
+use std::collections::BTreeMap;
+
+use indicatif::ProgressBar;
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::{
+    failed::Failed,
+    filter::Filter,
+    log::{self, Logged},
+    output::table,
+    send::{self, Message},
+    stack::{Queue, Stack},
+};
+
+/// So many events fit into one replay: it sorts them in memory, at about 2 KB each. A longer range is
+/// replayed in parts.
+pub const EVENTS_MAX: usize = 500_000;
+
+/// What is to be replayed.
+#[derive(Debug, Serialize)]
+pub struct Plan {
+    /// Where to.
+    pub queue: String,
+    /// From this moment on.
+    pub from: Timestamp,
+    /// Until before this one.
+    pub to: Timestamp,
+    /// Events of this order only.
+    pub order: Option<String>,
+    /// How many events of each type.
+    pub events: BTreeMap<String, u64>,
+    /// Those in the range that the queue's filter keeps out.
+    pub filtered_out: u64,
+    /// How many were sent.
+    pub sent: u64,
+    /// Why some were not.
+    pub failed: Vec<String>,
+    #[serde(skip)]
+    chosen: Vec<Logged>,
+}
+
+/// Reads the log and chooses.
+pub async fn plan(
+    stack: &Stack,
+    queue: &Queue,
+    [from, to]: [Timestamp; 2],
+    order: Option<String>,
+    bar: &ProgressBar,
+) -> Result<Plan, Failed> {
+    let filter = filter(stack, queue).await?;
+    let mut plan = Plan {
+        queue: queue.name.clone(),
+        from,
+        to,
+        order: order.clone(),
+        events: BTreeMap::new(),
+        filtered_out: 0,
+        sent: 0,
+        failed: Vec::new(),
+        chosen: Vec::new(),
+    };
+    log::pages(stack, order.as_deref(), |page| {
+        bar.inc(page.len() as u64);
+        for event in page {
+            if event.timestamp < from || event.timestamp >= to {
+                continue;
+            }
+            if !filter.passes(&event.attributes).map_err(Failed::Other)? {
+                plan.filtered_out += 1;
+                continue;
+            }
+            *plan.events.entry(event.event_type.clone()).or_default() += 1;
+            plan.chosen.push(event);
+        }
+        if plan.chosen.len() > EVENTS_MAX {
+            return Err(Failed::Other(format!(
+                "more than {EVENTS_MAX} events: replay the range in parts, by --from and --to"
+            )));
+        }
+        Ok(())
+    })
+    .await?;
+    log::in_time_order(&mut plan.chosen);
+    Ok(plan)
+}
+
+/// Sends what was chosen.
+pub async fn run(
+    stack: &Stack,
+    queue: &Queue,
+    plan: &mut Plan,
+    bar: &ProgressBar,
+) -> Result<(), Failed> {
+    let mut messages = Vec::with_capacity(plan.chosen.len());
+    for event in &plan.chosen {
+        let mut message = Message { body: event.body.clone(), ..Message::default() };
+        for (name, value) in &event.attributes {
+            message.attributes.insert(name.clone(), send::text_attribute(value)?);
+        }
+        messages.push(message);
+    }
+    bar.set_length(messages.len() as u64);
+    let (mut rest, mut events) = (messages.as_slice(), plan.chosen.as_slice());
+    while !rest.is_empty() {
+        let count = send::fitting(rest);
+        let fates = send::send(stack, &queue.url, &rest[..count]).await.map_err(|error| {
+            Failed::Other(format!(
+                "{error}. {} events were sent before; run it again: what was delivered twice is taken once",
+                plan.sent
+            ))
+        })?;
+        for (event, fate) in events.iter().zip(fates) {
+            match fate {
+                Ok(()) => plan.sent += 1,
+                Err(why) => plan.failed.push(format!("{}: {why}", event.event_id)),
+            }
+        }
+        bar.inc(count as u64);
+        (rest, events) = (&rest[count..], &events[count..]);
+    }
+    Ok(())
+}
+
+/// What the queue's subscription is given.
+async fn filter(stack: &Stack, queue: &Queue) -> Result<Filter, Failed> {
+    let topic = stack.output("TopicArn")?;
+    let queue_name = queue.url.rsplit('/').next().unwrap_or_default();
+    let mut next = None;
+    let subscription = loop {
+        let call = stack.sns.list_subscriptions_by_topic().topic_arn(topic).set_next_token(next);
+        let page = call.send().await?;
+        let found = page.subscriptions().iter().find(|subscription| {
+            subscription.endpoint().and_then(|arn| arn.rsplit(':').next()) == Some(queue_name)
+        });
+        if let Some(arn) = found.and_then(|subscription| subscription.subscription_arn()) {
+            break arn.to_owned();
+        }
+        next = page.next_token;
+        if next.is_none() {
+            return Err(Failed::NotFound(format!(
+                "{} has no subscription to the topic",
+                queue.name
+            )));
+        }
+    };
+    let answer =
+        stack.sns.get_subscription_attributes().subscription_arn(subscription).send().await?;
+    let attributes = answer.attributes.unwrap_or_default();
+    let text = |name: &str| attributes.get(name).map(String::as_str);
+    Filter::read(text("FilterPolicy"), text("FilterPolicyScope")).map_err(Failed::Other)
+}
+
+impl Plan {
+    /// Whether there is nothing to send.
+    pub fn is_empty(&self) -> bool {
+        self.chosen.is_empty()
+    }
+
+    /// As people read it.
+    pub fn text(&self) -> String {
+        let of = self.order.as_ref().map(|order| format!(" of order {order}")).unwrap_or_default();
+        let rows = self.events.iter().map(|(name, count)| vec![name.clone(), count.to_string()]);
+        let failed: String = self.failed.iter().map(|why| format!("\n  {why}")).collect();
+        format!(
+            "Events{of} from {:.3} until {:.3} for the queue {}:\n{}\n{} kept out by its filter; {} sent{failed}",
+            self.from,
+            self.to,
+            self.queue,
+            if self.events.is_empty() {
+                " none".to_owned()
+            } else {
+                table(&["type", ">events"], rows)
+            },
+            self.filtered_out,
+            self.sent,
+        )
+    }
+}

@@ -1,0 +1,130 @@
+//! Sending messages to a queue in batches.
+//!
+//! In: bodies with attributes. Out: which of them the queue took. Guarantee: every entry of every answer is read;
+//! a failed entry is tried again a few times and then reported, never passed over.
+
+use std::{collections::HashMap, time::Duration};
+
+use aws_sdk_sqs::types::{MessageAttributeValue, SendMessageBatchRequestEntry};
+
+use crate::{failed::Failed, stack::Stack};
+
+/// SQS takes so many messages in one call.
+pub const BATCH_COUNT_MAX: usize = 10;
+/// So many bytes in one call, of bodies and attributes together: what every SQS endpoint takes.
+const BATCH_BYTES_MAX: usize = 256 * 1024;
+const ATTEMPTS_MAX: u32 = 4;
+const RETRY_PAUSE: Duration = Duration::from_millis(200);
+
+/// One message to be sent.
+#[derive(Debug, Clone, Default)]
+pub struct Message {
+    /// What is sent.
+    pub body: String,
+    /// Goes with it.
+    pub attributes: HashMap<String, MessageAttributeValue>,
+}
+
+impl Message {
+    fn bytes(&self) -> usize {
+        let attributes = self.attributes.iter().map(|(name, value)| {
+            let text = value.string_value().map_or(0, str::len);
+            name.len()
+                + value.data_type().len()
+                + text
+                + value.binary_value().map_or(0, |b| b.as_ref().len())
+        });
+        self.body.len() + attributes.sum::<usize>()
+    }
+}
+
+/// An attribute that is a text.
+pub fn text_attribute(value: &str) -> Result<MessageAttributeValue, Failed> {
+    MessageAttributeValue::builder()
+        .data_type("String")
+        .string_value(value)
+        .build()
+        .map_err(Failed::other)
+}
+
+/// How many messages from the front fit into one call.
+pub fn fitting(messages: &[Message]) -> usize {
+    let mut bytes = 0;
+    let fitting = messages
+        .iter()
+        .take(BATCH_COUNT_MAX)
+        .take_while(|message| {
+            bytes += message.bytes();
+            bytes <= BATCH_BYTES_MAX
+        })
+        .count();
+    // What is too large on its own is refused on its own.
+    fitting.max(1).min(messages.len())
+}
+
+/// Sends at most [`BATCH_COUNT_MAX`] messages, and says of each whether the queue took it and why not.
+///
+/// # Errors
+/// The queue did not answer at all: whether it took any is unknown.
+pub async fn send(
+    stack: &Stack,
+    queue_url: &str,
+    messages: &[Message],
+) -> Result<Vec<Result<(), String>>, Failed> {
+    let mut fates: Vec<Result<(), String>> =
+        vec![Err("the answer does not name it".to_owned()); messages.len()];
+    let mut left: Vec<usize> = (0..messages.len()).collect();
+    for attempt in 1..=ATTEMPTS_MAX {
+        let mut batch = stack.sqs.send_message_batch().queue_url(queue_url);
+        for &index in &left {
+            let entry = SendMessageBatchRequestEntry::builder()
+                .id(index.to_string())
+                .message_body(&messages[index].body)
+                .set_message_attributes(Some(messages[index].attributes.clone()))
+                .build()
+                .map_err(Failed::other)?;
+            batch = batch.entries(entry);
+        }
+        let answer = batch.send().await?;
+        let mut again = Vec::new();
+        for entry in answer.successful() {
+            if let Some(fate) = entry.id().parse().ok().and_then(|i: usize| fates.get_mut(i)) {
+                *fate = Ok(());
+            }
+        }
+        for entry in answer.failed() {
+            let Ok(index) = entry.id().parse::<usize>() else { continue };
+            let why = format!("{}: {}", entry.code(), entry.message().unwrap_or("no reason given"));
+            if let Some(fate) = fates.get_mut(index) {
+                *fate = Err(why);
+            }
+            if !entry.sender_fault() {
+                again.push(index);
+            }
+        }
+        left = again;
+        if left.is_empty() {
+            break;
+        }
+        tokio::time::sleep(RETRY_PAUSE * attempt).await;
+    }
+    Ok(fates)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn messages(sizes: &[usize]) -> Vec<Message> {
+        let message = |size: &usize| Message { body: "x".repeat(*size), ..Message::default() };
+        sizes.iter().map(message).collect()
+    }
+
+    #[test]
+    fn a_call_is_filled_by_count_and_by_bytes() {
+        assert_eq!(fitting(&messages(&[1; 25])), BATCH_COUNT_MAX);
+        assert_eq!(fitting(&messages(&[200_000, 50_000, 50_000])), 2);
+        assert_eq!(fitting(&messages(&[300_000, 1])), 1);
+        assert_eq!(fitting(&[]), 0);
+    }
+}

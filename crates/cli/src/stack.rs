@@ -1,0 +1,267 @@
+//! A deployed stack, found through its CloudFormation outputs.
+//!
+//! In: the usual AWS settings and a stack name. Out: clients, and the names of queues, tables and functions.
+//! Guarantee: a missing region, missing credentials and a missing stack are each told apart, before any
+//! command has begun. A consumer is whatever has the outputs `<Name>QueueUrl`, `<Name>DlqUrl` and
+//! `<Name>ConsumerFunction`: a new one needs no change here.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use aws_config::{
+    BehaviorVersion, Region, profile::ProfileFileCredentialsProvider, retry::RetryConfig,
+    timeout::TimeoutConfig,
+};
+use aws_credential_types::provider::ProvideCredentials;
+use aws_sdk_dynamodb::error::ProvideErrorMetadata;
+use clap::Args;
+use delivery::Outbox;
+
+use crate::failed::Failed;
+
+/// An endpoint that does not take a connection within this is not there.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// No call here takes longer; the longest waits for a function.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Which stack, and how to get at it.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Which stack")]
+pub struct Access {
+    /// The CloudFormation stack
+    #[arg(
+        long,
+        global = true,
+        env = "ORDERFLOW_STACK_NAME",
+        default_value = "orderflow",
+        value_name = "NAME"
+    )]
+    pub stack: String,
+    /// Where AWS is, for an emulator [env: AWS_ENDPOINT_URL]
+    #[arg(long, global = true, value_name = "URL")]
+    pub endpoint_url: Option<String>,
+    /// The AWS region [env: AWS_REGION]
+    #[arg(long, global = true)]
+    pub region: Option<String>,
+    /// The profile of the AWS configuration files [env: AWS_PROFILE]
+    #[arg(long, global = true)]
+    pub profile: Option<String>,
+}
+
+/// A queue with its DLQ and its consumer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Queue {
+    /// `product`, `order`, `notification`.
+    pub name: String,
+    /// The queue.
+    pub url: String,
+    /// Its DLQ.
+    pub dlq_url: String,
+    /// Who is given its messages.
+    pub consumer: String,
+}
+
+/// A deployed stack.
+#[derive(Debug, Clone)]
+pub struct Stack {
+    /// Its name.
+    pub name: String,
+    outputs: BTreeMap<String, String>,
+    parameters: BTreeMap<String, String>,
+    /// Its queues, by name.
+    pub queues: Vec<Queue>,
+    /// Queues.
+    pub sqs: aws_sdk_sqs::Client,
+    /// The topic.
+    pub sns: aws_sdk_sns::Client,
+    /// Tables.
+    pub dynamodb: aws_sdk_dynamodb::Client,
+    /// Functions.
+    pub lambda: aws_sdk_lambda::Client,
+    /// Metrics.
+    pub cloudwatch: aws_sdk_cloudwatch::Client,
+}
+
+impl Stack {
+    /// Finds it.
+    ///
+    /// # Errors
+    /// What is missing, and how to give it.
+    pub async fn find(access: &Access) -> Result<Self, Failed> {
+        let mut loader = aws_config::defaults(BehaviorVersion::latest())
+            .retry_config(RetryConfig::standard())
+            .timeout_config(
+                TimeoutConfig::builder()
+                    .connect_timeout(CONNECT_TIMEOUT)
+                    .operation_attempt_timeout(ATTEMPT_TIMEOUT)
+                    .build(),
+            );
+        if let Some(profile) = &access.profile {
+            // A profile that was asked for goes before credentials that happen to be in the environment.
+            let of_profile =
+                ProfileFileCredentialsProvider::builder().profile_name(profile).build();
+            loader = loader.profile_name(profile).credentials_provider(of_profile);
+        }
+        if let Some(region) = &access.region {
+            loader = loader.region(Region::new(region.clone()));
+        }
+        if let Some(url) = &access.endpoint_url {
+            loader = loader.endpoint_url(url);
+        }
+        let aws = loader.load().await;
+        let Some(region) = aws.region().map(ToString::to_string) else {
+            return Err(Failed::other("no AWS region: set --region or AWS_REGION"));
+        };
+        let credentials = match aws.credentials_provider() {
+            Some(provider) => provider
+                .provide_credentials()
+                .await
+                .map_err(|error| aws_sdk_sqs::error::DisplayErrorContext(error).to_string()),
+            None => Err("none".to_owned()),
+        };
+        if let Err(why) = credentials {
+            let of =
+                access.profile.as_ref().map(|p| format!(" in profile {p}")).unwrap_or_default();
+            return Err(Failed::Other(format!(
+                "no AWS credentials{of}: sign in (`aws sso login`), choose a --profile, or set AWS_ACCESS_KEY_ID \
+                 and AWS_SECRET_ACCESS_KEY (an emulator takes any); {}",
+                innermost(&why)
+            )));
+        }
+        let place = match aws.endpoint_url() {
+            Some(url) => format!("at {url} ({region})"),
+            None => format!("in {region}"),
+        };
+        let (outputs, parameters) =
+            described(&aws_sdk_cloudformation::Client::new(&aws), &access.stack, &place).await?;
+        let queues = queues(&outputs);
+        if queues.is_empty() || !outputs.contains_key("EventLogTable") {
+            return Err(Failed::NotFound(format!(
+                "the stack {} {place} is not an Orderflow: its outputs name no queues and no event log",
+                access.stack
+            )));
+        }
+        Ok(Self {
+            name: access.stack.clone(),
+            queues,
+            outputs,
+            parameters,
+            sqs: aws_sdk_sqs::Client::new(&aws),
+            sns: aws_sdk_sns::Client::new(&aws),
+            dynamodb: aws_sdk_dynamodb::Client::new(&aws),
+            lambda: aws_sdk_lambda::Client::new(&aws),
+            cloudwatch: aws_sdk_cloudwatch::Client::new(&aws),
+        })
+    }
+
+    /// One output.
+    ///
+    /// # Errors
+    /// The stack is older than this command.
+    pub fn output(&self, name: &str) -> Result<&str, Failed> {
+        self.outputs.get(name).map(String::as_str).ok_or_else(|| {
+            Failed::Other(format!("the stack {} has no output {name}: deploy it again", self.name))
+        })
+    }
+
+    /// One parameter with which the stack was deployed.
+    pub fn parameter(&self, name: &str) -> Option<&str> {
+        self.parameters.get(name).map(String::as_str)
+    }
+
+    /// A queue by its name.
+    ///
+    /// # Errors
+    /// Which queues there are.
+    pub fn queue(&self, name: &str) -> Result<&Queue, Failed> {
+        self.queues.iter().find(|queue| queue.name == name).ok_or_else(|| {
+            let names: Vec<&str> = self.queues.iter().map(|queue| queue.name.as_str()).collect();
+            Failed::NotFound(format!("no queue {name:?}: there are {}", names.join(", ")))
+        })
+    }
+
+    /// The queue of this name, or all of them.
+    ///
+    /// # Errors
+    /// Which queues there are.
+    pub fn queues(&self, name: Option<&str>) -> Result<Vec<&Queue>, Failed> {
+        name.map_or_else(|| Ok(self.queues.iter().collect()), |name| Ok(vec![self.queue(name)?]))
+    }
+
+    /// The event log as the functions see it.
+    ///
+    /// # Errors
+    /// The stack is older than this command.
+    pub fn outbox(&self) -> Result<Outbox, Failed> {
+        Ok(Outbox {
+            dynamodb: self.dynamodb.clone(),
+            sns: self.sns.clone(),
+            table: self.output("EventLogTable")?.to_owned(),
+            stream_key: "order_id",
+            topic_arn: self.output("TopicArn")?.to_owned(),
+        })
+    }
+}
+
+type Named = BTreeMap<String, String>;
+
+/// A stack's outputs and parameters.
+async fn described(
+    client: &aws_sdk_cloudformation::Client,
+    name: &str,
+    place: &str,
+) -> Result<(Named, Named), Failed> {
+    let absent = || {
+        Failed::NotFound(format!(
+            "no stack {name} {place}: deploy it (`make up` runs one on this machine), or name another by --stack"
+        ))
+    };
+    let sent = client.describe_stacks().stack_name(name).send().await;
+    let answer = match sent {
+        Ok(answer) => answer,
+        Err(error) if error.message().is_some_and(|m| m.contains("does not exist")) => {
+            return Err(absent());
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let stack = answer.stacks.unwrap_or_default().into_iter().next().ok_or_else(absent)?;
+    let outputs = stack.outputs.unwrap_or_default().into_iter();
+    let parameters = stack.parameters.unwrap_or_default().into_iter();
+    Ok((
+        outputs.filter_map(|one| Some((one.output_key?, one.output_value?))).collect(),
+        parameters.filter_map(|one| Some((one.parameter_key?, one.parameter_value?))).collect(),
+    ))
+}
+
+fn queues(outputs: &Named) -> Vec<Queue> {
+    let queue = |(key, url): (&String, &String)| {
+        let name = key.strip_suffix("QueueUrl")?;
+        Some(Queue {
+            name: name.to_lowercase(),
+            url: url.clone(),
+            dlq_url: outputs.get(&format!("{name}DlqUrl"))?.clone(),
+            consumer: outputs.get(&format!("{name}ConsumerFunction"))?.clone(),
+        })
+    };
+    outputs.iter().filter_map(queue).collect()
+}
+
+/// The last part of the SDK's chain of causes, without its debug form.
+fn innermost(chain: &str) -> &str {
+    chain.split(" (").next().unwrap_or(chain).rsplit(": ").next().unwrap_or(chain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_consumer_is_whatever_has_a_queue_a_dlq_and_a_function() {
+        let outputs =
+            ["ProductQueueUrl", "ProductDlqUrl", "ProductConsumerFunction", "OddQueueUrl"]
+                .map(|key| (key.to_owned(), format!("its {key}")));
+        let found = queues(&BTreeMap::from(outputs));
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].name, "product");
+        assert_eq!(found[0].dlq_url, "its ProductDlqUrl");
+    }
+}

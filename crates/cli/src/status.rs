@@ -1,0 +1,386 @@
+//! `orderflow status`: where the flow stands.
+//!
+//! In: a stack. Out: a [`Status`]: for each queue what waits, what is dead and whether its consumer is on; what
+//! the outbox holds; which orders wait for too long. Counts of SQS are approximate by its nature. What the
+//! endpoint has no metrics of (an emulator's age of the oldest message) is absent, not an error.
+
+use std::{
+    collections::HashMap,
+    time::{Duration, SystemTime},
+};
+
+use aws_sdk_cloudwatch::types::{Dimension, Metric, MetricDataQuery, MetricStat};
+use aws_sdk_dynamodb::types::{AttributeValue, Select};
+use aws_sdk_sqs::types::QueueAttributeName;
+use delivery::outbox::{INDEX, SHARDS, STUCK};
+use futures::future::{join_all, try_join_all};
+use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
+
+use crate::{
+    consumer,
+    failed::Failed,
+    output::table,
+    stack::{Queue, Stack},
+    when::short,
+};
+
+/// Metrics are looked for in so long a time: SQS reports each minute, some minutes late.
+const METRICS_WINDOW: Duration = Duration::from_secs(10 * 60);
+const METRICS_PERIOD_SECONDS: i32 = 60;
+/// If the stack does not say when an order has been pending for too long.
+const PENDING_MINUTES_DEFAULT: i64 = 15;
+/// So many of the orders that wait for too long are named.
+const ORDERS_NAMED_MAX: usize = 10;
+
+/// Where the flow stands.
+#[derive(Debug, Clone, Serialize)]
+pub struct Status {
+    /// Of which stack.
+    pub stack: String,
+    /// When this was so.
+    pub at: Timestamp,
+    /// Queue by queue.
+    pub queues: Vec<QueueStatus>,
+    /// Events on their way to the topic.
+    pub outbox: OutboxStatus,
+    /// Orders that are not settled.
+    pub orders: OrdersStatus,
+}
+
+/// Where one queue stands, in messages.
+#[derive(Debug, Clone, Serialize)]
+pub struct QueueStatus {
+    /// Its name.
+    pub name: String,
+    /// To be had.
+    pub waiting: u64,
+    /// Being handled.
+    pub in_flight: u64,
+    /// Not to be had yet.
+    pub delayed: u64,
+    /// In the DLQ.
+    pub dead: u64,
+    /// Since when the oldest waits; null without metrics.
+    pub oldest_age_seconds: Option<u64>,
+    /// Messages that came in the last minute with a metric; null without metrics.
+    pub sent_per_minute: Option<u64>,
+    /// Messages that were done in that minute; null without metrics.
+    pub done_per_minute: Option<u64>,
+    /// The consumer: `on`, `off`, or on its way to one.
+    pub consumer: String,
+}
+
+/// Events that are stored and not yet published.
+#[derive(Debug, Clone, Serialize)]
+pub struct OutboxStatus {
+    /// Will be published.
+    pub pending: u64,
+    /// Since when the oldest of them waits.
+    pub oldest_pending_since: Option<Timestamp>,
+    /// SNS refuses them for good.
+    pub stuck: u64,
+}
+
+/// Orders that wait for their stock.
+#[derive(Debug, Clone, Serialize)]
+pub struct OrdersStatus {
+    /// All of them.
+    pub pending: u64,
+    /// Those that wait for longer than `pending_max_minutes`.
+    pub pending_too_long: u64,
+    /// The oldest of those.
+    pub oldest: Vec<String>,
+    /// A parameter of the stack.
+    pub pending_max_minutes: i64,
+}
+
+impl Status {
+    /// Asks for everything at once.
+    ///
+    /// # Errors
+    /// Something other than a metric is not to be had.
+    pub async fn of(stack: &Stack) -> Result<Self, Failed> {
+        let queues = try_join_all(stack.queues.iter().map(|queue| queue_status(stack, queue)));
+        let (queues, outbox, orders, metrics) =
+            tokio::join!(queues, outbox_status(stack), orders_status(stack), metrics(stack));
+        let mut queues = queues?;
+        for (index, queue) in queues.iter_mut().enumerate() {
+            let metric = |name: &str| metrics.get(&format!("{name}{index}")).copied();
+            queue.oldest_age_seconds = metric("age");
+            queue.sent_per_minute = metric("sent");
+            queue.done_per_minute = metric("done");
+        }
+        Ok(Self {
+            stack: stack.name.clone(),
+            at: Timestamp::now(),
+            queues,
+            outbox: outbox?,
+            orders: orders?,
+        })
+    }
+
+    /// As people read it.
+    pub fn text(&self) -> String {
+        let age = |seconds: Option<u64>| {
+            seconds.map_or("-".into(), |s| short(i64::try_from(s).unwrap_or(i64::MAX)))
+        };
+        let rows = self.queues.iter().map(|queue| {
+            vec![
+                queue.name.clone(),
+                queue.waiting.to_string(),
+                queue.in_flight.to_string(),
+                queue.delayed.to_string(),
+                queue.dead.to_string(),
+                age(queue.oldest_age_seconds),
+                queue.consumer.clone(),
+            ]
+        });
+        let headings =
+            ["queue", ">waiting", ">in flight", ">delayed", ">dead", ">oldest", "consumer"];
+        let since = self.outbox.oldest_pending_since.map_or(String::new(), |since| {
+            format!(", the oldest for {}", short(self.at.duration_since(since).as_secs()))
+        });
+        let named = if self.orders.oldest.is_empty() {
+            String::new()
+        } else {
+            format!("\n  {}", self.orders.oldest.join("\n  "))
+        };
+        format!(
+            "Stack {} at {:.0}\n\n{}\n\nOutbox: {} pending{since}; {} stuck\nOrders: {} pending; {} for longer than {} \
+             minutes{named}",
+            self.stack,
+            self.at,
+            table(&headings, rows),
+            self.outbox.pending,
+            self.outbox.stuck,
+            self.orders.pending,
+            self.orders.pending_too_long,
+            self.orders.pending_max_minutes,
+        )
+    }
+}
+
+/// How many messages a queue has: waiting, in flight, delayed.
+pub async fn counts(stack: &Stack, url: &str) -> Result<[u64; 3], Failed> {
+    const NAMES: [QueueAttributeName; 3] = [
+        QueueAttributeName::ApproximateNumberOfMessages,
+        QueueAttributeName::ApproximateNumberOfMessagesNotVisible,
+        QueueAttributeName::ApproximateNumberOfMessagesDelayed,
+    ];
+    let answer = stack
+        .sqs
+        .get_queue_attributes()
+        .queue_url(url)
+        .set_attribute_names(Some(NAMES.to_vec()))
+        .send()
+        .await?;
+    let attributes = answer.attributes.unwrap_or_default();
+    Ok(NAMES.map(|name| attributes.get(&name).and_then(|n| n.parse().ok()).unwrap_or_default()))
+}
+
+async fn queue_status(stack: &Stack, queue: &Queue) -> Result<QueueStatus, Failed> {
+    let (own, dead, consumer) = tokio::join!(
+        counts(stack, &queue.url),
+        counts(stack, &queue.dlq_url),
+        consumer::state(stack, queue)
+    );
+    let [waiting, in_flight, delayed] = own?;
+    Ok(QueueStatus {
+        name: queue.name.clone(),
+        waiting,
+        in_flight,
+        delayed,
+        dead: dead?.iter().sum(),
+        oldest_age_seconds: None,
+        sent_per_minute: None,
+        done_per_minute: None,
+        consumer: consumer?,
+    })
+}
+
+async fn outbox_status(stack: &Stack) -> Result<OutboxStatus, Failed> {
+    let table = stack.output("EventLogTable")?;
+    let shards = (0..SHARDS).map(|shard| shard.to_string()).chain([STUCK.to_owned()]);
+    let shards =
+        shards.map(|shard| async move {
+            let counted = count(stack, table, INDEX, "outbox_shard", &shard, None);
+            let oldest = stack
+                .dynamodb
+                .query()
+                .table_name(table)
+                .index_name(INDEX)
+                .key_condition_expression("outbox_shard = :shard")
+                .expression_attribute_values(":shard", AttributeValue::S(shard.clone()))
+                .limit(1)
+                .send();
+            let (counted, oldest) = tokio::join!(counted, oldest);
+            let since =
+                oldest?.items.unwrap_or_default().into_iter().next().and_then(|item| {
+                    item.get("pending_since")?.as_s().ok()?.parse::<Timestamp>().ok()
+                });
+            Ok::<_, Failed>((shard, counted?, since))
+        });
+    let mut status = OutboxStatus { pending: 0, oldest_pending_since: None, stuck: 0 };
+    for shard in join_all(shards).await {
+        let (shard, counted, since) = shard?;
+        if shard == STUCK {
+            status.stuck = counted;
+        } else {
+            status.pending += counted;
+            status.oldest_pending_since =
+                [status.oldest_pending_since, since].into_iter().flatten().min();
+        }
+    }
+    Ok(status)
+}
+
+async fn orders_status(stack: &Stack) -> Result<OrdersStatus, Failed> {
+    let table = stack.output("OrdersTable")?;
+    let pending_max_minutes = stack
+        .parameter("OrderPendingMaxMinutes")
+        .and_then(|minutes| minutes.parse().ok())
+        .unwrap_or(PENDING_MINUTES_DEFAULT);
+    let before = Timestamp::now() - SignedDuration::from_mins(pending_max_minutes);
+    let before = format!("{before:.3}");
+    let all = count(stack, table, "pending", "pending_shard", "pending", None);
+    let late =
+        count(stack, table, "pending", "pending_shard", "pending", Some(("created_at", &before)));
+    let oldest = stack
+        .dynamodb
+        .query()
+        .table_name(table)
+        .index_name("pending")
+        .key_condition_expression("pending_shard = :shard AND created_at < :before")
+        .expression_attribute_values(":shard", AttributeValue::S("pending".into()))
+        .expression_attribute_values(":before", AttributeValue::S(before.clone()))
+        .limit(i32::try_from(ORDERS_NAMED_MAX).unwrap_or(i32::MAX))
+        .send();
+    let (all, late, oldest) = tokio::join!(all, late, oldest);
+    let oldest = oldest?.items.unwrap_or_default();
+    let named = oldest.iter().filter_map(|item| item.get("order_id")?.as_s().ok().cloned());
+    Ok(OrdersStatus {
+        pending: all?,
+        pending_too_long: late?,
+        oldest: named.collect(),
+        pending_max_minutes,
+    })
+}
+
+/// Counts one partition of an index, or what of it sorts before a moment.
+async fn count(
+    stack: &Stack,
+    table: &str,
+    index: &str,
+    key: &str,
+    value: &str,
+    before: Option<(&str, &str)>,
+) -> Result<u64, Failed> {
+    let mut total = 0;
+    let mut start = None;
+    loop {
+        let mut query = stack
+            .dynamodb
+            .query()
+            .table_name(table)
+            .index_name(index)
+            .expression_attribute_values(":value", AttributeValue::S(value.to_owned()))
+            .select(Select::Count)
+            .set_exclusive_start_key(start);
+        query = match before {
+            None => query.key_condition_expression(format!("{key} = :value")),
+            Some((sort, before)) => query
+                .key_condition_expression(format!("{key} = :value AND {sort} < :before"))
+                .expression_attribute_values(":before", AttributeValue::S(before.to_owned())),
+        };
+        let page = query.send().await?;
+        total += u64::try_from(page.count).unwrap_or_default();
+        start = page.last_evaluated_key;
+        if start.is_none() {
+            return Ok(total);
+        }
+    }
+}
+
+/// The newest value of each metric of each queue, by name and the queue's index; empty where there are none.
+async fn metrics(stack: &Stack) -> HashMap<String, u64> {
+    const METRICS: [(&str, &str, &str); 3] = [
+        ("age", "ApproximateAgeOfOldestMessage", "Maximum"),
+        ("sent", "NumberOfMessagesSent", "Sum"),
+        ("done", "NumberOfMessagesDeleted", "Sum"),
+    ];
+    let now = SystemTime::now();
+    let queries = stack.queues.iter().enumerate().flat_map(|(index, queue)| {
+        METRICS.map(|(id, metric, statistic)| {
+            let name = queue.url.rsplit('/').next().unwrap_or_default();
+            let dimension = Dimension::builder().name("QueueName").value(name).build();
+            let metric =
+                Metric::builder().namespace("AWS/SQS").metric_name(metric).dimensions(dimension);
+            let stat = MetricStat::builder()
+                .metric(metric.build())
+                .period(METRICS_PERIOD_SECONDS)
+                .stat(statistic)
+                .build();
+            MetricDataQuery::builder().id(format!("{id}{index}")).metric_stat(stat).build()
+        })
+    });
+    let answer = stack
+        .cloudwatch
+        .get_metric_data()
+        .start_time((now - METRICS_WINDOW).into())
+        .end_time(now.into())
+        .scan_by(aws_sdk_cloudwatch::types::ScanBy::TimestampDescending)
+        .set_metric_data_queries(Some(queries.collect()))
+        .send()
+        .await;
+    // Metrics are a help, not the subject: without them the rest still stands.
+    let results = answer.ok().and_then(|answer| answer.metric_data_results).unwrap_or_default();
+    results
+        .into_iter()
+        .filter_map(|result| {
+            let newest = *result.values.unwrap_or_default().first()?;
+            Some((result.id?, newest.max(0.0).round() as u64))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_text_shows_a_missing_age_as_a_dash_and_names_orders_that_wait_too_long() {
+        let at: Timestamp = "2025-11-20T12:00:00Z".parse().expect("a moment");
+        let queue = QueueStatus {
+            name: "product".into(),
+            waiting: 3,
+            in_flight: 2,
+            delayed: 0,
+            dead: 1,
+            oldest_age_seconds: None,
+            sent_per_minute: None,
+            done_per_minute: None,
+            consumer: "off".into(),
+        };
+        let status = Status {
+            stack: "shop".into(),
+            at,
+            queues: vec![queue],
+            outbox: OutboxStatus {
+                pending: 4,
+                oldest_pending_since: Some(at - SignedDuration::from_secs(90)),
+                stuck: 1,
+            },
+            orders: OrdersStatus {
+                pending: 5,
+                pending_too_long: 1,
+                oldest: vec!["an-order".into()],
+                pending_max_minutes: 15,
+            },
+        };
+        let text = status.text();
+        assert!(text.contains("- off") || text.contains("-  off"), "{text}");
+        assert!(text.contains("4 pending, the oldest for 90s; 1 stuck"), "{text}");
+        assert!(text.ends_with("1 for longer than 15 minutes\n  an-order"), "{text}");
+    }
+}

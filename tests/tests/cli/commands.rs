@@ -1,0 +1,230 @@
+//! What holds for every command: arguments, exit codes, what is missing; and status, pause and resume.
+
+use std::{
+    io::{BufRead, BufReader},
+    process::Stdio,
+};
+
+use anyhow::{Context, Result};
+use e2e::{Capability, Queue, Ran, Seconds, Stack, bare_command, ended, eventually};
+use futures::{StreamExt, TryStreamExt, stream};
+use serde_json::Value;
+
+/// Every command with arguments that it takes.
+const COMMANDS: [&[&str]; 14] = [
+    &["status"],
+    &["status", "--watch"],
+    &["dlq", "list"],
+    &["dlq", "show", "product"],
+    &["dlq", "redrive", "product", "--all"],
+    &["dlq", "drop", "product", "--all"],
+    &["order", "show", "some-order"],
+    &["order", "history", "some-order"],
+    &["order", "cancel", "some-order", "--yes"],
+    &["order", "nudge", "some-order"],
+    &["replay", "--queue", "product", "--from", "1h"],
+    &["pause", "product"],
+    &["resume", "product"],
+    &["console"],
+];
+
+fn complains(ran: &Ran, code: i32, of: &str) {
+    assert_eq!(ran.code, code, "{ran:?}");
+    assert!(ran.stderr.contains(of), "{of:?} is not in {ran:?}");
+    assert_eq!(ran.stdout, "", "an error leaves stdout to scripts");
+}
+
+#[tokio::test]
+async fn wrong_arguments_end_with_2_and_say_what_is_wrong() -> Result<()> {
+    let wrong: [(&[&str], &str); 14] = [
+        (&[], "Usage"),
+        (&["no-such-command"], "unrecognized subcommand"),
+        (&["status", "--no-such-option"], "unexpected argument"),
+        (&["status", "--interval", "0", "--watch"], "invalid value"),
+        (&["status", "--output", "xml"], "invalid value"),
+        (&["dlq"], "Usage"),
+        (&["dlq", "show"], "<QUEUE>"),
+        (&["dlq", "list", "--older-than", "soon"], "a number and a unit"),
+        (&["dlq", "redrive"], "<QUEUE>"),
+        (&["order", "show"], "<ID>"),
+        (&["replay", "--queue", "product"], "--from"),
+        (&["replay", "--queue", "product", "--from", "yesterday"], "how long ago"),
+        (&["pause"], "QUEUE"),
+        (&["completions", "no-such-shell"], "invalid value"),
+    ];
+    for (arguments, of) in wrong {
+        complains(&ended(bare_command(arguments)?).await?, 2, of);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn every_command_has_help_without_a_stack() -> Result<()> {
+    for command in COMMANDS {
+        let ran = ended(bare_command(&[command, &["--help"]].concat())?).await?;
+        assert_eq!(ran.code, 0, "{ran:?}");
+        assert!(ran.stdout.contains("Usage: orderflow"), "{ran:?}");
+    }
+    let manual = ended(bare_command(&["--help"])?).await?;
+    for part in ["Environment:", "Exit status:", "Examples:"] {
+        assert!(manual.stdout.contains(part), "{manual:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn completions_are_made_for_every_shell_without_a_stack() -> Result<()> {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let ran = ended(bare_command(&["completions", shell])?).await?;
+        assert!(ran.code == 0 && ran.stdout.contains("orderflow"), "{ran:?}");
+        assert!(ran.stdout.contains("redrive"), "{ran:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn without_a_stack_every_command_ends_with_3_and_says_how_to_get_one() -> Result<()> {
+    let stack = Stack::load().await?;
+    for command in COMMANDS {
+        let ran = stack.run(&[command, &["--stack", "no-such-stack"]].concat()).await?;
+        complains(&ran, 3, "no stack no-such-stack");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn without_credentials_every_command_ends_with_1_and_says_how_to_get_them() -> Result<()> {
+    let stack = Stack::load().await?;
+    for command in COMMANDS {
+        let mut run = stack.command(command)?;
+        run.env_remove("AWS_ACCESS_KEY_ID").env_remove("AWS_SECRET_ACCESS_KEY");
+        complains(&ended(run).await?, 1, "no AWS credentials: sign in");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn without_a_region_a_profile_or_an_answer_the_command_says_so() -> Result<()> {
+    let stack = Stack::load().await?;
+    let mut run = stack.command(&["status"])?;
+    run.env_remove("AWS_REGION");
+    complains(&ended(run).await?, 1, "--region");
+    let ran = stack.run(&["status", "--profile", "no-such-profile"]).await?;
+    complains(&ran, 1, "no AWS credentials in profile no-such-profile");
+    // Port 9 is nobody's: discard.
+    let ran = stack.run(&["status", "--endpoint-url", "http://127.0.0.1:9"]).await?;
+    complains(&ran, 1, "AWS does not answer (");
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_does_not_exist_ends_with_3_and_what_there_is() -> Result<()> {
+    let stack = Stack::load().await?;
+    let unknown: [&[&str]; 4] = [
+        &["dlq", "show", "no-such-queue"],
+        &["pause", "no-such-queue"],
+        &["dlq", "redrive", "no-such-queue", "--all"],
+        &["replay", "--queue", "no-such-queue", "--from", "1h"],
+    ];
+    for command in unknown {
+        let ran = stack.run(command).await?;
+        complains(&ran, 3, "there are notification, order, product");
+    }
+    for command in ["show", "history", "cancel", "nudge"] {
+        let ran = stack.run(&["order", command, "no-such-order", "--yes"]).await?;
+        complains(&ran, 3, "no order \"no-such-order\"");
+    }
+    let ran = stack.run(&["dlq", "show", "product", "--id", "no-such-letter"]).await?;
+    complains(&ran, 3, "no such dead letter");
+    Ok(())
+}
+
+#[tokio::test]
+async fn status_counts_every_queue_the_outbox_and_the_orders() -> Result<()> {
+    let stack = Stack::load().await?;
+    let status = stack.json(&["status"]).await?;
+    let queues = status["queues"].as_array().context("queues")?;
+    let names: Vec<_> = queues.iter().filter_map(|queue| queue["name"].as_str()).collect();
+    assert_eq!(names, ["notification", "order", "product"]);
+    for queue in queues {
+        for count in ["waiting", "in_flight", "delayed", "dead"] {
+            assert!(queue[count].is_u64(), "{queue}");
+        }
+        assert_eq!(queue["consumer"], "on");
+    }
+    assert!(status["outbox"]["pending"].is_u64() && status["outbox"]["stuck"].is_u64(), "{status}");
+    assert!(status["orders"]["pending_too_long"].is_u64(), "{status}");
+    let text = stack.run(&["status"]).await?.stdout;
+    for word in ["WAITING", "IN FLIGHT", "DEAD", "OLDEST", "CONSUMER", "Outbox:", "Orders:"] {
+        assert!(text.contains(word), "{text}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn status_shows_the_age_of_the_oldest_message_where_there_are_metrics() -> Result<()> {
+    let stack = Stack::load().await?;
+    if !stack.can(Capability::HasQueueMetrics) {
+        return Ok(());
+    }
+    stack.pause(Queue::Product).await?;
+    let product = stack.api.product("Waits", "1", 1).await?;
+    stack.api.order("waits@example.com", &[(&product, 1)]).await?;
+    let aged = eventually("the age of the oldest message", 180.secs(), async || {
+        let status = stack.json(&["status"]).await?;
+        Ok(status["queues"][2]["oldest_age_seconds"].as_u64().filter(|age| *age > 0).map(|_| ()))
+    })
+    .await;
+    stack.resume(Queue::Product).await?;
+    aged
+}
+
+#[tokio::test]
+async fn status_watch_goes_on_and_prints_one_json_document_a_line() -> Result<()> {
+    let stack = Stack::load().await?;
+    let arguments = ["status", "--watch", "--interval", "1", "--output", "json"];
+    let mut watching = stack.command(&arguments)?.stdout(Stdio::piped()).spawn()?;
+    let lines = BufReader::new(watching.stdout.take().context("stdout")?).lines();
+    let read: Result<Vec<Value>> =
+        lines.take(2).map(|line| Ok(serde_json::from_str(&line?)?)).collect();
+    watching.kill()?;
+    watching.wait()?;
+    let read = read?;
+    assert_eq!(read.len(), 2);
+    assert_ne!(read[0]["at"], read[1]["at"]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_paused_consumer_keeps_200_orders_waiting_and_after_resume_all_settle() -> Result<()> {
+    const ORDERS: u64 = 200;
+    let stack = Stack::load().await?;
+    let product = stack.api.product("Two hundred", "10", ORDERS).await?;
+    let paused = stack.json(&["pause", "product"]).await?;
+    assert_eq!(paused[0]["consumer"], "off");
+    let line = [(product.as_str(), 1)];
+    let orders: Vec<String> = stream::iter(0..ORDERS)
+        .map(|_| stack.api.order("pause@example.com", &line))
+        .buffer_unordered(16)
+        .try_collect()
+        .await?;
+    let status = stack.json(&["status"]).await?;
+    let queue = &status["queues"][2];
+    assert_eq!(queue["consumer"], "off");
+    assert_eq!(queue["waiting"], ORDERS, "nothing is taken and nothing is lost: {queue}");
+    assert!(status["orders"]["pending"].as_u64() >= Some(ORDERS), "{status}");
+
+    let resumed = stack.json(&["resume", "all"]).await?;
+    assert!(
+        resumed.as_array().is_some_and(|all| all.iter().all(|one| one["consumer"] == "on")),
+        "{resumed}"
+    );
+    let settled: Vec<String> = stream::iter(&orders)
+        .map(|order| stack.api.settled(order))
+        .buffer_unordered(16)
+        .try_collect()
+        .await?;
+    assert!(settled.iter().all(|status| status == "confirmed"), "{settled:?}");
+    assert_eq!(stack.api.stock(&product).await?, 0);
+    Ok(())
+}

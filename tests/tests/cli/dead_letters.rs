@@ -1,0 +1,222 @@
+//! `orderflow dlq`.
+
+use anyhow::{Context, Result, ensure};
+use aws_sdk_sqs::types::MessageAttributeValue;
+use e2e::{Capability, Queue, Seconds, Stack, eventually};
+use serde_json::Value;
+
+/// A text that no other test's message has.
+fn unique() -> String {
+    uuid::Uuid::new_v4().to_string()
+}
+
+/// Puts an event of no known type on the product queue; its consumer buries it.
+async fn poison(stack: &Stack, event_type: &str, order: &str) -> Result<()> {
+    let body = format!(
+        r#"{{"event_type":"{event_type}","event_version":"1.0","data":{{"order_id":"{order}"}}}}"#
+    );
+    let attribute = MessageAttributeValue::builder()
+        .data_type("String")
+        .string_value(format!("mark-{order}"))
+        .build()?;
+    let send = stack.sqs.send_message().queue_url(stack.queue(Queue::Product)).message_body(body);
+    send.message_attributes("correlation_id", attribute).send().await?;
+    Ok(())
+}
+
+/// Waits for so many dead letters of an order, and returns them.
+async fn dead(stack: &Stack, queue: &str, order: &str, count: usize) -> Result<Vec<Value>> {
+    eventually(&format!("{count} dead letters of {order}"), 60.secs(), async || {
+        let letters = stack.json(&["dlq", "list", queue, "--order", order]).await?;
+        let letters = letters.as_array().context("a list")?;
+        Ok((letters.len() == count).then(|| letters.clone()))
+    })
+    .await
+}
+
+#[tokio::test]
+async fn poison_is_shown_fixed_and_redriven_and_the_order_settles_once() -> Result<()> {
+    let stack = Stack::load().await?;
+    let product = stack.api.product("Poisoned", "10", 10).await?;
+    // A table that has lost an order, as after a restore: its stock is news of an order that is not there.
+    stack.pause(Queue::Order).await?;
+    let order = stack.api.order("poison@example.com", &[(&product, 3)]).await?;
+    eventually("the stock to be taken", 60.secs(), async || {
+        Ok((stack.api.stock(&product).await? == 7).then_some(()))
+    })
+    .await?;
+    let lost = stack.item("ORDERS_TABLE", "order_id", &order).await?.context("the order")?;
+    let key = lost["order_id"].clone();
+    let table = stack.setting("ORDERS_TABLE");
+    stack.dynamodb.delete_item().table_name(table).key("order_id", key).send().await?;
+    stack.resume(Queue::Order).await?;
+
+    let letters = dead(&stack, "order", &order, 1).await?;
+    assert_eq!(letters[0]["reason"], "unknown_order");
+    assert_eq!(letters[0]["event_type"], "StockReserved");
+    let shown = stack.run(&["dlq", "show", "order", "--order", &order]).await?;
+    assert_eq!(shown.code, 0, "{shown:?}");
+    for part in ["unknown_order", "StockReserved", &order] {
+        assert!(shown.stdout.contains(part), "{}", shown.stdout);
+    }
+
+    stack.dynamodb.put_item().table_name(table).set_item(Some(lost)).send().await?;
+    let redrive = ["dlq", "redrive", "order", "--reason", "unknown_order", "--order", &order];
+    let done = stack.json(&[&redrive[..], &["--yes"]].concat()).await?;
+    assert_eq!(done[0]["done"], 1, "{done}");
+    assert_eq!(stack.api.settled(&order).await?, "confirmed");
+    for queue in Queue::ALL {
+        stack.drained(queue).await?;
+    }
+    dead(&stack, "order", &order, 0).await?;
+    assert_eq!(stack.api.stock(&product).await?, 7, "the stock was taken once");
+    assert_eq!(stack.log(&order).await?.len(), 3, "created, reserved, confirmed: once each");
+    assert_eq!(stack.mails(&order).await?.len(), 2);
+    Ok(())
+}
+
+#[tokio::test]
+async fn only_what_is_selected_is_redriven_and_its_attributes_stay() -> Result<()> {
+    let stack = Stack::load().await?;
+    let order = unique();
+    poison(&stack, "NeverHeardOf", &order).await?;
+    poison(&stack, "NorOfThis", &order).await?;
+    dead(&stack, "product", &order, 2).await?;
+
+    stack.pause(Queue::Product).await?;
+    let selection = ["--order", &order, "--type", "NeverHeardOf", "--newer-than", "1h"];
+    let redrive = [&["dlq", "redrive", "product"], &selection[..]].concat();
+    let dry = stack.run(&[&redrive[..], &["--dry-run"]].concat()).await?;
+    assert!(dry.code == 0 && dry.stdout.contains("NeverHeardOf"), "{dry:?}");
+    assert!(!dry.stdout.contains("NorOfThis"), "{dry:?}");
+    let unasked = stack.run(&redrive).await?;
+    assert!(unasked.code == 1 && unasked.stderr.contains("--yes"), "{unasked:?}");
+    dead(&stack, "product", &order, 2).await?;
+
+    let done = stack.json(&[&redrive[..], &["--yes"]].concat()).await?;
+    assert_eq!((&done[0]["done"], &done[0]["by"]), (&1.into(), &"message_by_message".into()));
+    let left = dead(&stack, "product", &order, 1).await?;
+    assert_eq!(left[0]["event_type"], "NorOfThis");
+    let moved = stack.message_with(stack.queue(Queue::Product), &order).await?;
+    let attributes = moved.message_attributes.context("attributes")?;
+    let kept = attributes.get("correlation_id").and_then(|value| value.string_value());
+    assert_eq!(kept, Some(format!("mark-{order}").as_str()));
+    assert!(!attributes.keys().any(|name| name.starts_with("fail")), "{attributes:?}");
+    stack.resume(Queue::Product).await?;
+
+    // Still poison: it is back, with its reason.
+    let back = dead(&stack, "product", &order, 2).await?;
+    assert!(back.iter().all(|letter| letter["reason"] == "unknown_type"), "{back:?}");
+    stack.json(&["dlq", "drop", "product", "--order", &order, "--yes"]).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn dropping_asks_first_and_leaves_what_is_not_selected() -> Result<()> {
+    let stack = Stack::load().await?;
+    let (order, other) = (unique(), unique());
+    poison(&stack, "NeverHeardOf", &order).await?;
+    poison(&stack, "NeverHeardOf", &other).await?;
+    dead(&stack, "product", &order, 1).await?;
+    dead(&stack, "product", &other, 1).await?;
+    let drop = ["dlq", "drop", "product", "--order", &order];
+    let unasked = stack.run(&drop).await?;
+    assert!(unasked.code == 1 && unasked.stderr.contains("--yes"), "{unasked:?}");
+    let everything = stack.run(&["dlq", "drop", "product", "--yes"]).await?;
+    assert!(everything.code == 2 && everything.stderr.contains("--all"), "{everything:?}");
+    dead(&stack, "product", &order, 1).await?;
+    let done = stack.json(&[&drop[..], &["--yes"]].concat()).await?;
+    assert_eq!(done[0]["done"], 1);
+    dead(&stack, "product", &order, 0).await?;
+    let left = dead(&stack, "product", &other, 1).await?;
+    let id = left[0]["message_id"].as_str().context("an id")?;
+    stack.json(&["dlq", "drop", "product", "--id", id, "--yes"]).await?;
+    dead(&stack, "product", &other, 0).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_whole_dlq_of_more_than_one_page_is_redriven_and_comes_back() -> Result<()> {
+    const LETTERS: usize = 25;
+    let stack = Stack::load().await?;
+    let order = unique();
+    for _ in 0..LETTERS {
+        poison(&stack, "NeverHeardOf", &order).await?;
+    }
+    let before = dead(&stack, "product", &order, LETTERS).await?;
+    let done = stack.json(&["dlq", "redrive", "product", "--all", "--yes"]).await?;
+    ensure!(done[0]["done"].as_u64() >= Some(LETTERS as u64), "{done}");
+    let after = dead(&stack, "product", &order, LETTERS).await?;
+    let ids = |letters: &[Value]| -> Vec<String> {
+        letters.iter().map(|letter| letter["message_id"].to_string()).collect()
+    };
+    let old = ids(&before);
+    assert!(ids(&after).iter().all(|id| !old.contains(id)), "every letter went round");
+    let moved = done[0]["by"].clone();
+    stack.json(&["dlq", "drop", "product", "--order", &order, "--yes"]).await?;
+    if stack.can(Capability::MovesWholeDlqs) {
+        assert_eq!(moved, "move_task");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn status_counts_dead_letters_also_while_they_are_listed() -> Result<()> {
+    let stack = Stack::load().await?;
+    let order = unique();
+    poison(&stack, "NeverHeardOf", &order).await?;
+    dead(&stack, "product", &order, 1).await?;
+    let list = ["dlq", "list", "product", "--order", order.as_str()];
+    let (listed, status) = tokio::join!(stack.json(&list), stack.json(&["status"]));
+    assert_eq!(listed?.as_array().map(Vec::len), Some(1));
+    assert!(status?["queues"][2]["dead"].as_u64() >= Some(1));
+    stack.json(&["dlq", "drop", "product", "--order", &order, "--yes"]).await?;
+    Ok(())
+}
+
+/// Runs the command on a terminal of its own and types an answer. `script` makes the terminal.
+#[cfg(target_os = "linux")]
+async fn on_a_terminal(stack: &Stack, arguments: &[&str], answer: &str) -> Result<(i32, String)> {
+    use std::{
+        io::Write,
+        process::{Command, Stdio},
+    };
+
+    let command = stack.command(arguments)?;
+    let words = [command.get_program()].into_iter().chain(command.get_args());
+    let words: Vec<String> =
+        words.map(|word| format!("'{}'", word.to_string_lossy().replace('\'', r"'\''"))).collect();
+    let mut script = Command::new("script");
+    script.args(["-qec", &words.join(" "), "/dev/null"]).env_clear();
+    script.env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    script.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let mut running =
+        script.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    // Kept open until the end: an end of input would be an answer too.
+    let mut keyboard = running.stdin.take().context("stdin")?;
+    writeln!(keyboard, "{answer}")?;
+    let output = tokio::task::spawn_blocking(move || running.wait_with_output()).await??;
+    drop(keyboard);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    Ok((output.status.code().unwrap_or(-1), said))
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn on_a_terminal_it_shows_what_it_is_about_and_acts_only_on_yes() -> Result<()> {
+    let stack = Stack::load().await?;
+    let order = unique();
+    poison(&stack, "NeverHeardOf", &order).await?;
+    dead(&stack, "product", &order, 1).await?;
+    let drop = ["dlq", "drop", "product", "--order", &order];
+    for no in ["n", "", "maybe"] {
+        let (code, said) = on_a_terminal(&stack, &drop, no).await?;
+        assert!(code == 1 && said.contains("nothing was done"), "{code}: {said}");
+        assert!(said.contains("unknown_type") && said.contains("[y/N]"), "{said}");
+    }
+    dead(&stack, "product", &order, 1).await?;
+    let (code, said) = on_a_terminal(&stack, &drop, "y").await?;
+    assert!(code == 0 && said.contains("1 deleted"), "{code}: {said}");
+    dead(&stack, "product", &order, 0).await?;
+    Ok(())
+}

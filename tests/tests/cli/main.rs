@@ -1,0 +1,6 @@
+//! The operator's command against a stack, one test at a time: several of them pause consumers.
+
+mod commands;
+mod dead_letters;
+mod orders;
+mod replay;
