@@ -13,11 +13,16 @@ async fn published(stack: &Stack, order: &str, events: usize) -> Result<()> {
     .await
 }
 
+/// Waits until the mails are out and no consumer has anything left to try again.
 async fn mailed(stack: &Stack, order: &str, mails: usize) -> Result<()> {
     eventually("all mails", 30.secs(), async || {
         Ok((stack.mails(order).await?.len() == mails).then_some(()))
     })
-    .await
+    .await?;
+    for queue in Queue::ALL {
+        stack.drained(queue).await?;
+    }
+    Ok(())
 }
 
 #[tokio::test]
