@@ -3,6 +3,8 @@
 PYTHON ?= python3
 PORT ?=
 EMULATOR ?= ministack
+# Tests that run side by side against one stack.
+THREADS ?= 8
 
 export PORT PYTHON
 STACK = $(PYTHON) localstack/stack.py
@@ -10,7 +12,7 @@ STACK = $(PYTHON) localstack/stack.py
 WITH = PORT=0 $(STACK) with --emulator $(EMULATOR) --no-build
 
 .DEFAULT_GOAL := help
-.PHONY: help up down logs demo test check unit build e2e
+.PHONY: help up down logs demo test check unit build chaos e2e e2e-shared e2e-alone e2e-demo e2e-iam e2e-faults e2e-chaos
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,20 +35,44 @@ check: ## format and lints, warnings denied
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
 
-unit: build ## what needs no stack: unit, property and contract tests
+unit: build ## what needs no stack: unit, property, contract and model tests
 	cargo test
+	$(PYTHON) -m unittest discover --start-directory localstack/tests --quiet
 
 build: ## the one dev build that tests and local functions share
 	cargo test --workspace --no-run --quiet
 	cargo build --workspace --bins --quiet
 
-e2e: build ## the end-to-end tests and the demo, against stacks of their own
-	$(WITH) --state .local/test/shared --mail-mode ses -- \
-	  cargo test --workspace --test e2e -- --test-threads=8
-	$(WITH) --state .local/test/alone --mail-mode ses -- \
+e2e: build e2e-shared e2e-alone e2e-demo e2e-iam e2e-faults e2e-chaos ## the end-to-end tests, each group against a stack of its own
+
+e2e-shared: build
+	$(WITH) --state .local/test/shared --mail-mode ses --param RelayAgeSeconds=2 -- \
+	  cargo test --workspace --test e2e -- --test-threads=$(THREADS)
+
+e2e-alone: build
+	$(WITH) --state .local/test/alone --mail-mode ses --param RelayAgeSeconds=2 --param OrderPendingMaxMinutes=0 -- \
 	  cargo test --workspace --test alone --test deploy -- --test-threads=1
-	@# Always on MiniStack: LocalStack asks IAM nothing.
-	$(WITH) --emulator ministack --state .local/test/iam --mail-mode ses --server-env AUTH=true -- \
-	  cargo test --workspace --test iam -- --test-threads=8
+
+e2e-demo: build
 	$(WITH) --state .local/test/demo -- \
 	  $(STACK) demo --state .local/test/demo --no-build
+
+# LocalStack asks IAM nothing, and takes too long for the long runs: these are on MiniStack, whatever EMULATOR is.
+e2e-iam: build
+	$(WITH) --emulator ministack --state .local/test/iam --mail-mode ses --server-env AUTH=true -- \
+	  cargo test --workspace --test iam -- --test-threads=8
+
+# Many deliveries of one message are part of these tests; none of them may end on a DLQ.
+FAULTS = --emulator ministack --mail-mode ses --via target/debug/fault-proxy --param RelayAgeSeconds=2 \
+  --param RetrySchedule=1,2,3 --param MaxReceiveCount=100 --param NotificationMaxReceiveCount=100
+
+e2e-faults: build
+	$(WITH) $(FAULTS) --state .local/test/faults -- \
+	  cargo test --workspace --test faults -- --test-threads=1 --nocapture
+
+e2e-chaos: build
+	$(WITH) $(FAULTS) --state .local/test/chaos -- \
+	  cargo test --workspace --test chaos -- --nocapture
+
+chaos: ## the randomized run with ten times as many orders (ORDERFLOW_ORDERS=10000, ORDERFLOW_SEED=...)
+	ORDERFLOW_ORDERS=$${ORDERFLOW_ORDERS:-10000} $(MAKE) e2e-chaos

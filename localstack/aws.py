@@ -34,8 +34,8 @@ def client(service: str, endpoint: str) -> Any:
     return boto3.client(service, endpoint_url=endpoint, region_name=REGION)
 
 
-def cli(endpoint: str, *arguments: str) -> None:
-    """Runs the AWS CLI; what it says is shown only if it fails."""
+def cli(endpoint: str, *arguments: str) -> str:
+    """Runs the AWS CLI; what it says is returned, or shown if it fails."""
     # A variable, because --endpoint-url does not reach the client `package` uploads with.
     result = subprocess.run(
         [str(program("python")), str(program("aws")), *arguments],
@@ -46,3 +46,4 @@ def cli(endpoint: str, *arguments: str) -> None:
     )
     if result.returncode != 0:
         raise StackError(f"aws {' '.join(arguments[:2])} failed:\n{result.stdout.strip()}")
+    return result.stdout

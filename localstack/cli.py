@@ -23,6 +23,7 @@ class Options:
     parameters: dict[str, str] = field(default_factory=dict)
     functions_endpoint: str | None = None
     server_env: dict[str, str] = field(default_factory=dict)
+    via: Path | None = None
     program: list[str] = field(default_factory=list)
 
 
@@ -100,6 +101,13 @@ def _parser() -> argparse.ArgumentParser:
         "with",
         parents=[everywhere, starting],
         help="up, run a program with ORDERFLOW_STACK naming the stack's settings, and always down",
+    )
+    having.add_argument(
+        "--via",
+        type=_directory,
+        metavar="PROXY",
+        help="a program that stands between the functions and the emulator; "
+        "it is run with the port to listen on and the emulator's port",
     )
     having.add_argument("program", nargs="+", metavar="PROGRAM", help="after --: what to run")
     return parser

@@ -17,7 +17,7 @@ import emulators
 import logs
 import teardown
 from cli import Options
-from emulator import Emulator, Wanted
+from emulator import Emulator, Wanted, free_port, url_of
 from errors import StackError
 from state import State
 
@@ -40,15 +40,27 @@ def run_with(state: State, options: Options, environment: dict[str, str]) -> NoR
     """Runs a program against a stack of its own and exits as it does; no process is left behind."""
     # A terminated run cleans up like an interrupted one.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    proxy = _start_proxy(options)
     try:
         up(state, options)
         environment["ORDERFLOW_STACK"] = str(state.env_file)
         result = subprocess.run(options.program, env=environment)
     finally:
         teardown.run(options)
+        if proxy:
+            proxy.kill()
     if result.returncode != 0:
         print(f"The emulator's log is in {state.emulator_log}", file=sys.stderr)
     sys.exit(result.returncode)
+
+
+def _start_proxy(options: Options) -> subprocess.Popen[bytes] | None:
+    if options.via is None:
+        return None
+    # Both ports beforehand: each of the two has to be told the other's.
+    listen, options.port = free_port(), free_port()
+    options.functions_endpoint = url_of(listen)
+    return subprocess.Popen([str(options.via), str(listen), str(options.port)])
 
 
 def follow(state: State) -> None:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import platform
 import re
+import time
 import urllib.error
 import urllib.request
 from typing import Any
@@ -17,6 +18,7 @@ from state import State
 
 STACK_NAME = "orderflow"
 BUCKET = "orderflow-code"
+DEPLOY_TIMEOUT = 300
 CAPABILITIES = ("CAPABILITY_IAM", "CAPABILITY_NAMED_IAM", "CAPABILITY_AUTO_EXPAND")
 
 
@@ -74,17 +76,51 @@ def _package_and_deploy(state: State, emulator: Emulator, parameters: dict[str, 
         *("cloudformation", "package", "--template-file", str(state.template)),
         *("--s3-bucket", BUCKET, "--output-template-file", str(packaged)),
     )
-    try:
-        aws.cli(
-            emulator.url,
-            *("cloudformation", "deploy", "--template-file", str(packaged)),
-            # By way of S3, because the API itself takes no template of more than 51,200 bytes.
-            *("--stack-name", STACK_NAME, "--no-fail-on-empty-changeset", "--s3-bucket", BUCKET),
-            *("--capabilities", *CAPABILITIES),
-            *("--parameter-overrides", *(f"{key}={value}" for key, value in parameters.items())),
+    output = aws.cli(
+        emulator.url,
+        *("cloudformation", "deploy", "--template-file", str(packaged), "--no-execute-changeset"),
+        # By way of S3, because the API itself takes no template of more than 51,200 bytes.
+        *("--stack-name", STACK_NAME, "--no-fail-on-empty-changeset", "--s3-bucket", BUCKET),
+        *("--capabilities", *CAPABILITIES),
+        *("--parameter-overrides", *(f"{key}={value}" for key, value in parameters.items())),
+    )
+    # Of nothing to change there is no change set.
+    if change_set := re.search(r"arn:aws:cloudformation:\S+:changeSet/\S+", output):
+        _execute(emulator, change_set[0])
+
+
+def _execute(emulator: Emulator, change_set: str) -> None:
+    """What `aws cloudformation deploy` would do, but that looks only every 30 seconds."""
+    cloudformation = aws.client("cloudformation", emulator.url)
+    changes = cloudformation.describe_change_set(ChangeSetName=change_set)["Changes"]
+    _refuse_unchangeable(emulator, [change["ResourceChange"] for change in changes])
+    cloudformation.execute_change_set(ChangeSetName=change_set)
+    deadline = time.monotonic() + DEPLOY_TIMEOUT
+    while (status := _status(cloudformation)).endswith("_IN_PROGRESS"):
+        if time.monotonic() > deadline:
+            raise StackError(f"the deployment is not done after {DEPLOY_TIMEOUT} s: {status}")
+        time.sleep(0.2)
+    if status not in ("CREATE_COMPLETE", "UPDATE_COMPLETE"):
+        raise StackError(f"the deployment ended in {status}:\n{_failed_events(cloudformation)}")
+
+
+def _refuse_unchangeable(emulator: Emulator, changes: list[dict[str, Any]]) -> None:
+    # Tried nevertheless, it would leave a stack that is neither the old one nor the new one.
+    resources = [
+        change["LogicalResourceId"]
+        for change in changes
+        if change["Action"] == "Modify" and change["ResourceType"] in emulator.unchangeable
+    ]
+    if resources:
+        raise StackError(
+            f"{emulator.name} cannot change {', '.join(resources)} in a running stack. Nothing is "
+            "changed. `make down` stops it, its data goes with it; `make up` then deploys it anew."
         )
-    except StackError as error:
-        raise StackError(f"{error}\n{_failed_events(emulator)}") from None
+
+
+def _status(cloudformation: Any) -> str:
+    stack = cloudformation.describe_stacks(StackName=STACK_NAME)["Stacks"][0]
+    return str(stack["StackStatus"])
 
 
 def _refuse_unknown(parameters: dict[str, str], stack: dict[str, Any]) -> None:
@@ -94,8 +130,7 @@ def _refuse_unknown(parameters: dict[str, str], stack: dict[str, Any]) -> None:
         raise StackError(f"the template has no parameter {', '.join(sorted(unknown))}")
 
 
-def _failed_events(emulator: Emulator) -> str:
-    cloudformation = aws.client("cloudformation", emulator.url)
+def _failed_events(cloudformation: Any) -> str:
     events = cloudformation.describe_stack_events(StackName=STACK_NAME)["StackEvents"]
     return "\n".join(
         f"  {event['LogicalResourceId']}: {event.get('ResourceStatusReason', '')}"

@@ -22,8 +22,6 @@ from state import State
 REGION = "us-east-1"
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
 DEFAULT_PORT = 4566
-START_TIMEOUT = 60
-STOP_TIMEOUT = 10
 
 # Never through a proxy: the emulator is on this machine.
 _direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -53,6 +51,12 @@ class Emulator(ABC):
     """One emulator of AWS. Subclasses say how it is started and how its URLs look."""
 
     name: str
+    # Whether the server's process only watches over containers.
+    docker = False
+    start_timeout = 60
+    stop_timeout = 10
+    # Types of resources that its CloudFormation cannot change once they are made.
+    unchangeable: frozenset[str] = frozenset()
 
     def __init__(self, state: State) -> None:
         self.state = state
@@ -150,7 +154,7 @@ class Emulator(ABC):
 
     def _port(self, wanted: int | None) -> int:
         # 0, as everywhere: any free one, and not the default, which somebody may want in a moment.
-        return _any_port() if wanted == 0 else wanted or _free_port(self.state.read("port").get("port"))
+        return free_port() if wanted == 0 else wanted or _free_port(self.state.read("port").get("port"))
 
     def _start(self, settings: Settings) -> None:
         if _in_use(settings.port):
@@ -158,7 +162,8 @@ class Emulator(ABC):
         with open(self.state.emulator_log, "wb") as log, open(self._lock_file(), "a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             process = self._spawn(settings, log, lock)
-        self.state.write("server", {"pid": process.pid, "settings": asdict(settings)})
+        record = {"pid": process.pid, "docker": self.docker, "settings": asdict(settings)}
+        self.state.write("server", record)
         self._wait_until_healthy(process, settings.port)
 
     def _spawn(self, settings: Settings, log: IO[bytes], lock: IO[str]) -> subprocess.Popen[bytes]:
@@ -175,19 +180,19 @@ class Emulator(ABC):
         )
 
     def _wait_until_healthy(self, process: subprocess.Popen[bytes], port: int) -> None:
-        deadline = time.monotonic() + START_TIMEOUT
+        deadline = time.monotonic() + self.start_timeout
         while not self.healthy(port):
             if process.poll() is not None:
                 raise StackError(f"{self.name} ended while starting:\n{self._log_tail()}")
             if time.monotonic() > deadline:
                 self.stop()
                 raise StackError(
-                    f"{self.name} did not get ready in {START_TIMEOUT} s:\n{self._log_tail()}"
+                    f"{self.name} did not get ready in {self.start_timeout} s:\n{self._log_tail()}"
                 )
             time.sleep(0.05)
 
     def _wait_for_end(self) -> None:
-        deadline = time.monotonic() + STOP_TIMEOUT
+        deadline = time.monotonic() + self.stop_timeout
         while self.running() and time.monotonic() < deadline:
             time.sleep(0.05)
 
@@ -225,10 +230,10 @@ def _free_port(remembered: int | None) -> int:
     for port in (remembered, DEFAULT_PORT):
         if port and not _in_use(port):
             return port
-    return _any_port()
+    return free_port()
 
 
-def _any_port() -> int:
+def free_port() -> int:
     with socket.socket() as any_port:
         any_port.bind(("127.0.0.1", 0))
         return int(any_port.getsockname()[1])

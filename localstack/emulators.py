@@ -2,15 +2,22 @@
 
 from cli import EMULATORS
 from emulator import Emulator
+from localstack_docker import LocalStackDocker, docker_is_wanted
 from localstack_host import LocalStackHost
 from ministack import MiniStack
 from state import State
-
-_CLASSES: dict[str, type[Emulator]] = {emulator.name: emulator for emulator in (MiniStack, LocalStackHost)}
 
 
 def of(state: State, wanted: str | None = None) -> Emulator:
     """The emulator that this stack was started on, else the wanted one, else the default."""
     server = state.read("server")
-    started = server["settings"]["emulator"] if server else None
-    return _CLASSES[started or wanted or EMULATORS[0]](state)
+    if server:
+        return _class(server["settings"]["emulator"], server.get("docker", False))(state)
+    name = wanted or EMULATORS[0]
+    return _class(name, name == LocalStackHost.name and docker_is_wanted())(state)
+
+
+def _class(name: str, docker: bool) -> type[Emulator]:
+    if name == MiniStack.name:
+        return MiniStack
+    return LocalStackDocker if docker else LocalStackHost

@@ -3,7 +3,7 @@
 import os
 
 import localstack_setup
-from emulator import REGION, Emulator, Settings
+from emulator import Emulator, Settings
 from venv_setup import HERE
 
 
@@ -11,6 +11,10 @@ class LocalStackHost(Emulator):
     """A LocalStack 4.13.1 with the plugins in executor/. Its state is in memory."""
 
     name = "localstack"
+    # It can take half a minute to end by itself, and has nothing to save.
+    stop_timeout = 5
+    # Its REST API is a resource with the paths in its body.
+    unchangeable = frozenset({"AWS::ApiGateway::RestApi"})
 
     def install(self) -> None:
         localstack_setup.install()
@@ -28,7 +32,6 @@ class LocalStackHost(Emulator):
             "HOME": str(self.state.tmp),
             "TMPDIR": str(self.state.tmp),
             "FILESYSTEM_ROOT": str(self.state.tmp / "root"),
-            "PYTHONDONTWRITEBYTECODE": "1",
             "OVERRIDE_IN_DOCKER": "0",
             # No other port is fixed: DynamoDB Local and the functions' Runtime API take free ones.
             "GATEWAY_LISTEN": address,
@@ -39,15 +42,18 @@ class LocalStackHost(Emulator):
             # Nothing is called that is not on this machine.
             "SKIP_SSL_CERT_DOWNLOAD": "1",
             "DISABLE_EVENTS": "1",
-            "DEFAULT_REGION": REGION,
             "LS_LOG": "warning",
+            # Less waiting between the steps of a deployment; after these a second each.
+            "CFN_NO_WAIT_ITERATIONS": "100",
             "LAMBDA_RUNTIME_EXECUTOR": "process",
             "ORDERFLOW_FUNCTIONS_ENDPOINT": settings.functions_endpoint,
             "PROVIDER_OVERRIDE_DYNAMODB": "v2",
             "DYNAMODB_IN_MEMORY": "1",
             "ORDERFLOW_DYNAMODB_LOCAL": str(localstack_setup.DYNAMODB_LOCAL),
-            # The pause between two looks at an empty queue; by default it grows to ten seconds.
-            "LAMBDA_EVENT_SOURCE_MAPPING_MAX_BACKOFF_ON_EMPTY_POLL_SEC": "1",
+            # The pauses between two looks at a queue: by default a second after each batch, and up
+            # to ten when it is empty.
+            "LAMBDA_EVENT_SOURCE_MAPPING_POLL_INTERVAL_SEC": "0.02",
+            "LAMBDA_EVENT_SOURCE_MAPPING_MAX_BACKOFF_ON_EMPTY_POLL_SEC": "0.3",
             # Alarms on queues see what happens within seconds, not a minute later.
             "SQS_CLOUDWATCH_METRICS_REPORT_INTERVAL": "10",
         }

@@ -33,18 +33,35 @@ NPM_SHA512 = (
 NPM_FOLDER = "package/lib/dynamodb_local_2026-05-28/"
 DYNAMODB_LOCAL = CACHE / "dynamodb-local-3.3.1"
 
-# LocalStack says Python 3.10 and newer, but from 3.13 on only is threading.Lock a class, of which
-# there can be a union. As text the annotation is never evaluated.
-API_MODULE = "lib/python{version}/site-packages/localstack/packages/api.py"
-API_LINE = "install_lock: Lock | None = None"
-API_LINE_FIXED = 'install_lock: "Lock | None" = None'
+# Three lines of LocalStack that do not do here: (module, line, what it becomes).
+FIXES = (
+    # It runs on Python 3.13 in its own image. Before 3.13 threading.Lock is no class, so there is
+    # no union of it; a text is not evaluated.
+    (
+        "packages/api.py",
+        "install_lock: Lock | None = None",
+        'install_lock: "Lock | None" = None',
+    ),
+    # Before 3.12 uuid5 takes no bytes. Encrypted tables get a KMS key, which is made here.
+    (
+        "services/kms/models.py",
+        "uuid.uuid5(self._internal_key_id, key_material)",
+        "uuid.uuid5(self._internal_key_id, key_material.hex())",
+    ),
+    # It listens on every interface of the machine, whatever it is told, and runs what it is given.
+    (
+        "runtime/server/twisted.py",
+        "TCP4ServerEndpoint(reactor, host_and_port.port)",
+        "TCP4ServerEndpoint(reactor, host_and_port.port, interface=host_and_port.host)",
+    ),
+)
 
 
 def install() -> None:
     """Installs what is not there yet; downloads nothing if everything is."""
     java()
     VENV.ensure(_python())
-    _fix_api_module()
+    _fix()
     _install_dynamodb_local()
 
 
@@ -81,17 +98,18 @@ def _python() -> str:
     )
 
 
-def _fix_api_module() -> None:
-    modules = [VENV.directory / API_MODULE.format(version=v) for v in PYTHON_VERSIONS]
-    module = next(module for module in modules if module.is_file())
-    text = module.read_text()
-    if API_LINE_FIXED in text:
-        return
-    if text.count(API_LINE) != 1:
-        raise StackError(f"{module} is not what it was when this was written; see {__file__}")
-    new = module.with_suffix(".new")
-    new.write_text(text.replace(API_LINE, API_LINE_FIXED))
-    new.replace(module)
+def _fix() -> None:
+    (package,) = VENV.directory.glob("lib/python*/site-packages/localstack")
+    for name, line, fixed in FIXES:
+        module = package / name
+        text = module.read_text()
+        if fixed in text:
+            continue
+        if text.count(line) != 1:
+            raise StackError(f"{module} is not as it was when {__file__} was written")
+        new = module.with_suffix(".new")
+        new.write_text(text.replace(line, fixed))
+        new.replace(module)
 
 
 def _install_dynamodb_local() -> None:

@@ -6,6 +6,7 @@
 
 pub mod api;
 mod consumers;
+pub mod faults;
 mod mails;
 mod queues;
 mod roles;
@@ -20,6 +21,7 @@ use aws_credential_types::Credentials;
 
 pub use api::{Answer, Api};
 pub use queues::Queue;
+pub use tables::Item;
 pub use wait::{Seconds, eventually};
 
 /// A deployed stack.

@@ -11,6 +11,16 @@ impl Stack {
     /// # Errors
     /// The emulator did not answer, or the stack was deployed without SES.
     pub async fn mails(&self, order: &str) -> Result<Vec<String>> {
+        let mut subjects = self.all_mails().await?;
+        subjects.retain(|subject| subject.contains(order));
+        Ok(subjects)
+    }
+
+    /// The subjects of all mails.
+    ///
+    /// # Errors
+    /// The emulator did not answer, or the stack was deployed without SES.
+    pub async fn all_mails(&self) -> Result<Vec<String>> {
         ensure!(
             self.setting("MAIL_MODE") == "ses",
             "the tests read mails from the emulator's SES: deploy with --mail-mode ses"
@@ -26,6 +36,6 @@ impl Stack {
             _ => bail!("no mails in {json}"),
         };
         let subjects = mails.iter().filter_map(|mail| mail["Subject"].as_str());
-        Ok(subjects.filter(|subject| subject.contains(order)).map(str::to_owned).collect())
+        Ok(subjects.map(str::to_owned).collect())
     }
 }

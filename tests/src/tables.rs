@@ -27,6 +27,26 @@ impl Stack {
         Ok(answer.item)
     }
 
+    /// All items of a table.
+    ///
+    /// # Errors
+    /// DynamoDB did not answer.
+    pub async fn items(&self, table: &str) -> Result<Vec<Item>> {
+        let mut pages = self
+            .dynamodb
+            .scan()
+            .table_name(self.setting(table))
+            .consistent_read(true)
+            .into_paginator()
+            .items()
+            .send();
+        let mut items = Vec::new();
+        while let Some(item) = pages.next().await {
+            items.push(item?);
+        }
+        Ok(items)
+    }
+
     /// All events of an order, in the order in which they were made, as they were stored.
     ///
     /// # Errors

@@ -177,7 +177,7 @@ impl Consumer {
             .buffer_unordered(CONCURRENCY)
             .collect()
             .await;
-        self.count(&outcomes);
+        Self::count(&outcomes);
         let mut answer = SqsBatchResponse::default();
         for (message_id, outcome) in outcomes {
             if matches!(outcome, Outcome::Retried { .. } | Outcome::NotBegun) {
@@ -302,21 +302,18 @@ impl Consumer {
         send.send().await.map(drop).map_err(|error| DisplayErrorContext(&error).to_string())
     }
 
-    fn count(&self, outcomes: &[(String, Outcome)]) {
+    fn count(outcomes: &[(String, Outcome)]) {
         let of = |wanted: fn(&Outcome) -> bool| {
             outcomes.iter().filter(|(_, outcome)| wanted(outcome)).count() as u64
         };
-        telemetry::count(
-            ("consumer", self.name),
-            &[
-                ("done", of(|o| matches!(o, Outcome::Handled(Handled::Done)))),
-                ("already", of(|o| matches!(o, Outcome::Handled(Handled::Already)))),
-                ("ignored", of(|o| matches!(o, Outcome::Handled(Handled::Ignored)))),
-                ("retried", of(|o| matches!(o, Outcome::Retried { .. }))),
-                ("poisoned", of(|o| matches!(o, Outcome::Poisoned { .. }))),
-                ("not_begun", of(|o| matches!(o, Outcome::NotBegun))),
-            ],
-        );
+        telemetry::count(&[
+            ("done", of(|o| matches!(o, Outcome::Handled(Handled::Done)))),
+            ("already", of(|o| matches!(o, Outcome::Handled(Handled::Already)))),
+            ("ignored", of(|o| matches!(o, Outcome::Handled(Handled::Ignored)))),
+            ("retried", of(|o| matches!(o, Outcome::Retried { .. }))),
+            ("poisoned", of(|o| matches!(o, Outcome::Poisoned { .. }))),
+            ("not_begun", of(|o| matches!(o, Outcome::NotBegun))),
+        ]);
     }
 }
 

@@ -53,6 +53,12 @@ pub enum Claim {
 #[error("the idempotency table: {0}")]
 pub struct InboxError(String);
 
+impl InboxError {
+    pub(crate) fn new(error: impl std::fmt::Display) -> Self {
+        Self(error.to_string())
+    }
+}
+
 impl Inbox {
     /// The inbox of `consumer` in `table`, whose key is the text `key`.
     #[must_use]
@@ -111,7 +117,7 @@ impl Inbox {
                 Some(PutItemError::ConditionalCheckFailedException(failed)) => {
                     judge(failed.item(), owner)
                 }
-                _ => Err(InboxError(DisplayErrorContext(&error).to_string())),
+                _ => Err(InboxError::new(DisplayErrorContext(&error))),
             },
         }
     }
@@ -144,7 +150,7 @@ impl Inbox {
             {
                 Ok(false)
             }
-            Err(error) => Err(InboxError(DisplayErrorContext(&error).to_string())),
+            Err(error) => Err(InboxError::new(DisplayErrorContext(&error))),
         }
     }
 
@@ -175,7 +181,7 @@ impl Inbox {
             {
                 Ok(())
             }
-            Err(error) => Err(InboxError(DisplayErrorContext(&error).to_string())),
+            Err(error) => Err(InboxError::new(DisplayErrorContext(&error))),
         }
     }
 

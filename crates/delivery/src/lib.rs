@@ -1,6 +1,6 @@
 //! Exactly-once effects over at-least-once delivery, on DynamoDB, SNS and SQS.
 //!
-//! Four parts, which know nothing of what the messages are about:
+//! Five parts, which know nothing of what the messages are about:
 //!
 //! - [`transaction`]: commits a list of writes, each with its [`transaction::Role`], and says what a
 //!   cancellation meant. Survives conflicts and throttling; never takes one refusal for another.
@@ -9,6 +9,7 @@
 //!   hold, a lease with an owner guards it, so that it is repeated at worst after a crash, and never lost.
 //! - [`outbox`]: an event is stored in the transaction of the change that it tells of, and published
 //!   afterwards. A crash between leaves it pending, and a sweep publishes it: at least once, always.
+//! - [`request`]: a client's request takes effect once, and its repetition gets the first answer again.
 //! - [`batch`]: an SQS batch message by message, so that one bad message holds up no other.
 //!
 //! Together: outbox delivers at least once, inbox takes it once.
@@ -16,11 +17,13 @@
 pub mod batch;
 pub mod inbox;
 pub mod outbox;
+pub mod request;
 pub mod transaction;
 
 pub use batch::{Consumer, Failure, Handled, Incoming};
 pub use inbox::{Claim, Inbox};
 pub use outbox::{Outbox, Outgoing};
+pub use request::{Repeated, Requests};
 pub use transaction::{Commit, Role, Step, commit};
 
 /// An item of a DynamoDB table.

@@ -57,9 +57,9 @@ pub enum Commit {
     Done,
     /// Nothing was: the marker is there already.
     Already,
-    /// Nothing was: a guard failed. Its item as it is now (none: there is no such item), if the step asked
-    /// for it with ALL_OLD.
-    Guarded(Option<Item>),
+    /// Nothing was: a guard failed. Which step it was, and its item as it is now (none: there is no such
+    /// item), if the step asked for it with ALL_OLD.
+    Guarded(usize, Option<Item>),
     /// Nothing was: these steps' conditions of the business failed; each with its item as it is now.
     Refused(Vec<(usize, Option<Item>)>),
 }
@@ -84,7 +84,7 @@ pub enum Verdict {
     /// See [`Commit::Already`].
     Already,
     /// See [`Commit::Guarded`].
-    Guarded(Option<Item>),
+    Guarded(usize, Option<Item>),
     /// Try the whole again.
     Retry,
     /// See [`Commit::Refused`].
@@ -116,7 +116,7 @@ pub async fn commit(client: &Client, steps: &[Step]) -> Result<Commit, CommitErr
         };
         match verdict(&roles, &error)? {
             Verdict::Already => return Ok(Commit::Already),
-            Verdict::Guarded(item) => return Ok(Commit::Guarded(item)),
+            Verdict::Guarded(step, item) => return Ok(Commit::Guarded(step, item)),
             Verdict::Refused(steps) => return Ok(Commit::Refused(steps)),
             Verdict::Invalid(why) => return Err(CommitError::Invalid(why)),
             Verdict::Retry => tokio::time::sleep(pause(attempt, fastrand::f64())).await,
@@ -153,8 +153,8 @@ pub fn judge(roles: &[Role], reasons: &[CancellationReason]) -> Verdict {
     if failed(Role::Marker).next().is_some() {
         return Verdict::Already;
     }
-    if let Some((_, reason)) = failed(Role::Guard).next() {
-        return Verdict::Guarded(reason.item().cloned());
+    if let Some((step, reason)) = failed(Role::Guard).next() {
+        return Verdict::Guarded(step, reason.item().cloned());
     }
     if let Some(reason) = reasons.iter().find(|reason| {
         matches!(reason.code(), Some("ValidationError" | "ItemCollectionSizeLimitExceeded"))
@@ -208,7 +208,7 @@ mod tests {
             .set_item(Some(item.clone()))
             .build();
         let roles = [Role::Marker, Role::Guard];
-        assert_eq!(judge(&roles, &[reason("None"), guard]), Verdict::Guarded(Some(item)));
+        assert_eq!(judge(&roles, &[reason("None"), guard]), Verdict::Guarded(1, Some(item)));
     }
 
     #[test]
@@ -260,7 +260,7 @@ mod tests {
             let other = steps.iter().any(|step| !matches!(step.1, "None" | "ConditionalCheckFailed"));
             match judge(&roles, &reasons) {
                 Verdict::Already => prop_assert!(failed(Role::Marker)),
-                Verdict::Guarded(_) => prop_assert!(failed(Role::Guard) && !failed(Role::Marker)),
+                Verdict::Guarded(..) => prop_assert!(failed(Role::Guard) && !failed(Role::Marker)),
                 Verdict::Refused(refused) => {
                     prop_assert!(!failed(Role::Marker) && !failed(Role::Guard) && !other);
                     for (index, step) in steps.iter().enumerate() {

@@ -27,6 +27,12 @@ pub trait Cursor: Serialize + DeserializeOwned {
 }
 
 impl Page {
+    /// A page as a query asks for it.
+    #[must_use]
+    pub fn new(limit: Option<String>, cursor: Option<String>) -> Self {
+        Self { limit, cursor }
+    }
+
     /// The number of entries and the cursor to go on from.
     ///
     /// # Errors

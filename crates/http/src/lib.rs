@@ -8,9 +8,11 @@
 mod cursor;
 mod fields;
 mod problem;
+mod request_key;
 mod serve;
 
 pub use cursor::{Cursor, PAGE_DEFAULT, PAGE_MAX, Page};
 pub use fields::{BODY_BYTES_MAX, Fields};
 pub use problem::{FieldError, Problem};
+pub use request_key::RequestKey;
 pub use serve::{Caller, serve};

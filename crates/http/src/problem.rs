@@ -95,6 +95,17 @@ impl Problem {
         )
     }
 
+    /// 422: the Idempotency-Key belongs to another request.
+    #[must_use]
+    pub fn key_reused() -> Self {
+        Self::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "idempotency-key-reused",
+            "The Idempotency-Key belongs to another request",
+            "This key came with another path or body before; use a new key for a new request.",
+        )
+    }
+
     /// 500: our fault. What happened is in the log, under the correlation id.
     #[must_use]
     pub fn internal() -> Self {

@@ -10,20 +10,29 @@ use serde_json::{Map, Value, json};
 
 const NAMESPACE: &str = "Orderflow";
 
-/// Adds to metrics of this dimension. Counts of zero are left out, and a call with nothing else writes nothing.
-pub fn count(dimension: (&str, &str), counts: &[(&str, u64)]) {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    if let Some(line) = line(now.as_millis(), dimension, counts) {
-        // Nobody is there to hear of a closed stdout.
-        let _ = writeln!(std::io::stdout().lock(), "{line}");
+/// Adds to metrics of this function. Counts of zero are left out, and a call with nothing else writes nothing.
+pub fn count(counts: &[(&str, u64)]) {
+    let counts: Vec<_> = counts.iter().filter(|(_, count)| *count > 0).copied().collect();
+    if !counts.is_empty() {
+        write(&counts);
     }
 }
 
-fn line(now_ms: u128, dimension: (&str, &str), counts: &[(&str, u64)]) -> Option<String> {
-    let counts: Vec<_> = counts.iter().filter(|(_, count)| *count > 0).collect();
-    if counts.is_empty() {
-        return None;
-    }
+/// Tells how things stand: zero is told too, so that an alarm can end.
+pub fn gauge(values: &[(&str, usize)]) {
+    let values: Vec<_> = values.iter().map(|(name, value)| (*name, *value as u64)).collect();
+    write(&values);
+}
+
+fn write(values: &[(&str, u64)]) {
+    // The name has the stack's in it: stacks of one account do not mix.
+    let function = std::env::var("AWS_LAMBDA_FUNCTION_NAME").unwrap_or_default();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    // Nobody is there to hear of a closed stdout.
+    let _ = writeln!(std::io::stdout().lock(), "{}", line(now.as_millis(), &function, values));
+}
+
+fn line(now_ms: u128, function: &str, counts: &[(&str, u64)]) -> String {
     let metrics: Vec<Value> =
         counts.iter().map(|(name, _)| json!({ "Name": name, "Unit": "Count" })).collect();
     let mut line = Map::new();
@@ -33,16 +42,16 @@ fn line(now_ms: u128, dimension: (&str, &str), counts: &[(&str, u64)]) -> Option
             "Timestamp": u64::try_from(now_ms).unwrap_or(u64::MAX),
             "CloudWatchMetrics": [{
                 "Namespace": NAMESPACE,
-                "Dimensions": [[dimension.0]],
+                "Dimensions": [["function"]],
                 "Metrics": metrics,
             }],
         }),
     );
-    line.insert(dimension.0.into(), json!(dimension.1));
+    line.insert("function".into(), json!(function));
     for (name, count) in counts {
         line.insert((*name).into(), json!(count));
     }
-    Some(Value::Object(line).to_string())
+    Value::Object(line).to_string()
 }
 
 #[cfg(test)]
@@ -51,18 +60,12 @@ mod tests {
 
     #[test]
     fn a_count_is_one_line_that_cloudwatch_reads_as_a_metric() {
-        let line = line(1_700_000_000_000, ("consumer", "product"), &[("done", 3), ("retried", 0)]);
-        let line: Value = serde_json::from_str(&line.expect("a line")).expect("JSON");
-        assert_eq!(line["consumer"], "product");
+        let line = line(1_700_000_000_000, "shop-relay", &[("done", 3)]);
+        let line: Value = serde_json::from_str(&line).expect("JSON");
+        assert_eq!(line["function"], "shop-relay");
         assert_eq!(line["done"], 3);
-        assert_eq!(line.get("retried"), None);
         let metrics = &line["_aws"]["CloudWatchMetrics"][0];
-        assert_eq!(metrics["Dimensions"], json!([["consumer"]]));
+        assert_eq!(metrics["Dimensions"], json!([["function"]]));
         assert_eq!(metrics["Metrics"], json!([{ "Name": "done", "Unit": "Count" }]));
-    }
-
-    #[test]
-    fn nothing_counted_is_nothing_written() {
-        assert_eq!(line(0, ("consumer", "product"), &[("done", 0)]), None);
     }
 }

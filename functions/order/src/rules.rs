@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use delivery::{Commit, Handled};
 use events::{
     Body, Currency, Email, Line, Money, Name, OrderId, ProductId, RejectedOrder, RejectedStock,
     Stamp, StockLine, merge,
@@ -13,7 +14,7 @@ use serde::{Deserialize, Serialize};
 pub const LINES_MAX: usize = 50;
 
 /// Where an order stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
     /// Accepted; stock is not taken yet.
@@ -247,6 +248,56 @@ pub fn settle(order: &Order, stock: Stock<'_>) -> Option<Move> {
     })
 }
 
+/// What the transaction of a settlement came to. Statuses only move forward: an order that has left
+/// `pending` has been settled or cancelled, so a guard that failed is an answer.
+#[must_use]
+pub fn after_settle(commit: &Commit) -> Handled {
+    if *commit == Commit::Done { Handled::Done } else { Handled::Already }
+}
+
+/// What a customer's or an administrator's wish comes to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wish {
+    /// This move is to be made.
+    Do(Box<Move>),
+    /// It is so already.
+    AlreadySo,
+    /// The order stands where this cannot be done any more, or not yet.
+    Refused(Status),
+}
+
+/// Calls an order off, unless it is on its way or came to nothing.
+#[must_use]
+pub fn cancel(order: &Order) -> Wish {
+    match order.status {
+        from @ (Status::Pending | Status::Confirmed) => Wish::Do(Box::new(Move {
+            from,
+            to: Status::Cancelled,
+            reason: None,
+            body: Body::OrderCancelled(order.told()),
+        })),
+        Status::Cancelled => Wish::AlreadySo,
+        refused @ (Status::Rejected | Status::Shipped) => Wish::Refused(refused),
+    }
+}
+
+/// Sends a confirmed order on its way.
+#[must_use]
+pub fn ship(order: &Order) -> Wish {
+    match order.status {
+        from @ Status::Confirmed => Wish::Do(Box::new(Move {
+            from,
+            to: Status::Shipped,
+            reason: None,
+            body: Body::OrderShipped(order.told()),
+        })),
+        Status::Shipped => Wish::AlreadySo,
+        refused @ (Status::Pending | Status::Rejected | Status::Cancelled) => {
+            Wish::Refused(refused)
+        }
+    }
+}
+
 /// A sentence for the customer: which products are missing, without telling how many there are.
 fn reason(order: &Order, rejected: &RejectedStock) -> String {
     let names: Vec<&str> = rejected
@@ -356,6 +407,33 @@ mod tests {
             assert_eq!(settle(&order, Stock::Reserved), None);
             assert_eq!(settle(&order, Stock::Rejected(&rejected)), None);
         }
+    }
+
+    #[test]
+    fn only_what_is_on_its_way_or_came_to_nothing_cannot_be_cancelled() {
+        let mut order = order(vec![line(1, 2)], &HashMap::from([offer(1, 100)])).expect("placed");
+        for (status, cancelled, shipped) in [
+            (Status::Pending, Some(Status::Cancelled), None),
+            (Status::Confirmed, Some(Status::Cancelled), Some(Status::Shipped)),
+            (Status::Rejected, None, None),
+            (Status::Cancelled, None, None),
+            (Status::Shipped, None, None),
+        ] {
+            order.status = status;
+            let to = |wish| match wish {
+                Wish::Do(planned) => {
+                    assert_eq!(planned.from, status);
+                    Some(planned.to)
+                }
+                Wish::AlreadySo | Wish::Refused(_) => None,
+            };
+            assert_eq!((to(cancel(&order)), to(ship(&order))), (cancelled, shipped), "{status:?}");
+        }
+        order.status = Status::Cancelled;
+        assert_eq!(cancel(&order), Wish::AlreadySo);
+        order.status = Status::Shipped;
+        assert_eq!(ship(&order), Wish::AlreadySo);
+        assert_eq!(cancel(&order), Wish::Refused(Status::Shipped));
     }
 
     #[test]

@@ -4,16 +4,18 @@ use axum::{
     Json, Router,
     body::Bytes,
     extract::{Path, Query, State},
+    http::{HeaderMap, header},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
+use delivery::{Repeated, Requests};
 use events::{Currency, Id, Money, Name, ProductId};
-use http_api::{Cursor, Fields, Page, Problem};
+use http_api::{Cursor, Fields, Page, Problem, RequestKey};
 use serde::Serialize;
 
 use crate::{
     rules::{Product, STOCK_MAX},
-    store::{AfterProduct, Change, Products, Restocked, StoreError},
+    store::{AfterProduct, Change, Products, Restocked, RestockedOnce},
 };
 
 /// What the calls work with.
@@ -23,6 +25,8 @@ pub struct Shop {
     pub products: Products,
     /// Of every price.
     pub currency: Currency,
+    /// Which requests have been answered.
+    pub requests: Requests,
 }
 
 /// The calls.
@@ -130,27 +134,60 @@ async fn change(
 async fn restock(
     State(shop): State<Shop>,
     Path(id): Path<String>,
+    headers: HeaderMap,
     body: Bytes,
-) -> Result<Json<InStock>, Problem> {
+) -> Result<Response, Problem> {
+    let key = RequestKey::of(&headers, "POST", &format!("/products/{id}/stock"), &body)?;
+    // Before everything else: a repetition is answered as the first time, whatever has changed since.
+    if let Some(key) = &key {
+        let found = shop.requests.find(&key.key, &key.fingerprint).await;
+        if let Some(repeated) = found.map_err(unavailable)? {
+            return again(repeated);
+        }
+    }
     let product_id = known(&id)?;
     let mut fields = Fields::of_body(&body)?;
     let delta = fields.required::<i64>("delta");
     if delta.is_some_and(|delta| delta == 0 || delta.unsigned_abs() > STOCK_MAX) {
-        fields.complain(
-            "delta",
-            format!("must be a whole number from -{STOCK_MAX} to {STOCK_MAX}, not 0"),
-        );
+        let message = format!("must be a whole number from -{STOCK_MAX} to {STOCK_MAX}, not 0");
+        fields.complain("delta", message);
     }
     fields.finish()?;
     let Some(delta) = delta else { return Err(Problem::internal()) };
-    match shop.products.restock(&product_id, delta).await.map_err(unavailable)? {
-        Restocked::Now(stock) => Ok(Json(InStock { id: product_id, stock })),
+    let shown = |stock| {
+        let shown = InStock { id: product_id.clone(), stock };
+        serde_json::to_string(&shown).expect("an id and a number always have a JSON form")
+    };
+    let restocked = match &key {
+        None => shop.products.restock(&product_id, delta).await.map_err(unavailable)?,
+        Some(key) => {
+            let once = shop.products.restock_once(&product_id, delta, key, &shop.requests, shown);
+            match once.await.map_err(unavailable)? {
+                RestockedOnce::Now(restocked) => restocked,
+                RestockedOnce::Before(repeated) => return again(repeated),
+            }
+        }
+    };
+    match restocked {
+        Restocked::Now(stock) => Ok(json(shown(stock))),
         Restocked::OutOfRange(stock) => Err(Problem::conflict(
             "stock-out-of-range",
             format!("The stock is {stock}; a change by {delta} would leave 0 to {STOCK_MAX}."),
         )),
         Restocked::Unknown => Err(no_such(&id)),
     }
+}
+
+/// The answer to a key that came before.
+fn again(repeated: Repeated) -> Result<Response, Problem> {
+    match repeated {
+        Repeated::Same(answer) => Ok(json(answer)),
+        Repeated::Other => Err(Problem::key_reused()),
+    }
+}
+
+fn json(answer: String) -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], answer).into_response()
 }
 
 fn price(fields: &mut Fields<'_>, required: bool) -> Option<Money> {
@@ -171,7 +208,7 @@ fn no_such(id: &str) -> Problem {
     Problem::not_found(format!("There is no product {id:?}."))
 }
 
-fn unavailable(error: StoreError) -> Problem {
+fn unavailable(error: impl std::fmt::Display) -> Problem {
     tracing::error!(error = %error, "the products table failed");
     Problem::unavailable(
         "The product could not be read or written; nothing is lost by trying again.",

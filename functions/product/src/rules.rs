@@ -1,6 +1,6 @@
 //! What follows from what was read: pure functions, no clock and no network.
 
-use delivery::Item;
+use delivery::{Commit, Handled, Item};
 use events::{Currency, Money, Name, ProductId, ShortLine, StockLine};
 use serde::{Deserialize, Serialize};
 
@@ -29,7 +29,7 @@ pub struct Product {
 }
 
 /// What product-service did for an order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Standing {
     /// All lines were taken.
@@ -70,6 +70,52 @@ pub fn release(reservation: Option<Reservation>) -> Release {
         Some(Reservation { status: Standing::Reserved, items }) => Release::GiveBack(items),
         Some(_) => Release::Nothing,
     }
+}
+
+/// The steps that products refused, by their place, each with the product as it is now (none: there is no
+/// such product).
+pub type Refused = Vec<(usize, Option<Item>)>;
+
+/// What follows the transaction that takes or rejects: a reservation that was there already stands,
+/// whatever it says.
+///
+/// # Errors
+/// Products refused: the order is to be rejected.
+pub fn after_reserve(commit: Commit) -> Result<Handled, Refused> {
+    match commit {
+        Commit::Done => Ok(Handled::Done),
+        Commit::Already | Commit::Guarded(..) => Ok(Handled::Already),
+        Commit::Refused(refused) => Err(refused),
+    }
+}
+
+/// What follows the transaction of a release.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Released {
+    /// Nothing: the event is dealt with.
+    Settled(Handled),
+    /// The reservation has moved on since it was read: read it and decide again.
+    Again,
+    /// A product would not take its pieces back: later.
+    Refused,
+}
+
+/// What follows the transaction of a release. A tombstone that loses its race has met a reservation, whose
+/// stock it has to give back: never is a guard that failed an answer here.
+#[must_use]
+pub fn after_release(commit: &Commit) -> Released {
+    match commit {
+        Commit::Done => Released::Settled(Handled::Done),
+        Commit::Already => Released::Settled(Handled::Already),
+        Commit::Guarded(..) => Released::Again,
+        Commit::Refused(_) => Released::Refused,
+    }
+}
+
+/// The stock after a change, if that leaves it between 0 and [`STOCK_MAX`].
+#[must_use]
+pub fn restocked(stock: u64, delta: i64) -> Option<u64> {
+    stock.checked_add_signed(delta).filter(|stock| *stock <= STOCK_MAX)
 }
 
 /// Which lines could not be had. `refused` are the lines whose condition failed, by their place, each with
@@ -128,6 +174,13 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn stock_stays_in_its_range_whatever_the_change(stock in 0..=STOCK_MAX, delta in any::<i64>()) {
+            let exact = i128::from(stock) + i128::from(delta);
+            let wanted = u64::try_from(exact).ok().filter(|stock| *stock <= STOCK_MAX);
+            prop_assert_eq!(restocked(stock, delta), wanted);
+        }
+
         #[test]
         fn each_refused_line_is_told_with_what_was_asked_and_what_there_was(
             quantities in prop::collection::vec(1..=1000_u64, 1..50),

@@ -11,15 +11,16 @@ use aws_sdk_dynamodb::{
     },
 };
 use delivery::{
-    Commit, Failure, Handled, Inbox, Item, Outbox, Outgoing, Role, Step, commit,
-    transaction::CommitError,
+    Commit, Failure, Handled, Inbox, Item, Outbox, Outgoing, Repeated, Requests, Role, Step,
+    commit, request, transaction::CommitError,
 };
 use events::{Body, Event, Id, Name, OrderId, ProductId, RejectedStock, Stock, StockLine};
+use http_api::RequestKey;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use telemetry::Trace;
 
-use crate::rules::{self, Product, Release, Reservation, STOCK_MAX, Standing};
+use crate::rules::{self, Product, Release, Released, Reservation, STOCK_MAX, Standing};
 
 /// The table did not answer, or holds something that it should not.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +56,15 @@ pub enum Restocked {
     OutOfRange(u64),
     /// There is no such product.
     Unknown,
+}
+
+/// What became of a change of stock that came with a request key.
+#[derive(Debug, PartialEq, Eq)]
+pub enum RestockedOnce {
+    /// The key is new, or was refused before.
+    Now(Restocked),
+    /// The key came before.
+    Before(Repeated),
 }
 
 /// Where a page of products ends.
@@ -201,6 +211,52 @@ impl Products {
         }
     }
 
+    /// The same, once a request key. The new stock is part of the answer that is kept with the key, so it has to
+    /// be known beforehand: the transaction holds only if the stock is still what was read.
+    ///
+    /// # Errors
+    /// The table did not answer, or the stock changed all the time: whether it was changed here is found
+    /// out by asking again with the same key.
+    pub async fn restock_once(
+        &self,
+        id: &ProductId,
+        delta: i64,
+        key: &RequestKey,
+        requests: &Requests,
+        answer: impl Fn(u64) -> String,
+    ) -> Result<RestockedOnce, StoreError> {
+        const ATTEMPTS_MAX: usize = 20;
+        for _ in 0..ATTEMPTS_MAX {
+            let Some(product) = self.get(id).await? else {
+                return Ok(RestockedOnce::Now(Restocked::Unknown));
+            };
+            let Some(stock) = rules::restocked(product.stock, delta) else {
+                return Ok(RestockedOnce::Now(Restocked::OutOfRange(product.stock)));
+            };
+            let set = Update::builder()
+                .table_name(&self.table)
+                .key("product_id", text(id.as_str()))
+                .update_expression("SET stock = :stock")
+                .condition_expression("stock = :read")
+                .expression_attribute_values(":stock", number(stock))
+                .expression_attribute_values(":read", number(product.stock))
+                .build()
+                .expect("an update has a table, a key and an expression");
+            let steps = [
+                requests.step(&key.key, &key.fingerprint, &answer(stock), Timestamp::now()),
+                Step::new(Role::Guard, TransactWriteItem::builder().update(set).build()),
+            ];
+            match commit(&self.client, &steps).await.map_err(failed)? {
+                Commit::Done => return Ok(RestockedOnce::Now(Restocked::Now(stock))),
+                Commit::Guarded(0, Some(item)) => {
+                    return Ok(RestockedOnce::Before(request::judge(&item, &key.fingerprint)));
+                }
+                _ => {}
+            }
+        }
+        Err(failed("the stock kept changing"))
+    }
+
     /// The write that changes stock by `delta`, if that leaves it between 0 and [`STOCK_MAX`].
     fn stock_change(&self, id: &ProductId, delta: i64) -> TransactWriteItem {
         let (condition, bound) = if delta < 0 {
@@ -263,9 +319,9 @@ impl Reservations {
             let delta = -i64::from(line.quantity.get());
             Step::new(Role::Business, self.products.stock_change(&line.product_id, delta))
         }));
-        let refused = match self.commit(steps, reserved).await? {
-            Commit::Refused(refused) => refused,
-            settled => return Ok(handled(&settled)),
+        let refused = match rules::after_reserve(self.commit(steps, reserved).await?) {
+            Ok(handled) => return Ok(handled),
+            Err(refused) => refused,
         };
         let refused: Vec<_> =
             refused.into_iter().map(|(step, item)| (step - first_line, item)).collect();
@@ -280,7 +336,9 @@ impl Reservations {
         );
         // Stock may have come in between. The rejection stands: the first look decides.
         let steps = self.opening(event, id, Standing::Rejected, &lines)?;
-        Ok(handled(&self.commit(steps, rejected).await?))
+        let commit = self.commit(steps, rejected).await?;
+        // It has no line that could be refused again.
+        Ok(rules::after_reserve(commit).unwrap_or(Handled::Already))
     }
 
     /// Gives back what a cancelled order has taken, or sees to it that it takes nothing; and tells of it.
@@ -325,12 +383,12 @@ impl Reservations {
                     self.commit(steps, released).await?
                 }
             };
-            match commit {
-                Commit::Guarded(_) => {}
-                Commit::Refused(_) => {
+            match rules::after_release(&commit) {
+                Released::Settled(handled) => return Ok(handled),
+                Released::Again => {}
+                Released::Refused => {
                     return Err(Failure::transient("a product is gone or its shelf is full"));
                 }
-                settled => return Ok(handled(&settled)),
             }
         }
         Err(Failure::transient("the reservation kept changing"))
@@ -411,10 +469,6 @@ fn told(cause: &Event, body: Body, trace: &Trace) -> Outgoing {
         body: event.encode(),
         attributes: event.attributes(&trace.traceparent),
     }
-}
-
-fn handled(commit: &Commit) -> Handled {
-    if *commit == Commit::Done { Handled::Done } else { Handled::Already }
 }
 
 fn unfinished(error: CommitError) -> Failure {

@@ -8,7 +8,7 @@ import os
 from localstack.runtime import hooks
 
 
-@hooks.on_infra_start()
+@hooks.on_infra_start()  # type: ignore[untyped-decorator]
 def use_installed_dynamodb_local() -> None:
     """It is run by the `java` on the PATH, and dies with LocalStack."""
     # Not at the top: LocalStack imports this file before it has set itself up.
@@ -24,6 +24,6 @@ def use_installed_dynamodb_local() -> None:
         # The agent is LocalStack's own, for tables with more than twenty indexes.
         return tied([part for part in original(self) if not part.startswith("-javaagent:")])
 
-    Installer.get_installed_dir = lambda self: directory
-    Installer.get_java_env_vars = lambda self: {}
-    DynamodbServer._create_shell_command = command
+    Installer.get_installed_dir = lambda self: directory  # type: ignore[method-assign]
+    Installer.get_java_env_vars = lambda self: {}  # type: ignore[method-assign]
+    DynamodbServer._create_shell_command = command  # type: ignore[method-assign]

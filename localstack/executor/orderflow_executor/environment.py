@@ -1,6 +1,8 @@
 """One execution environment of a function: a process that is started when needed and kept warm."""
 
+import contextlib
 import json
+import os
 import threading
 import time
 from collections.abc import Mapping
@@ -15,6 +17,8 @@ INIT_SECONDS = 10.0
 # After its answer a function asks for the next event at once. What it prints until then belongs to
 # this answer's log.
 SETTLE_SECONDS = 1.0
+# Of a hundred environments that are wanted at once, most would use up that time waiting for a core.
+_initialising = threading.BoundedSemaphore(os.cpu_count() or 1)
 
 
 @dataclass(frozen=True)
@@ -70,17 +74,21 @@ class Environment:
             self._discard()
 
     def _invoke(self, invocation: Invocation) -> Result:
-        api, process = self._warm() or self._launch()
-        initialised = api.wait_until_idle(INIT_SECONDS)
-        before = process.take_output()
+        warm = self._warm()
+        with contextlib.nullcontext() if warm else _initialising:
+            api, process = warm or self._launch()
+            initialised = api.wait_until_idle(INIT_SECONDS)
+        before = _lines(process.take_output())
         begun = time.monotonic()
         answer = api.invoke(invocation, self._function.timeout_seconds) if initialised else None
         seconds = time.monotonic() - begun
         if answer:
             api.wait_until_idle(SETTLE_SECONDS)
+            output = _lines(process.take_output())
         else:
             answer = self._give_up(api, process, initialised)
-        log = self._log(invocation.request_id, before, process.take_output(), seconds)
+            output = [*_lines(process.take_output()), answer.payload.decode(errors="replace")]
+        log = self._log(invocation.request_id, before, output, seconds)
         return Result(answer.payload, answer.is_error, log)
 
     def _give_up(self, api: RuntimeApi, process: FunctionProcess, initialised: bool) -> Answer:
@@ -95,11 +103,11 @@ class Environment:
         ending = process.how_it_ended()
         return _error("Runtime.ExitError", f"Runtime exited with error: {ending}")
 
-    def _log(self, request_id: str, before: str, output: str, seconds: float) -> str:
+    def _log(self, request_id: str, before: list[str], output: list[str], seconds: float) -> str:
         lines = [
-            *before.splitlines(),
+            *before,
             f"START RequestId: {request_id} Version: {self._function.version}",
-            *output.splitlines(),
+            *output,
             f"END RequestId: {request_id}",
             f"REPORT RequestId: {request_id}\tDuration: {seconds * 1000:.2f} ms\t"
             f"Memory Size: {self._function.memory_mb} MB",
@@ -112,16 +120,22 @@ class Environment:
         return None
 
     def _launch(self) -> tuple[RuntimeApi, FunctionProcess]:
-        self._api = RuntimeApi()
-        variables = {**self._function.variables, "AWS_LAMBDA_RUNTIME_API": self._api.address}
+        api = RuntimeApi()
+        variables = {**self._function.variables, "AWS_LAMBDA_RUNTIME_API": api.address}
         program = self._function.code / "bootstrap"
-        self._process = FunctionProcess(program, variables, on_end=self._api.end)
-        return self._api, self._process
+        process = FunctionProcess(program, variables, on_end=api.end)
+        self._api, self._process = api, process
+        return api, process
 
     def _discard(self) -> None:
         process, self._process, self._api = self._process, None, None
         if process:
             process.kill()
+
+
+def _lines(output: str) -> list[str]:
+    # Not splitlines(): JSON may hold other characters that Python takes for the end of a line.
+    return output.removesuffix("\n").split("\n") if output else []
 
 
 def _error(error_type: str, message: str) -> Answer:

@@ -4,6 +4,7 @@ ORDERFLOW_FUNCTIONS_ENDPOINT in the server's environment is what functions get a
 """
 
 import os
+from pathlib import Path
 from typing import Any
 
 from localstack.services.lambda_.invocation.lambda_models import FunctionVersion, InvocationResult
@@ -36,7 +37,7 @@ class ProcessExecutor(RuntimeExecutor):
         # The process is started by the first invocation, which follows at once: if it fails, that
         # is the one to whose answer and log this belongs.
         config = self.function_version.config
-        code = config.code.get_unzipped_code_location()
+        code: Path = config.code.get_unzipped_code_location()  # type: ignore[no-untyped-call]
         variables = {name: str(value) for name, value in env_vars.items()}
         variables |= {"PATH": os.defpath, "LANG": "C.UTF-8", "LAMBDA_TASK_ROOT": str(code)}
         endpoint = os.environ.get("ORDERFLOW_FUNCTIONS_ENDPOINT")
@@ -81,7 +82,7 @@ class ProcessExecutor(RuntimeExecutor):
     @classmethod
     def prepare_version(cls, function_version: FunctionVersion) -> None:
         if function_version.config.code:
-            function_version.config.code.prepare_for_execution()
+            function_version.config.code.prepare_for_execution()  # type: ignore[no-untyped-call]
 
     @classmethod
     def cleanup_version(cls, function_version: FunctionVersion) -> None:

@@ -31,7 +31,7 @@ class FunctionProcess:
         self._reading = threading.Lock()
         self._process = _starter.submit(_start, program, environment).result()
         assert self._process.stdout is not None
-        self._pipe = self._process.stdout.fileno()
+        self._pipe = self._process.stdout
         threading.Thread(target=self._read_to_end, daemon=True).start()
         threading.Thread(target=self._wait_for_end, args=[on_end], daemon=True).start()
 
@@ -52,7 +52,7 @@ class FunctionProcess:
     def take_output(self) -> str:
         """What it has printed since the last time, up to this moment."""
         with self._reading:
-            while self._readable(0) and self._read():
+            while not self._pipe.closed and self._readable(0) and self._read():
                 pass
             output = self._output.decode(errors="replace")
             self._output.clear()
@@ -65,6 +65,8 @@ class FunctionProcess:
             self._readable(None)
             with self._reading:
                 more = not self._readable(0) or self._read()
+        with self._reading:
+            self._pipe.close()
 
     def _readable(self, timeout: float | None) -> bool:
         # Not select(), which takes no file descriptor above 1023.
@@ -73,7 +75,8 @@ class FunctionProcess:
         return bool(poll.poll(timeout))
 
     def _read(self) -> bool:
-        data = os.read(self._pipe, 65536)
+        """False at the end of the output."""
+        data = os.read(self._pipe.fileno(), 65536)
         self._output += data
         return bool(data)
 

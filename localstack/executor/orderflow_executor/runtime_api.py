@@ -5,6 +5,7 @@ https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
 
 import json
 import socketserver
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -112,6 +113,11 @@ class _Server(socketserver.ThreadingTCPServer):
     # Not http.server.HTTPServer: that one looks its own name up in the DNS.
     api: RuntimeApi
     daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A process that was killed in the middle of a call is no news to anybody."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -1,3 +1,4 @@
 //! What needs the stack for itself, because it switches consumers off. Run with `--test-threads=1`.
 
+mod availability;
 mod fanout;

@@ -5,4 +5,6 @@ mod concurrency;
 mod duplicates;
 mod input;
 mod journey;
+mod lease;
 mod products;
+mod saga;

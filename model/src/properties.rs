@@ -1,0 +1,205 @@
+//! What is true of every state that orders can come to, and which states there must be.
+//!
+//! The second kind keeps the first from being true of nothing: a model in which no order is ever cancelled
+//! would promise much.
+
+use events::EventType::{self, *};
+use order::rules::Status;
+use product::rules::Standing;
+use stateright::Property;
+
+use crate::{
+    saga::{Process, Saga, State},
+    tables::{Message, Row, Told},
+};
+
+/// All of them.
+#[must_use]
+pub fn all() -> Vec<Property<Saga>> {
+    vec![
+        always("stock is never negative", |_, state| {
+            state.tables.stock.iter().all(|stock| *stock >= 0)
+        }),
+        always("no piece is lost or doubled", |saga, state| {
+            stock_is_what_is_not_held(saga, state, |row| {
+                row.reservation == Some(Standing::Reserved)
+            })
+        }),
+        always("each event is told once an order at most", |_, state| {
+            state.tables.orders.iter().all(|row| {
+                row.told.windows(2).all(|neighbours| neighbours[0].kind != neighbours[1].kind)
+            })
+        }),
+        always("an order has one fate, and its events tell it", |_, state| {
+            state.tables.orders.iter().all(has_one_fate)
+        }),
+        always("what is confirmed or shipped has its stock", |_, state| {
+            state.tables.orders.iter().all(|row| {
+                !matches!(row.status, Some(Status::Confirmed | Status::Shipped))
+                    || row.reservation == Some(Standing::Reserved)
+            })
+        }),
+        always("a rejection tells what was short", tells_what_was_short),
+        always("everything comes to rest if nothing more goes wrong", |saga, state| {
+            saga.end(state).is_some()
+        }),
+        always("at rest no order is stuck", |_, state| {
+            !state.is_at_rest()
+                || state.tables.orders.iter().all(|row| row.status != Some(Status::Pending))
+        }),
+        always("at rest only confirmed and shipped orders hold stock", |saga, state| {
+            !state.is_at_rest()
+                || stock_is_what_is_not_held(saga, state, |row| {
+                    matches!(row.status, Some(Status::Confirmed | Status::Shipped))
+                })
+        }),
+        always("at rest every message has been handled", |_, state| {
+            let mut told = state.tables.orders.iter().flat_map(|row| &row.told);
+            !state.is_at_rest()
+                || told.all(|told| {
+                    !crate::tables::is_queued(told.kind) || told.message == Message::Acknowledged
+                })
+        }),
+        sometimes(CONFIRMED, |_, state| at_rest(state, |row| is(row, Status::Confirmed))),
+        sometimes(REJECTED, |_, state| at_rest(state, |row| is(row, Status::Rejected))),
+        sometimes(SHIPPED, |_, state| at_rest(state, |row| is(row, Status::Shipped))),
+        sometimes(CANCELLED_LATE, |_, state| {
+            at_rest(state, |row| is(row, Status::Cancelled) && row.told(OrderConfirmed).is_some())
+        }),
+        sometimes(CANCELLED_UNSEEN, |_, state| {
+            at_rest(state, |row| row.reservation == Some(Standing::Cancelled))
+        }),
+        sometimes(OVERTAKEN, |_, state| {
+            state.tables.orders.iter().any(|row| {
+                is(row, Status::Cancelled)
+                    && row.reservation == Some(Standing::Reserved)
+                    && message(row, StockReserved) == Some(Message::Waiting)
+            })
+        }),
+        sometimes(TOMBSTONE_LATE, |_, state| {
+            state.processes.iter().any(|process| {
+                matches!(process, Process::Release(order, None)
+                    if state.tables.orders[*order].reservation == Some(Standing::Reserved))
+            })
+        }),
+        sometimes(REPEATED, |_, state| {
+            any(state, |told| told.marked && !told.pending && told.message == Message::Waiting)
+        }),
+        sometimes(LOST_UNACKNOWLEDGED, |_, state| {
+            let reserved = |row: &Row| {
+                row.told(StockReserved).is_some_and(|told| told.message == Message::Unpublished)
+            };
+            state.processes.is_empty()
+                && state.tables.orders.iter().any(|row| {
+                    reserved(row) && message(row, OrderCreated) == Some(Message::Waiting)
+                })
+        }),
+        sometimes(LOST_UNCLEARED, |_, state| {
+            any(state, |told| told.pending && told.message == Message::Acknowledged)
+        }),
+    ]
+}
+
+/// An order that is left alone.
+pub const CONFIRMED: &str = "an order ends confirmed";
+/// An order of more than there is.
+pub const REJECTED: &str = "an order ends rejected";
+/// An order that is sent on its way.
+pub const SHIPPED: &str = "an order ends shipped";
+/// An order that was confirmed first.
+pub const CANCELLED_LATE: &str = "an order ends cancelled after it was confirmed";
+/// An order whose cancellation was faster than its creation.
+pub const CANCELLED_UNSEEN: &str = "an order ends cancelled before it was seen created";
+/// A confirmation that meets a cancelled order.
+pub const OVERTAKEN: &str = "a reservation is told of after its order was cancelled";
+/// A reservation that is faster than the tombstone that was to prevent it.
+pub const TOMBSTONE_LATE: &str = "a tombstone is about to lose its race";
+/// A duplicate that is about to meet a marker.
+pub const REPEATED: &str = "an event comes again after it had its effect";
+/// A consumer that was lost between its transaction and everything after it.
+pub const LOST_UNACKNOWLEDGED: &str = "a process is lost after its transaction";
+/// A producer that was lost between publishing and clearing.
+pub const LOST_UNCLEARED: &str = "a process is lost before it clears what it published";
+
+/// Closures are told here what they take.
+fn always(promise: &'static str, is_kept: fn(&Saga, &State) -> bool) -> Property<Saga> {
+    Property::always(promise, is_kept)
+}
+
+fn sometimes(name: &'static str, is_so: fn(&Saga, &State) -> bool) -> Property<Saga> {
+    Property::sometimes(name, is_so)
+}
+
+fn is(row: &Row, status: Status) -> bool {
+    row.status == Some(status)
+}
+
+fn message(row: &Row, kind: EventType) -> Option<Message> {
+    row.told(kind).map(|told| told.message)
+}
+
+fn any(state: &State, is: impl Fn(&Told) -> bool) -> bool {
+    state.tables.orders.iter().flat_map(|row| &row.told).any(is)
+}
+
+fn at_rest(state: &State, is: impl Fn(&Row) -> bool) -> bool {
+    state.is_at_rest() && state.tables.orders.iter().any(is)
+}
+
+fn stock_is_what_is_not_held(saga: &Saga, state: &State, holds: impl Fn(&Row) -> bool) -> bool {
+    saga.shop.stock.iter().enumerate().all(|(product, initial)| {
+        let orders = saga.shop.orders.iter().zip(&state.tables.orders);
+        let held: i64 = orders
+            .filter(|(_, row)| holds(row))
+            .flat_map(|(placed, _)| &placed.pieces)
+            .filter(|(of, _)| *of == product)
+            .map(|(_, pieces)| pieces)
+            .sum();
+        i64::try_from(*initial).is_ok_and(|initial| initial == state.tables.stock[product] + held)
+    })
+}
+
+fn has_one_fate(row: &Row) -> bool {
+    let told = |kind| row.told(kind).is_some();
+    let status_is_told = match row.status {
+        None => row.told.is_empty(),
+        Some(Status::Pending) => {
+            told(OrderCreated)
+                && ![OrderConfirmed, OrderRejected, OrderCancelled, OrderShipped]
+                    .into_iter()
+                    .any(told)
+        }
+        Some(Status::Confirmed) => told(OrderConfirmed) && !told(OrderCancelled),
+        Some(Status::Rejected) => told(OrderRejected),
+        Some(Status::Cancelled) => told(OrderCancelled),
+        Some(Status::Shipped) => told(OrderShipped),
+    };
+    let never_both = [
+        (OrderConfirmed, OrderRejected),
+        (OrderCancelled, OrderRejected),
+        (OrderCancelled, OrderShipped),
+        (StockReserved, StockRejected),
+    ];
+    let only_after = [
+        (OrderConfirmed, StockReserved),
+        (OrderRejected, StockRejected),
+        (OrderShipped, OrderConfirmed),
+        (StockReleased, StockReserved),
+        (StockReleased, OrderCancelled),
+    ];
+    status_is_told
+        && !never_both.into_iter().any(|(one, other)| told(one) && told(other))
+        && only_after.into_iter().all(|(later, first)| !told(later) || told(first))
+}
+
+fn tells_what_was_short(saga: &Saga, state: &State) -> bool {
+    saga.shop.orders.iter().zip(&state.tables.orders).all(|(placed, row)| {
+        row.told(StockRejected).is_none_or(|told| {
+            let is_short = |(line, available): &(usize, Option<u64>)| {
+                let requested = u64::from(placed.lines[*line].quantity.get());
+                available.is_none_or(|available| available < requested)
+            };
+            !told.short.is_empty() && told.short.iter().all(is_short)
+        })
+    })
+}

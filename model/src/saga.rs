@@ -1,0 +1,517 @@
+//! What the services do, in which order, and everything that can go wrong in between.
+//!
+//! A process that acts on what it has read is part of the state, because the world may move on before it
+//! does. One that has read nothing yet, or has nothing left to write, is not: if it is lost, its message
+//! waits as before. So a consumer has two steps at most between receiving a message and acknowledging it,
+//! and is lost at each of them: before its transaction ([`Step::Lose`]), and after it, before it publishes,
+//! clears or acknowledges anything (`acknowledged` is false). Publishing and clearing are steps of their own,
+//! because producer and relay do the same, at any time, and a lost producer leaves them to the relay.
+
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+};
+
+use delivery::{Commit, Handled};
+use events::{EventType, ProductId, RejectedStock};
+use order::rules::{self as order_rules, Move, Order, Status, Stock, Wish};
+use product::rules::{self as product_rules, Release, Released, Standing};
+use stateright::{Model, Property};
+
+use crate::{
+    properties,
+    tables::{EventId, Message, Report, Row, Shop, Short, Tables, Told, Write, commit, reports},
+};
+
+/// The whole of it at one moment.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct State {
+    /// What is stored and queued.
+    pub tables: Tables,
+    /// Who acts on what has been read.
+    pub processes: Vec<Process>,
+}
+
+/// A process that has read something and not yet written what follows.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Process {
+    /// product-consumer, with an order that it has not yet tried to reserve. It has read nothing, so it is
+    /// never kept.
+    Reserve(usize),
+    /// product-consumer, with an order for which it could not get everything.
+    Reject(usize, Short),
+    /// product-consumer, with a cancelled order and the reservation that it has read.
+    Release(usize, Option<Standing>),
+    /// order-consumer, with news of stock and the status that it has read.
+    Settle(EventId, Status),
+    /// order-api, with a wish and the status that it has read.
+    Fulfil(usize, Wanted, Status),
+}
+
+/// What can be wished of an order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Wanted {
+    /// By the customer.
+    Cancel,
+    /// By the administrator.
+    Ship,
+}
+
+/// What can happen next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// order-api stores an order.
+    Place(usize),
+    /// order-api reads an order of which something is wanted.
+    Ask(usize, Wanted),
+    /// A producer or the relay publishes a pending event, perhaps not for the first time.
+    Publish(EventId),
+    /// A producer or the relay marks an event as published.
+    Clear(EventId),
+    /// A message comes back after it was acknowledged: delivered twice by SQS, redriven, or published by a
+    /// producer that was slower than the relay.
+    Repeat(EventId),
+    /// A consumer receives a message. It is in the queue until it is acknowledged, so another may as well.
+    Receive {
+        /// Which message.
+        event: EventId,
+        /// How DynamoDB reports the transaction, if it comes to one.
+        report: Report,
+        /// Whether the consumer, if that was all, lives to acknowledge the message.
+        acknowledged: bool,
+    },
+    /// A process writes what follows from what it has read.
+    Proceed {
+        /// Which process.
+        process: Process,
+        /// How DynamoDB reports the transaction.
+        report: Report,
+        /// Whether a consumer lives to acknowledge the message.
+        acknowledged: bool,
+    },
+    /// A process is lost.
+    Lose(Process),
+}
+
+/// How often transactions came to what, to see that the model has met all of it.
+#[derive(Debug, Default)]
+#[allow(missing_docs)]
+pub struct Seen {
+    pub done: AtomicU64,
+    pub already: AtomicU64,
+    pub guarded: AtomicU64,
+    pub refused: AtomicU64,
+    pub retry: AtomicU64,
+}
+
+/// The saga of a shop's orders.
+#[derive(Debug)]
+pub struct Saga {
+    /// Stock and orders.
+    pub shop: Shop,
+    /// What transactions came to.
+    pub seen: Seen,
+}
+
+impl Process {
+    /// The message that it is about.
+    fn event(&self) -> Option<EventId> {
+        match self {
+            Self::Reserve(order) | Self::Reject(order, _) => {
+                Some((*order, EventType::OrderCreated))
+            }
+            Self::Release(order, _) => Some((*order, EventType::OrderCancelled)),
+            Self::Settle(event, _) => Some(*event),
+            Self::Fulfil(..) => None,
+        }
+    }
+
+    fn order(&self) -> usize {
+        self.rank().0
+    }
+
+    /// The same of another order.
+    fn of(&self, order: usize) -> Self {
+        match self.clone() {
+            Self::Reserve(_) => Self::Reserve(order),
+            Self::Reject(_, short) => Self::Reject(order, short),
+            Self::Release(_, read) => Self::Release(order, read),
+            Self::Settle((_, kind), read) => Self::Settle((order, kind), read),
+            Self::Fulfil(_, wanted, read) => Self::Fulfil(order, wanted, read),
+        }
+    }
+
+    /// By which processes are kept in one order: who came first makes no difference.
+    fn rank(&self) -> (usize, u8, u8) {
+        match self {
+            Self::Reserve(order) => (*order, 0, 0),
+            Self::Reject(order, _) => (*order, 1, 0),
+            Self::Release(order, read) => (*order, 2, read.map_or(0, |read| 1 + read as u8)),
+            Self::Settle((order, kind), read) => (*order, 3 + *kind as u8, *read as u8),
+            Self::Fulfil(order, Wanted::Cancel, read) => (*order, 100, *read as u8),
+            Self::Fulfil(order, Wanted::Ship, read) => (*order, 101, *read as u8),
+        }
+    }
+}
+
+impl State {
+    fn told(&self, (order, kind): EventId) -> Option<&Told> {
+        self.tables.orders[order].told(kind)
+    }
+
+    fn told_mut(&mut self, (order, kind): EventId) -> Option<&mut Told> {
+        self.tables.orders[order].told.iter_mut().find(|told| told.kind == kind)
+    }
+
+    fn keep(&mut self, process: Process) {
+        self.processes.push(process);
+        self.processes.sort_by_key(Process::rank);
+    }
+
+    fn end(&mut self, process: &Process) {
+        if let Some(place) = self.processes.iter().position(|running| running == process) {
+            self.processes.remove(place);
+        }
+    }
+
+    fn acknowledge(&mut self, event: Option<EventId>) {
+        if let Some(told) = event.and_then(|event| self.told_mut(event)) {
+            told.message = Message::Acknowledged;
+        }
+    }
+
+    /// Whether nothing is under way: what happens now, a customer has to wish, or it is a repetition.
+    #[must_use]
+    pub fn is_at_rest(&self) -> bool {
+        let mut told = self.tables.orders.iter().flat_map(|row| &row.told);
+        self.processes.is_empty()
+            && told.all(|told| !told.pending && told.message != Message::Waiting)
+    }
+}
+
+/// The same state for all states that differ only in which of the orders is which. For shops whose orders all
+/// want the same.
+#[must_use]
+pub fn alike(state: &State) -> State {
+    let fate = |order: usize| {
+        let mut hasher = DefaultHasher::new();
+        state.tables.orders[order].hash(&mut hasher);
+        let of_order = state.processes.iter().filter(|process| process.order() == order);
+        of_order.map(|process| process.of(0)).for_each(|process| process.hash(&mut hasher));
+        hasher.finish()
+    };
+    let mut places: Vec<usize> = (0..state.tables.orders.len()).collect();
+    places.sort_by_cached_key(|order| fate(*order));
+    let orders = places.iter().map(|order| state.tables.orders[*order].clone()).collect();
+    let tables = Tables { stock: state.tables.stock.clone(), orders };
+    let mut alike = State { tables, processes: Vec::new() };
+    for process in &state.processes {
+        if let Some(place) = places.iter().position(|order| *order == process.order()) {
+            alike.keep(process.of(place));
+        }
+    }
+    alike
+}
+
+impl Saga {
+    /// The saga of this shop.
+    #[must_use]
+    pub fn new(shop: Shop) -> Self {
+        Self { shop, seen: Seen::default() }
+    }
+
+    /// Nothing: there are as many processes as there may be, so this one is not started.
+    fn start(&self, state: &mut State, process: Process) -> Option<()> {
+        (state.processes.len() < self.shop.processes_max).then(|| state.keep(process))
+    }
+
+    /// What a consumer that receives a message has before it: the process that has read what it needs.
+    fn receiver(&self, state: &State, event: EventId) -> Option<Process> {
+        let row = &state.tables.orders[event.0];
+        Some(match event.1 {
+            EventType::OrderCreated => Process::Reserve(event.0),
+            EventType::OrderCancelled => Process::Release(event.0, row.reservation),
+            // There is no event of an order that there is not.
+            _ => Process::Settle(event, row.status?),
+        })
+    }
+
+    /// The transaction that a process decides on. Nothing: there is nothing to write.
+    fn decide(&self, state: &State, process: &Process) -> Option<Vec<Write>> {
+        let mark = process.event().map(Write::Mark);
+        let mut writes: Vec<Write> = mark.into_iter().collect();
+        match process {
+            Process::Reserve(order) => {
+                writes.push(Write::Reserve(*order, Standing::Reserved));
+                let pieces = &self.shop.orders[*order].pieces;
+                writes.extend(pieces.iter().map(|(product, n)| Write::Stock(*product, -n)));
+                writes.push(Write::Tell(*order, EventType::StockReserved, Short::new()));
+            }
+            Process::Reject(order, short) => {
+                writes.push(Write::Reserve(*order, Standing::Rejected));
+                writes.push(Write::Tell(*order, EventType::StockRejected, short.clone()));
+            }
+            Process::Release(order, read) => {
+                let read = read.map(|standing| self.shop.reservation(*order, standing));
+                match product_rules::release(read) {
+                    Release::Nothing => return None,
+                    Release::Entomb => writes.push(Write::Reserve(*order, Standing::Cancelled)),
+                    Release::GiveBack(lines) => {
+                        writes.push(Write::Release(*order));
+                        writes.extend(lines.iter().map(|line| {
+                            let product = self.shop.product(&line.product_id);
+                            Write::Stock(product, line.quantity.get().into())
+                        }));
+                        writes.push(Write::Tell(*order, EventType::StockReleased, Short::new()));
+                    }
+                }
+            }
+            Process::Settle((order, news), read) => {
+                let rejected = RejectedStock {
+                    order_id: self.shop.order(*order, *read).order_id.clone(),
+                    items: self.shop.orders[*order].lines.clone(),
+                    short: self.shop.short(*order, &state.told((*order, *news))?.short),
+                };
+                let stock = match news {
+                    EventType::StockReserved => Stock::Reserved,
+                    _ => Stock::Rejected(&rejected),
+                };
+                let read = self.shop.order(*order, *read);
+                writes.extend(moved(*order, &order_rules::settle(read, stock)?));
+            }
+            Process::Fulfil(order, wanted, read) => {
+                let wish = match wanted {
+                    Wanted::Cancel => order_rules::cancel,
+                    Wanted::Ship => order_rules::ship,
+                };
+                match wish(self.shop.order(*order, *read)) {
+                    Wish::Do(planned) => writes.extend(moved(*order, &planned)),
+                    Wish::AlreadySo | Wish::Refused(_) => return None,
+                }
+            }
+        }
+        Some(writes)
+    }
+
+    /// A process, which is no more among those of the state, goes on. Nothing: it is where it was.
+    fn proceed(
+        &self,
+        mut state: State,
+        process: Process,
+        report: Report,
+        acknowledged: bool,
+    ) -> Option<State> {
+        let event = process.event().filter(|_| acknowledged);
+        let Some(writes) = self.decide(&state, &process) else {
+            state.acknowledge(event);
+            return Some(state);
+        };
+        let commit = commit(&self.shop, &mut state.tables, &writes, report);
+        self.seen.count(commit.as_ref());
+        let commit = commit?;
+        let handled = match process {
+            Process::Reserve(order) => match product_rules::after_reserve(commit) {
+                Ok(handled) => Some(handled),
+                Err(refused) => {
+                    let first_line =
+                        writes.iter().position(|write| matches!(write, Write::Stock(..)))?;
+                    let refused: Vec<_> =
+                        refused.into_iter().map(|(step, item)| (step - first_line, item)).collect();
+                    let lines = &self.shop.orders[order].lines;
+                    let place = |id: &ProductId| lines.iter().position(|l| l.product_id == *id);
+                    let short = product_rules::short(lines, &refused);
+                    let short = short
+                        .iter()
+                        .filter_map(|short| Some((place(&short.product_id)?, short.available)))
+                        .collect();
+                    self.start(&mut state, Process::Reject(order, short))?;
+                    None
+                }
+            },
+            Process::Reject(..) => {
+                Some(product_rules::after_reserve(commit).unwrap_or(Handled::Already))
+            }
+            Process::Release(..) => match product_rules::after_release(&commit) {
+                Released::Settled(handled) => Some(handled),
+                // Read again is what the next delivery does, sooner or later.
+                Released::Again | Released::Refused => None,
+            },
+            Process::Settle(..) => Some(order_rules::after_settle(&commit)),
+            Process::Fulfil(order, wanted, _) => {
+                if let Commit::Guarded(_, Some(item)) = commit {
+                    let order_now: Order = serde_dynamo::from_item(item).expect("an order");
+                    let process = Process::Fulfil(order, wanted, order_now.status);
+                    if self.decide(&state, &process).is_some() {
+                        self.start(&mut state, process)?;
+                    }
+                }
+                None
+            }
+        };
+        if handled.is_some() {
+            state.acknowledge(event);
+        }
+        Some(state)
+    }
+
+    /// Where everything ends if from here on nothing goes wrong and nobody wishes anything. Nothing: nowhere,
+    /// something is stuck.
+    #[must_use]
+    pub fn end(&self, state: &State) -> Option<State> {
+        // More than any state has left to do.
+        const STEPS_MAX: usize = 100;
+        let mut state = state.clone();
+        for _ in 0..STEPS_MAX {
+            let Some(step) = self.due(&state) else { return Some(state) };
+            state = self.next_state(&state, step)?;
+        }
+        None
+    }
+
+    fn due(&self, state: &State) -> Option<Step> {
+        let (report, acknowledged) = (Report::FULL, true);
+        if let Some(process) = state.processes.first() {
+            return Some(Step::Proceed { process: process.clone(), report, acknowledged });
+        }
+        events(state).find_map(|(event, told)| match told {
+            Told { pending: true, message: Message::Unpublished, .. } => Some(Step::Publish(event)),
+            Told { pending: true, .. } => Some(Step::Clear(event)),
+            Told { message: Message::Waiting, .. } => {
+                Some(Step::Receive { event, report, acknowledged })
+            }
+            _ => None,
+        })
+    }
+
+    fn ways(&self, state: &State, process: &Process) -> Vec<(Report, bool)> {
+        let reports = match self.decide(state, process) {
+            Some(writes) => reports(&self.shop, &state.tables, &writes),
+            None => vec![Report::FULL],
+        };
+        let ways = |report| [true, false].map(|acknowledged| (report, acknowledged));
+        reports.into_iter().flat_map(ways).collect()
+    }
+}
+
+/// The writes that make a move, and tell of it.
+fn moved(order: usize, planned: &Move) -> [Write; 2] {
+    [
+        Write::Move(order, planned.from, planned.to),
+        Write::Tell(order, planned.body.event_type(), Short::new()),
+    ]
+}
+
+fn events(state: &State) -> impl Iterator<Item = (EventId, &Told)> {
+    let rows = state.tables.orders.iter().enumerate();
+    rows.flat_map(|(order, row)| row.told.iter().map(move |told| ((order, told.kind), told)))
+}
+
+impl Seen {
+    fn count(&self, commit: Option<&Commit>) {
+        let counter = match commit {
+            Some(Commit::Done) => &self.done,
+            Some(Commit::Already) => &self.already,
+            Some(Commit::Guarded(..)) => &self.guarded,
+            Some(Commit::Refused(_)) => &self.refused,
+            None => &self.retry,
+        };
+        counter.fetch_add(1, Relaxed);
+    }
+}
+
+impl Model for Saga {
+    type State = State;
+    type Action = Step;
+
+    fn init_states(&self) -> Vec<State> {
+        let stock = self.shop.stock.iter().map(|stock| i64::try_from(*stock).expect("little"));
+        let orders = self.shop.orders.iter().map(|_| Row::default());
+        let tables = Tables { stock: stock.collect(), orders: orders.collect() };
+        vec![State { tables, processes: Vec::new() }]
+    }
+
+    fn actions(&self, state: &State, steps: &mut Vec<Step>) {
+        for (order, row) in state.tables.orders.iter().enumerate() {
+            match row.status {
+                None => steps.push(Step::Place(order)),
+                Some(_) => {
+                    steps.extend([Wanted::Cancel, Wanted::Ship].map(|w| Step::Ask(order, w)));
+                }
+            }
+        }
+        for (event, told) in events(state) {
+            if told.pending {
+                steps.push(Step::Publish(event));
+                if told.message != Message::Unpublished {
+                    steps.push(Step::Clear(event));
+                }
+            }
+            match told.message {
+                Message::Unpublished => {}
+                Message::Acknowledged => steps.push(Step::Repeat(event)),
+                Message::Waiting => {
+                    let Some(process) = self.receiver(state, event) else { continue };
+                    let ways = self.ways(state, &process);
+                    steps.extend(ways.into_iter().map(|(report, acknowledged)| Step::Receive {
+                        event,
+                        report,
+                        acknowledged,
+                    }));
+                }
+            }
+        }
+        for process in &state.processes {
+            steps.push(Step::Lose(process.clone()));
+            let ways = self.ways(state, process);
+            steps.extend(ways.into_iter().map(|(report, acknowledged)| Step::Proceed {
+                process: process.clone(),
+                report,
+                acknowledged,
+            }));
+        }
+    }
+
+    fn next_state(&self, last: &State, step: Step) -> Option<State> {
+        let mut state = last.clone();
+        match step {
+            Step::Place(order) => {
+                let writes = [
+                    Write::Create(order),
+                    Write::Tell(order, EventType::OrderCreated, Short::new()),
+                ];
+                commit(&self.shop, &mut state.tables, &writes, Report::FULL)?;
+            }
+            Step::Ask(order, wanted) => {
+                let process = Process::Fulfil(order, wanted, state.tables.orders[order].status?);
+                self.decide(&state, &process)?;
+                self.start(&mut state, process)?;
+            }
+            Step::Publish(event) => {
+                let told = state.told_mut(event)?;
+                told.message = Message::Waiting;
+                told.pending = self.shop.clears_apart;
+            }
+            Step::Clear(event) => state.told_mut(event)?.pending = false,
+            Step::Repeat(event) => state.told_mut(event)?.message = Message::Waiting,
+            Step::Receive { event, report, acknowledged } => {
+                let process = self.receiver(&state, event)?;
+                let reads = !matches!(process, Process::Reserve(_));
+                if reads && self.decide(&state, &process).is_some() {
+                    self.start(&mut state, process)?;
+                } else {
+                    state = self.proceed(state, process, report, acknowledged)?;
+                }
+            }
+            Step::Proceed { process, report, acknowledged } => {
+                state.end(&process);
+                state = self.proceed(state, process, report, acknowledged)?;
+            }
+            Step::Lose(process) => state.end(&process),
+        }
+        Some(state)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        properties::all()
+    }
+}

@@ -1,0 +1,395 @@
+//! What is stored, and the transactions that change it, as DynamoDB carries them out.
+//!
+//! In: the writes of a transaction, in the order and with the roles that the stores give them, and how a
+//! cancellation is to be reported. Out: what became of it, as `delivery::transaction::judge` sees it.
+//! Guarantee, which is DynamoDB's: all writes are carried out or none is.
+
+use std::collections::HashMap;
+
+use aws_sdk_dynamodb::types::{AttributeValue, CancellationReason};
+use delivery::{
+    Commit, Item, Role,
+    transaction::{Verdict, judge},
+};
+use events::{
+    Currency, EventType, Money, OrderId, ProductId, Quantity, ShortLine, Stamp, StockLine,
+};
+use order::rules::{Offer, Order, Status, Wanted, place};
+use product::rules::{Reservation, Standing, restocked};
+
+/// What there is before the first order, and what will be ordered.
+#[derive(Debug)]
+pub struct Shop {
+    /// Pieces of each product.
+    pub stock: Vec<u64>,
+    /// The orders.
+    pub orders: Vec<Placed>,
+    /// So many processes act at a time on what they have read.
+    pub processes_max: usize,
+    /// Publishing and clearing are two steps. In one, there are far fewer states, and what the loss of a
+    /// clearing leads to is there all the same: the message comes back.
+    pub clears_apart: bool,
+    /// The conditions of these roles are not checked: to find out what they are good for.
+    pub unchecked: Vec<Role>,
+}
+
+/// An order that a customer may place.
+#[derive(Debug)]
+pub struct Placed {
+    /// Its lines as events tell them.
+    pub lines: Vec<StockLine>,
+    /// The same by place: product and pieces.
+    pub pieces: Vec<(usize, i64)>,
+    /// The order in every status, and its item.
+    statuses: Vec<(Order, Item)>,
+}
+
+const STATUSES: [Status; 5] =
+    [Status::Pending, Status::Confirmed, Status::Rejected, Status::Cancelled, Status::Shipped];
+
+impl Shop {
+    /// A shop with so many pieces of each product, and orders of so many pieces of each product.
+    ///
+    /// # Panics
+    /// An order orders nothing, or too much.
+    #[must_use]
+    pub fn new(stock: &[u64], orders: &[&[u64]], processes_max: usize) -> Self {
+        let products: Vec<ProductId> =
+            (0..stock.len()).map(|product| format!("p{product}").parse().expect("an id")).collect();
+        let orders = (0..).zip(orders).map(|(n, pieces)| placed(n, &products, pieces)).collect();
+        Self {
+            stock: stock.to_vec(),
+            orders,
+            processes_max,
+            clears_apart: false,
+            unchecked: Vec::new(),
+        }
+    }
+
+    /// The same shop, where publishing and clearing are two steps.
+    #[must_use]
+    pub fn clearing_apart(self) -> Self {
+        Self { clears_apart: true, ..self }
+    }
+
+    /// The same shop with tables that do not check the conditions of these roles.
+    #[must_use]
+    pub fn unchecked(mut self, roles: &[Role]) -> Self {
+        self.unchecked = roles.to_vec();
+        self
+    }
+
+    /// An order in this status.
+    #[must_use]
+    pub fn order(&self, order: usize, status: Status) -> &Order {
+        &self.in_status(order, status).0
+    }
+
+    fn in_status(&self, order: usize, status: Status) -> &(Order, Item) {
+        let known = &self.orders[order].statuses;
+        known.iter().find(|(order, _)| order.status == status).expect("every status is there")
+    }
+
+    /// A reservation as product-service reads it.
+    #[must_use]
+    pub fn reservation(&self, order: usize, status: Standing) -> Reservation {
+        let items = match status {
+            Standing::Cancelled => Vec::new(),
+            _ => self.orders[order].lines.clone(),
+        };
+        Reservation { status, items }
+    }
+
+    /// The product of a line, by its place.
+    #[must_use]
+    pub fn product(&self, id: &ProductId) -> usize {
+        let number = id.as_str().strip_prefix('p').and_then(|number| number.parse().ok());
+        number.expect("the id of a product of this shop")
+    }
+
+    /// What is short, as events tell it.
+    #[must_use]
+    pub fn short(&self, order: usize, short: &Short) -> Vec<ShortLine> {
+        let lines = &self.orders[order].lines;
+        short
+            .iter()
+            .map(|&(line, available)| ShortLine {
+                product_id: lines[line].product_id.clone(),
+                requested: lines[line].quantity,
+                available,
+            })
+            .collect()
+    }
+}
+
+fn placed(number: usize, products: &[ProductId], pieces: &[u64]) -> Placed {
+    let pieces: Vec<(usize, u64)> =
+        pieces.iter().copied().enumerate().filter(|(_, pieces)| *pieces > 0).collect();
+    let line = |&(product, pieces): &(usize, u64)| {
+        let quantity = Quantity::try_from(pieces).expect("a quantity");
+        StockLine { product_id: products[product].clone(), quantity }
+    };
+    let offer = |id: &ProductId| Offer {
+        product_id: id.clone(),
+        name: id.as_str().parse().expect("a name"),
+        price: Money::from_minor(100).expect("in range"),
+        currency: Currency::default(),
+    };
+    let offers: HashMap<_, _> = products.iter().map(|id| (id.clone(), offer(id))).collect();
+    let lines: Vec<StockLine> = pieces.iter().map(line).collect();
+    let wanted = Wanted {
+        customer_email: "test@example.com".parse().expect("an address"),
+        lines: lines.clone(),
+    };
+    let id: OrderId = format!("o{number}").parse().expect("an id");
+    let new = place(id, wanted, &offers, &Currency::default(), Stamp::now()).expect("an order");
+    let statuses = STATUSES
+        .into_iter()
+        .map(|status| {
+            let order = Order { status, ..new.clone() };
+            let item = serde_dynamo::to_item(&order).expect("an item");
+            (order, item)
+        })
+        .collect();
+    let pieces = lines.iter().zip(&pieces);
+    let pieces =
+        pieces.map(|(line, (product, _))| (*product, i64::from(line.quantity.get()))).collect();
+    Placed { lines, pieces, statuses }
+}
+
+/// Which lines were refused, by their place, and how many pieces there were.
+pub type Short = Vec<(usize, Option<u64>)>;
+
+/// An event of an order, of which there is to be one of each type.
+pub type EventId = (usize, EventType);
+
+/// The rows of all tables.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Tables {
+    /// Pieces of each product. A number that can be negative, so that it is seen when it is.
+    pub stock: Vec<i64>,
+    /// What is kept about each order.
+    pub orders: Vec<Row>,
+}
+
+/// What is kept about an order, in every table.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct Row {
+    /// The order's status. Nothing: it has not been placed.
+    pub status: Option<Status>,
+    /// The reservation.
+    pub reservation: Option<Standing>,
+    /// The event log, and how far each event has come.
+    pub told: Vec<Told>,
+}
+
+/// An event in the log.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Told {
+    /// What it tells.
+    pub kind: EventType,
+    /// What was short, if it tells that.
+    pub short: Short,
+    /// It is in the outbox.
+    pub pending: bool,
+    /// The message in the queue.
+    pub message: Message,
+    /// The consumer's inbox has its marker.
+    pub marked: bool,
+}
+
+/// A message in the queue of its consumer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Message {
+    /// There is none yet.
+    Unpublished,
+    /// It is to be delivered until it is acknowledged.
+    Waiting,
+    /// It was acknowledged, which does not keep it from coming back.
+    Acknowledged,
+}
+
+impl Row {
+    /// An event of this order.
+    #[must_use]
+    pub fn told(&self, kind: EventType) -> Option<&Told> {
+        self.told.iter().find(|told| told.kind == kind)
+    }
+}
+
+/// Whether one of the consumers of the saga takes this event.
+#[must_use]
+pub fn is_queued(kind: EventType) -> bool {
+    match kind {
+        // product-consumer
+        EventType::OrderCreated | EventType::OrderCancelled => true,
+        // order-consumer
+        EventType::StockReserved | EventType::StockRejected => true,
+        EventType::OrderConfirmed
+        | EventType::OrderRejected
+        | EventType::OrderShipped
+        | EventType::StockReleased => false,
+    }
+}
+
+/// One write of a transaction, with its condition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Write {
+    /// Puts the marker of an event, if there is none.
+    Mark(EventId),
+    /// Puts a new order, if there is none.
+    Create(usize),
+    /// Moves an order from one status to another, if it is in the first.
+    Move(usize, Status, Status),
+    /// Puts the reservation of an order, if there is none.
+    Reserve(usize, Standing),
+    /// Moves the reservation of an order from reserved to released, if it is reserved.
+    Release(usize),
+    /// Adds to the stock of a product, if that leaves it in its range.
+    Stock(usize, i64),
+    /// Puts an event into the log, pending.
+    Tell(usize, EventType, Short),
+}
+
+impl Write {
+    /// The role that the stores give it.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        match self {
+            Self::Mark(_) => Role::Marker,
+            Self::Create(_) | Self::Move(..) | Self::Reserve(..) | Self::Release(_) => Role::Guard,
+            Self::Stock(..) => Role::Business,
+            Self::Tell(..) => Role::Write,
+        }
+    }
+
+    fn holds(&self, tables: &Tables) -> bool {
+        match self {
+            Self::Mark((order, kind)) => {
+                !tables.orders[*order].told(*kind).is_some_and(|told| told.marked)
+            }
+            Self::Create(order) => tables.orders[*order].status.is_none(),
+            Self::Move(order, from, _) => tables.orders[*order].status == Some(*from),
+            Self::Reserve(order, _) => tables.orders[*order].reservation.is_none(),
+            Self::Release(order) => tables.orders[*order].reservation == Some(Standing::Reserved),
+            Self::Stock(product, delta) => u64::try_from(tables.stock[*product])
+                .is_ok_and(|stock| restocked(stock, *delta).is_some()),
+            Self::Tell(..) => true,
+        }
+    }
+
+    /// The item as it is, where the store asks for it with ALL_OLD and something is done with it.
+    fn item(&self, shop: &Shop, tables: &Tables) -> Option<Item> {
+        match self {
+            Self::Move(order, ..) => {
+                let status = tables.orders[*order].status?;
+                Some(shop.in_status(*order, status).1.clone())
+            }
+            Self::Stock(product, _) => {
+                let stock = AttributeValue::N(tables.stock[*product].to_string());
+                Some(Item::from([("stock".to_owned(), stock)]))
+            }
+            _ => None,
+        }
+    }
+
+    fn apply(&self, tables: &mut Tables) {
+        match self {
+            Self::Mark((order, kind)) => {
+                let told = tables.orders[*order].told.iter_mut();
+                told.filter(|told| told.kind == *kind).for_each(|told| told.marked = true);
+            }
+            Self::Create(order) => tables.orders[*order].status = Some(Status::Pending),
+            Self::Move(order, _, to) => tables.orders[*order].status = Some(*to),
+            Self::Reserve(order, standing) => tables.orders[*order].reservation = Some(*standing),
+            Self::Release(order) => tables.orders[*order].reservation = Some(Standing::Released),
+            Self::Stock(product, delta) => tables.stock[*product] += delta,
+            Self::Tell(order, kind, short) => {
+                let told = &mut tables.orders[*order].told;
+                told.push(Told {
+                    kind: *kind,
+                    short: short.clone(),
+                    pending: is_queued(*kind),
+                    message: Message::Unpublished,
+                    marked: false,
+                });
+                // A log is read by type, so that two that differ only in the order of writing are one state.
+                told.sort_by_key(|told| told.kind as u8);
+            }
+        }
+    }
+}
+
+/// What DynamoDB tells of a transaction that it cancels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Report {
+    /// Which of the writes whose conditions failed are reported, as bits. The others seem to be fine.
+    pub reported: u32,
+    /// Another transaction is in the way of a write that is not reported otherwise.
+    pub conflict: bool,
+}
+
+impl Report {
+    /// Everything that there is to report, and nothing in the way.
+    pub const FULL: Self = Self { reported: u32::MAX, conflict: false };
+}
+
+/// Which of these writes would fail.
+fn failing(shop: &Shop, tables: &Tables, writes: &[Write]) -> u32 {
+    (0..)
+        .zip(writes)
+        .filter(|(_, write)| !shop.unchecked.contains(&write.role()) && !write.holds(tables))
+        .fold(0, |failing, (place, _)| failing | 1 << place)
+}
+
+/// Every way in which DynamoDB may report what becomes of these writes.
+#[must_use]
+pub fn reports(shop: &Shop, tables: &Tables, writes: &[Write]) -> Vec<Report> {
+    let failing = failing(shop, tables, writes);
+    if failing == 0 {
+        return vec![Report::FULL];
+    }
+    // A cancellation gives one reason at least. A conflict alone changes nothing and need not be tried.
+    (1..=failing)
+        .filter(|reported| reported & !failing == 0)
+        .flat_map(|reported| [false, true].map(|conflict| Report { reported, conflict }))
+        .collect()
+}
+
+/// Carries out a transaction. Nothing: it is to be tried again.
+///
+/// # Panics
+/// The transaction is judged invalid.
+pub fn commit(
+    shop: &Shop,
+    tables: &mut Tables,
+    writes: &[Write],
+    report: Report,
+) -> Option<Commit> {
+    let failing = failing(shop, tables, writes);
+    if failing == 0 {
+        writes.iter().for_each(|write| write.apply(tables));
+        return Some(Commit::Done);
+    }
+    let mut conflict = report.conflict;
+    let mut reason = |place: usize, write: &Write| {
+        let reason = CancellationReason::builder();
+        if failing & report.reported & 1 << place != 0 {
+            reason.code("ConditionalCheckFailed").set_item(write.item(shop, tables)).build()
+        } else if std::mem::take(&mut conflict) {
+            reason.code("TransactionConflict").build()
+        } else {
+            reason.code("None").build()
+        }
+    };
+    let reasons: Vec<_> =
+        writes.iter().enumerate().map(|(place, write)| reason(place, write)).collect();
+    let roles: Vec<Role> = writes.iter().map(Write::role).collect();
+    match judge(&roles, &reasons) {
+        Verdict::Already => Some(Commit::Already),
+        Verdict::Guarded(step, item) => Some(Commit::Guarded(step, item)),
+        Verdict::Refused(refused) => Some(Commit::Refused(refused)),
+        Verdict::Retry => None,
+        Verdict::Invalid(why) => panic!("a transaction of the model is invalid: {why}"),
+    }
+}

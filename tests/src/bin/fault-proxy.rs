@@ -1,0 +1,473 @@
+//! A proxy between the functions and the emulator that breaks chosen AWS calls.
+//!
+//! In: `fault-proxy LISTEN_PORT EMULATOR_PORT`; the functions' calls; orders under `/__faults`, `/__down`, `/__chaos`
+//! and `/__calls`. Out: the emulator's answers, or what a broken network, service or process would leave.
+//!
+//! A call is one logical call of the SDK with all its attempts, told by `amz-sdk-invocation-id`. A fault belongs
+//! to one order: it is keyed by a product that only this order has, and every id that turns up beside a known
+//! one in a transaction (which never mixes orders) becomes known too. So many faults can run side by side.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    net::Ipv4Addr,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    time::Duration,
+};
+
+use anyhow::{Context, Result};
+use axum::{
+    Json, Router,
+    body::{Body, Bytes},
+    extract::{ConnectInfo, State, connect_info::Connected},
+    http::{HeaderMap, Method, StatusCode, Uri},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+    serve::IncomingStream,
+};
+use serde::{Deserialize, Serialize};
+use tokio::net::TcpListener;
+
+/// What is done to a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Kind {
+    /// Every attempt fails before it is carried out.
+    Fail,
+    /// Every attempt is carried out, and no answer arrives.
+    Lose,
+    /// The calling process is killed before the call is carried out.
+    KillBefore,
+    /// The call is carried out, then the calling process is killed.
+    KillAfter,
+    /// A transaction is cancelled with mixed reasons, once, and not carried out.
+    Cancel,
+}
+
+/// One fault: the `nth` (from 0) call of `operation` by `function` that has to do with `key`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Fault {
+    key: String,
+    function: String,
+    operation: String,
+    nth: usize,
+    kind: Kind,
+    #[serde(default)]
+    struck: usize,
+    #[serde(default)]
+    invocation: Option<String>,
+}
+
+/// One call that had to do with a key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct Call {
+    function: String,
+    operation: String,
+    nth: usize,
+}
+
+/// Faults by chance: so many of a thousand calls fail, lose their answer, or kill their process.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+struct Chaos {
+    seed: u64,
+    fail_permille: u64,
+    lose_permille: u64,
+    kill_permille: u64,
+}
+
+#[derive(Default)]
+struct Plan {
+    faults: Vec<Fault>,
+    /// For each key the ids that are known to belong to it.
+    aliases: BTreeMap<String, BTreeSet<String>>,
+    /// For each key its calls, in order, with the invocation that made them.
+    calls: BTreeMap<String, Vec<(Call, String)>>,
+    chaos: Chaos,
+    chaos_struck: BTreeMap<&'static str, u64>,
+    down: Option<String>,
+}
+
+#[derive(Clone)]
+struct Proxy {
+    client: reqwest::Client,
+    emulator_port: u16,
+    listen_port: u16,
+    plan: Arc<Mutex<Plan>>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Down {
+    service: Option<String>,
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let mut ports = std::env::args().skip(1).map(|port| port.parse::<u16>());
+    let usage = "usage: fault-proxy LISTEN_PORT EMULATOR_PORT";
+    let listen_port = ports.next().context(usage)??;
+    let emulator_port = ports.next().context(usage)??;
+    let proxy = Proxy {
+        client: reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(60)).build()?,
+        emulator_port,
+        listen_port,
+        plan: Arc::default(),
+    };
+    let app = Router::new()
+        .route("/__faults", post(arm).get(faults))
+        .route("/__calls/{key}", get(calls).post(record))
+        .route("/__chaos", post(set_chaos).get(chaos_struck))
+        .route("/__down", post(set_down))
+        .fallback(forward)
+        .with_state(proxy);
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, listen_port)).await?;
+    axum::serve(listener, app.into_make_service_with_connect_info::<Peer>()).await?;
+    Ok(())
+}
+
+/// The other end of one connection. Who it is is found out once: a process keeps its connections open.
+#[derive(Clone)]
+struct Peer {
+    port: u16,
+    caller: Arc<OnceLock<Option<Caller>>>,
+}
+
+impl Connected<IncomingStream<'_, TcpListener>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, TcpListener>) -> Self {
+        Self { port: stream.remote_addr().port(), caller: Arc::default() }
+    }
+}
+
+async fn arm(State(proxy): State<Proxy>, Json(faults): Json<Vec<Fault>>) -> StatusCode {
+    let mut plan = proxy.plan();
+    for fault in faults {
+        plan.watch(&fault.key);
+        plan.faults.push(fault);
+    }
+    StatusCode::NO_CONTENT
+}
+
+async fn faults(State(proxy): State<Proxy>) -> Json<Vec<Fault>> {
+    Json(proxy.plan().faults.clone())
+}
+
+async fn record(
+    State(proxy): State<Proxy>,
+    axum::extract::Path(key): axum::extract::Path<String>,
+) -> StatusCode {
+    proxy.plan().watch(&key);
+    StatusCode::NO_CONTENT
+}
+
+async fn calls(
+    State(proxy): State<Proxy>,
+    axum::extract::Path(key): axum::extract::Path<String>,
+) -> Json<Vec<Call>> {
+    let calls = proxy.plan().calls.get(&key).cloned().unwrap_or_default();
+    Json(calls.into_iter().map(|(call, _)| call).collect())
+}
+
+async fn set_chaos(State(proxy): State<Proxy>, Json(chaos): Json<Chaos>) -> StatusCode {
+    proxy.plan().chaos = chaos;
+    StatusCode::NO_CONTENT
+}
+
+async fn chaos_struck(State(proxy): State<Proxy>) -> Json<BTreeMap<&'static str, u64>> {
+    Json(proxy.plan().chaos_struck.clone())
+}
+
+async fn set_down(State(proxy): State<Proxy>, Json(down): Json<Down>) -> StatusCode {
+    proxy.plan().down = down.service;
+    StatusCode::NO_CONTENT
+}
+
+async fn forward(
+    State(proxy): State<Proxy>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let listen_port = proxy.listen_port;
+    // Reading all of /proc is no work for the threads that answer.
+    let known = tokio::task::spawn_blocking(move || {
+        peer.caller.get_or_init(|| caller(peer.port, listen_port)).clone()
+    });
+    let caller = known.await.unwrap_or_default();
+    let function = caller.as_ref().map_or("", |caller| caller.function.as_str());
+    let operation = operation(&headers, &body);
+    let invocation = headers
+        .get("amz-sdk-invocation-id")
+        .and_then(|id| id.to_str().ok())
+        .unwrap_or_default()
+        .to_owned();
+    let text = String::from_utf8_lossy(&body).into_owned();
+    let kind = proxy.plan().judge(function, &operation, &invocation, &text);
+    match kind {
+        Some(Kind::Fail) => return broken(),
+        Some(Kind::KillBefore) => {
+            kill(caller.as_ref());
+            return broken();
+        }
+        Some(Kind::Cancel) => return cancelled(&text),
+        _ => {}
+    }
+    let answer = proxy.pass_on(method, &uri, headers, body).await;
+    match kind {
+        Some(Kind::Lose) => broken(),
+        Some(Kind::KillAfter) => {
+            kill(caller.as_ref());
+            broken()
+        }
+        _ => answer.unwrap_or_else(|error| {
+            (StatusCode::BAD_GATEWAY, format!("the emulator is gone: {error}")).into_response()
+        }),
+    }
+}
+
+impl Proxy {
+    fn plan(&self) -> MutexGuard<'_, Plan> {
+        self.plan.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn pass_on(
+        &self,
+        method: Method,
+        uri: &Uri,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> Result<Response, reqwest::Error> {
+        let path = uri.path_and_query().map_or("/", |path| path.as_str());
+        let url = format!("http://127.0.0.1:{}{path}", self.emulator_port);
+        let answer = self.client.request(method, url).headers(headers).body(body).send().await?;
+        let (status, mut headers) = (answer.status(), answer.headers().clone());
+        let body = answer.bytes().await?;
+        headers.remove("transfer-encoding");
+        headers.remove("connection");
+        let mut response = Response::new(Body::from(body));
+        *response.status_mut() = status;
+        *response.headers_mut() = headers;
+        Ok(response)
+    }
+}
+
+impl Plan {
+    fn watch(&mut self, key: &str) {
+        self.aliases.entry(key.to_owned()).or_insert_with(|| BTreeSet::from([key.to_owned()]));
+    }
+
+    /// What is to be done to an attempt of a call.
+    fn judge(
+        &mut self,
+        function: &str,
+        operation: &str,
+        invocation: &str,
+        text: &str,
+    ) -> Option<Kind> {
+        let keys: Vec<String> = self
+            .aliases
+            .iter()
+            .filter(|(_, ids)| ids.iter().any(|id| text.contains(id.as_str())))
+            .map(|(key, _)| key.clone())
+            .collect();
+        for key in &keys {
+            if operation == "TransactWriteItems"
+                && let Some(ids) = self.aliases.get_mut(key)
+            {
+                ids.extend(uuids(text));
+            }
+            self.note(key, function, operation, invocation);
+        }
+        if self.down.as_deref().is_some_and(|service| service == self::service(operation)) {
+            return Some(Kind::Fail);
+        }
+        let calls = &self.calls;
+        let hit = self.faults.iter_mut().find(|fault| {
+            if !keys.contains(&fault.key)
+                || fault.operation != operation
+                || !function.ends_with(&fault.function)
+            {
+                return false;
+            }
+            match &fault.invocation {
+                Some(struck) => struck == invocation,
+                None => calls.get(&fault.key).is_some_and(|calls| {
+                    calls.iter().any(|(call, by)| {
+                        by == invocation
+                            && call.nth == fault.nth
+                            && call.operation == operation
+                            && function.ends_with(&fault.function)
+                    })
+                }),
+            }
+        });
+        if let Some(fault) = hit {
+            // A cancelled transaction is answered: what the function sends next is another call.
+            if fault.kind == Kind::Cancel && fault.struck > 0 {
+                return None;
+            }
+            fault.invocation = Some(invocation.to_owned());
+            fault.struck += 1;
+            return Some(fault.kind);
+        }
+        self.by_chance(function, operation, invocation)
+    }
+
+    fn note(&mut self, key: &str, function: &str, operation: &str, invocation: &str) {
+        let calls = self.calls.entry(key.to_owned()).or_default();
+        if calls.iter().any(|(_, by)| by == invocation) {
+            return;
+        }
+        let same = |call: &Call| call.function == function && call.operation == operation;
+        let nth = calls.iter().filter(|(call, _)| same(call)).count();
+        let call = Call { function: function.to_owned(), operation: operation.to_owned(), nth };
+        calls.push((call, invocation.to_owned()));
+    }
+
+    fn by_chance(&mut self, function: &str, operation: &str, invocation: &str) -> Option<Kind> {
+        let chaos = self.chaos;
+        // The tests' own calls are not in question, and without an id attempts cannot be told apart.
+        if function.is_empty() || invocation.is_empty() {
+            return None;
+        }
+        let chance = hash(chaos.seed, invocation) % 1000;
+        let (fail, lose) = (chaos.fail_permille, chaos.fail_permille + chaos.lose_permille);
+        let kill = lose + chaos.kill_permille;
+        let (name, kind) = match chance {
+            chance if chance < fail => ("failed", Kind::Fail),
+            chance if chance < lose => ("lost", Kind::Lose),
+            chance if chance < kill && operation != "SendEmail" => {
+                ("killed", if chance % 2 == 0 { Kind::KillBefore } else { Kind::KillAfter })
+            }
+            _ => return None,
+        };
+        *self.chaos_struck.entry(name).or_default() += 1;
+        Some(kind)
+    }
+}
+
+fn hash(seed: u64, text: &str) -> u64 {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    let mut hasher = DefaultHasher::new();
+    (seed, text).hash(&mut hasher);
+    hasher.finish()
+}
+
+/// The operation of a call: a header in the JSON protocols, a field of the body in the query protocol.
+fn operation(headers: &HeaderMap, body: &[u8]) -> String {
+    let target = headers.get("x-amz-target").and_then(|target| target.to_str().ok());
+    if let Some((_, operation)) = target.and_then(|target| target.rsplit_once('.')) {
+        return operation.to_owned();
+    }
+    let text = String::from_utf8_lossy(body);
+    let fields: HashMap<&str, &str> =
+        text.split('&').filter_map(|field| field.split_once('=')).collect();
+    fields.get("Action").copied().unwrap_or_default().to_owned()
+}
+
+fn service(operation: &str) -> &'static str {
+    match operation {
+        "Publish" | "PublishBatch" => "sns",
+        "SendEmail" => "ses",
+        "SendMessage" | "ChangeMessageVisibility" => "sqs",
+        _ => "dynamodb",
+    }
+}
+
+/// All ids in a text that have the form of a UUID.
+fn uuids(text: &str) -> Vec<String> {
+    const LENGTH: usize = 36;
+    let bytes = text.as_bytes();
+    let is_uuid = |part: &[u8]| {
+        part.iter().enumerate().all(|(index, byte)| match index {
+            8 | 13 | 18 | 23 => *byte == b'-',
+            _ => byte.is_ascii_hexdigit(),
+        })
+    };
+    bytes
+        .windows(LENGTH)
+        .filter(|part| is_uuid(part))
+        .map(|part| String::from_utf8_lossy(part).into_owned())
+        .collect()
+}
+
+/// What a service that is out of order answers. The SDK tries again.
+fn broken() -> Response {
+    let headers = [("content-type", "application/x-amz-json-1.0")];
+    let body = r#"{"__type":"InternalServerError","message":"broken on purpose"}"#;
+    (StatusCode::INTERNAL_SERVER_ERROR, headers, body).into_response()
+}
+
+/// A cancellation that the emulators never make by themselves: a conflict on one item, and a failed
+/// condition on the last, which would be believed if the conflict were not.
+fn cancelled(text: &str) -> Response {
+    let request: serde_json::Value = serde_json::from_str(text).unwrap_or_default();
+    let items = request["TransactItems"].as_array().map_or(2, Vec::len).max(2);
+    let mut reasons = vec![serde_json::json!({ "Code": "None" }); items];
+    reasons[0] = serde_json::json!({ "Code": "TransactionConflict", "Message": "Transaction is ongoing for the item" });
+    // The last conditional step before the events: an order's stock, where there is any.
+    let conditional = request["TransactItems"].as_array().and_then(|items| {
+        items.iter().rposition(|item| {
+            item["Update"]["ConditionExpression"].as_str().is_some_and(|c| c.contains("stock"))
+        })
+    });
+    if let Some(place) = conditional {
+        reasons[place] = serde_json::json!({ "Code": "ConditionalCheckFailed", "Message": "The conditional request failed" });
+    }
+    let body = serde_json::json!({
+        "__type": "com.amazonaws.dynamodb.v20120810#TransactionCanceledException",
+        "Message": "Transaction cancelled, please refer cancellation reasons for specific reasons",
+        "CancellationReasons": reasons,
+    });
+    let headers = [("content-type", "application/x-amz-json-1.0")];
+    (StatusCode::BAD_REQUEST, headers, body.to_string()).into_response()
+}
+
+/// The process that made a call.
+#[derive(Debug, Clone)]
+struct Caller {
+    pid: u32,
+    function: String,
+}
+
+/// Finds the process at the other end of a connection, through `/proc`: the socket's inode by its port, and
+/// the process that holds this inode. Nothing: not a function's.
+fn caller(peer_port: u16, listen_port: u16) -> Option<Caller> {
+    let table = std::fs::read_to_string("/proc/net/tcp").ok()?;
+    let (local, remote) = (format!(":{peer_port:04X}"), format!(":{listen_port:04X}"));
+    let inode = table.lines().skip(1).find_map(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        (fields.get(1)?.ends_with(&local) && fields.get(2)?.ends_with(&remote))
+            .then(|| fields.get(9).map(|i| (*i).to_owned()))?
+    })?;
+    let socket = format!("socket:[{inode}]");
+    for process in std::fs::read_dir("/proc").ok()?.flatten() {
+        let Ok(pid) = process.file_name().to_string_lossy().parse::<u32>() else { continue };
+        // What runs functions runs a file of this name.
+        let name = std::fs::read_to_string(process.path().join("comm")).unwrap_or_default();
+        if name.trim() != "bootstrap" {
+            continue;
+        }
+        let Ok(descriptors) = std::fs::read_dir(process.path().join("fd")) else { continue };
+        let holds = descriptors.flatten().any(|descriptor| {
+            std::fs::read_link(descriptor.path())
+                .is_ok_and(|link| link.as_os_str() == socket.as_str())
+        });
+        if holds {
+            let environment = std::fs::read(process.path().join("environ")).ok()?;
+            let environment = String::from_utf8_lossy(&environment).into_owned();
+            let function = environment
+                .split('\0')
+                .find_map(|variable| variable.strip_prefix("AWS_LAMBDA_FUNCTION_NAME="))?;
+            return Some(Caller { pid, function: function.to_owned() });
+        }
+    }
+    None
+}
+
+fn kill(caller: Option<&Caller>) {
+    if let Some(caller) = caller {
+        // Through the command, so that the tests need no unsafe code; it knows no mercy either.
+        let _ =
+            std::process::Command::new("kill").args(["-KILL", &caller.pid.to_string()]).status();
+    }
+}

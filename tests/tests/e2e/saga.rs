@@ -1,0 +1,298 @@
+//! Every way an order can go.
+
+use anyhow::{Context, Result};
+use e2e::{Capability, Queue, Seconds, Stack, eventually, expect_status};
+use events::{Body, Event, Order, Stock, StockLine};
+use futures::future::try_join_all;
+use serde_json::Value;
+
+async fn cancel(stack: &Stack, order: &str) -> Result<u16> {
+    Ok(stack.api.call("POST", &format!("/orders/{order}/cancel"), "").await?.status)
+}
+
+async fn ship(stack: &Stack, order: &str) -> Result<u16> {
+    Ok(stack.api.admin("POST", &format!("/orders/{order}/ship"), "").await?.status)
+}
+
+/// The types of an order's events, in the order in which they were made.
+async fn told(stack: &Stack, order: &str) -> Result<Vec<String>> {
+    let answer = stack.api.admin("GET", &format!("/orders/{order}/events"), "").await?;
+    expect_status(&answer, 200)?;
+    let events = answer.json["events"].as_array().context("events")?;
+    Ok(events.iter().filter_map(|e| e["event_type"].as_str()).map(str::to_owned).collect())
+}
+
+async fn stock_becomes(stack: &Stack, product: &str, stock: u64) -> Result<()> {
+    eventually(&format!("the stock of {product} to become {stock}"), 60.secs(), async || {
+        Ok((stack.api.stock(product).await? == stock).then_some(()))
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_confirmed_order_that_is_cancelled_gives_its_stock_back_once() -> Result<()> {
+    let stack = Stack::load().await?;
+    let product = stack.api.product("Returned", "10", 10).await?;
+    let order = stack.api.order("returned@example.com", &[(&product, 4)]).await?;
+    assert_eq!(stack.api.settled(&order).await?, "confirmed");
+    assert_eq!(stack.api.stock(&product).await?, 6);
+    assert_eq!(cancel(&stack, &order).await?, 200);
+    stock_becomes(&stack, &product, 10).await?;
+    assert_eq!(cancel(&stack, &order).await?, 200, "it is so already");
+    let event = stack.event(&order, "OrderCancelled").await?;
+    try_join_all((0..5).map(|_| stack.publish(&event))).await?;
+    stack.drained(Queue::Product).await?;
+    assert_eq!(stack.api.stock(&product).await?, 10);
+    assert_eq!(
+        told(&stack, &order).await?,
+        ["OrderCreated", "StockReserved", "OrderConfirmed", "OrderCancelled", "StockReleased"]
+    );
+    eventually("the mail of the cancellation", 30.secs(), async || {
+        let mails = stack.mails(&order).await?;
+        Ok(mails.contains(&format!("Order #{order} Cancelled")).then_some(()))
+    })
+    .await
+}
+
+#[tokio::test]
+async fn an_order_cancelled_at_once_leaves_the_stock_as_it_was() -> Result<()> {
+    let stack = Stack::load().await?;
+    let product = stack.api.product("At once", "10", 10).await?;
+    let order = stack.api.order("at-once@example.com", &[(&product, 4)]).await?;
+    assert_eq!(cancel(&stack, &order).await?, 200);
+    assert_eq!(stack.api.status(&order).await?, "cancelled");
+    for queue in [Queue::Product, Queue::Order] {
+        stack.drained(queue).await?;
+    }
+    stock_becomes(&stack, &product, 10).await?;
+    assert_eq!(stack.api.status(&order).await?, "cancelled");
+    Ok(())
+}
+
+#[tokio::test]
+async fn eight_concurrent_cancels_are_one() -> Result<()> {
+    let stack = Stack::load().await?;
+    let product = stack.api.product("Eight", "10", 10).await?;
+    let order = stack.api.order("eight@example.com", &[(&product, 3)]).await?;
+    assert_eq!(stack.api.settled(&order).await?, "confirmed");
+    let statuses = try_join_all((0..8).map(|_| cancel(&stack, &order))).await?;
+    assert_eq!(statuses, [200; 8]);
+    stock_becomes(&stack, &product, 10).await?;
+    let told = told(&stack, &order).await?;
+    assert_eq!(told.iter().filter(|event| *event == "OrderCancelled").count(), 1, "{told:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_confirmed_order_is_shipped_and_then_stays_shipped() -> Result<()> {
+    let stack = Stack::load().await?;
+    let product = stack.api.product("Shipped", "10", 10).await?;
+    let order = stack.api.order("shipped@example.com", &[(&product, 1)]).await?;
+    assert_eq!(stack.api.settled(&order).await?, "confirmed");
+    assert_eq!(ship(&stack, &order).await?, 200);
+    assert_eq!(ship(&stack, &order).await?, 200, "it is so already");
+    assert_eq!(cancel(&stack, &order).await?, 409);
+    assert_eq!(stack.api.status(&order).await?, "shipped");
+    assert_eq!(stack.api.stock(&product).await?, 9);
+    let events = told(&stack, &order).await?;
+    assert_eq!(events, ["OrderCreated", "StockReserved", "OrderConfirmed", "OrderShipped"]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_rejected_order_can_be_neither_cancelled_nor_shipped() -> Result<()> {
+    let stack = Stack::load().await?;
+    let product = stack.api.product("None left", "10", 0).await?;
+    let order = stack.api.order("none@example.com", &[(&product, 1)]).await?;
+    assert_eq!(stack.api.settled(&order).await?, "rejected");
+    let answer = stack.api.call("POST", &format!("/orders/{order}/cancel"), "").await?;
+    expect_status(&answer, 409)?;
+    assert_eq!(answer.json["type"], "urn:orderflow:problem:order-status");
+    assert_eq!(ship(&stack, &order).await?, 409);
+    assert_eq!(cancel(&stack, "no-such").await?, 404);
+    assert_eq!(ship(&stack, "no-such").await?, 404);
+    Ok(())
+}
+
+/// Created (c) and cancelled (x), each twice, in every order of arrival: whatever comes first, stock ends
+/// where it began. The order is one that only product-consumer knows, so that nobody else acts on it.
+#[tokio::test]
+async fn created_and_cancelled_twice_in_every_order_leave_the_stock_as_it_was() -> Result<()> {
+    let stack = Stack::load().await?;
+    let product = stack.api.product("Permuted", "10", 10).await?;
+    let sample: Order = match sample_created()?.body {
+        Body::OrderCreated(order) => order,
+        other => anyhow::bail!("the sample is {other:?}"),
+    };
+    for arrivals in ["ccxx", "cxcx", "cxxc", "xccx", "xcxc", "xxcc"] {
+        let mut order = sample.clone();
+        order.order_id = events::Id::random();
+        order.items[0].product_id = product.parse()?;
+        let created = Event::now("permuted", Body::OrderCreated(order.clone())).encode();
+        let cancelled = Event::now("permuted", Body::OrderCancelled(order.clone())).encode();
+        for arrival in arrivals.chars() {
+            let event = if arrival == 'c' { &created } else { &cancelled };
+            stack.send(stack.queue(Queue::Product), event).await?;
+            stack.drained(Queue::Product).await?;
+        }
+        assert_eq!(stack.api.stock(&product).await?, 10, "{arrivals}");
+        let reservation =
+            stack.item("RESERVATIONS_TABLE", "order_id", order.order_id.as_str()).await?;
+        let status = reservation.as_ref().and_then(|r| r["status"].as_s().ok());
+        let wanted = if arrivals.starts_with('x') { "cancelled" } else { "released" };
+        assert_eq!(status.map(String::as_str), Some(wanted), "{arrivals}");
+    }
+    Ok(())
+}
+
+fn sample_created() -> Result<Event> {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../events/samples/OrderCreated.json");
+    Ok(Event::decode(&std::fs::read(path)?)?)
+}
+
+#[tokio::test]
+async fn news_of_stock_for_a_cancelled_order_change_nothing() -> Result<()> {
+    let stack = Stack::load().await?;
+    let product = stack.api.product("Stale", "10", 10).await?;
+    let order = stack.api.order("stale@example.com", &[(&product, 1)]).await?;
+    assert_eq!(stack.api.settled(&order).await?, "confirmed");
+    assert_eq!(cancel(&stack, &order).await?, 200);
+    let items = vec![StockLine { product_id: product.parse()?, quantity: 1_u64.try_into()? }];
+    let stock = Stock { order_id: order.parse()?, items };
+    let stale = Event::now("stale", Body::StockReserved(stock)).encode();
+    stack.publish(&stale).await?;
+    stack.drained(Queue::Order).await?;
+    assert_eq!(stack.api.status(&order).await?, "cancelled");
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_history_is_what_was_stored_byte_for_byte() -> Result<()> {
+    let stack = Stack::load().await?;
+    let product = stack.api.product("History", "10.5", 10).await?;
+    let order = stack.api.order("history@example.com", &[(&product, 1)]).await?;
+    stack.api.settled(&order).await?;
+    let answer = stack.api.admin("GET", &format!("/orders/{order}/events"), "").await?;
+    for event in stack.log(&order).await? {
+        let body = event["body"].as_s().ok().context("a body")?;
+        assert!(answer.text.contains(body), "{body} is not in {}", answer.text);
+    }
+    let missing = stack.api.admin("GET", "/orders/no-such/events", "").await?;
+    expect_status(&missing, 404)
+}
+
+#[tokio::test]
+async fn a_customers_orders_are_listed_newest_first_and_paged() -> Result<()> {
+    let stack = Stack::load().await?;
+    let product = stack.api.product("Listed", "1", 100).await?;
+    let email = format!("listed-{}@example.com", uuid::Uuid::new_v4().simple());
+    let mut placed = Vec::new();
+    for _ in 0..5 {
+        placed.push(stack.api.order(&email, &[(&product, 1)]).await?);
+    }
+    placed.reverse();
+    let mut listed = Vec::new();
+    let mut path = format!("/orders?customer_email={email}&limit=2");
+    loop {
+        let answer = stack.api.admin("GET", &path, "").await?;
+        expect_status(&answer, 200)?;
+        let page = answer.json["orders"].as_array().context("orders")?;
+        listed.extend(page.iter().filter_map(|order| order["id"].as_str().map(str::to_owned)));
+        let Some(cursor) = answer.json["next_cursor"].as_str() else { break };
+        path = format!("/orders?customer_email={email}&limit=2&cursor={cursor}");
+    }
+    assert_eq!(listed, placed);
+    let answer = stack.api.admin("GET", "/orders", "").await?;
+    expect_status(&answer, 400)?;
+    assert_eq!(answer.json["errors"][0]["field"], "customer_email");
+    if stack.can(Capability::RefusesUnsignedCalls) {
+        for (method, path) in [
+            ("GET", "/orders?customer_email=a@example.com"),
+            ("GET", "/orders/x/events"),
+            ("POST", "/orders/x/ship"),
+        ] {
+            expect_status(&stack.api.call(method, path, "").await?, 403)?;
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_caller_who_prefers_to_wait_is_answered_when_the_order_settles() -> Result<()> {
+    let stack = Stack::load().await?;
+    let product = stack.api.product("Awaited", "1", 1).await?;
+    let order = stack.api.order("awaited@example.com", &[(&product, 1)]).await?;
+    let path = format!("/orders/{order}");
+    let prefer = [("prefer", "wait=30")];
+    let answer = stack.api.call_with("GET", &path, "", &prefer).await?;
+    expect_status(&answer, 200)?;
+    assert_eq!(answer.json["status"], "confirmed");
+    assert_eq!(answer.headers["preference-applied"], "wait=8", "capped");
+    Ok(())
+}
+
+#[tokio::test]
+async fn twelve_callers_with_one_key_make_one_order_and_all_get_it() -> Result<()> {
+    let stack = Stack::load().await?;
+    let product = stack.api.product("Keyed", "1", 100).await?;
+    let email = format!("keyed-{}@example.com", uuid::Uuid::new_v4().simple());
+    let key = uuid::Uuid::new_v4().to_string();
+    let body = e2e::api::order_body(&email, &[(&product, 2)]);
+    let keyed = [("idempotency-key", key.as_str())];
+    let calls = (0..12).map(|_| stack.api.call_with("POST", "/orders", body.clone(), &keyed));
+    let answers = try_join_all(calls).await?;
+    for answer in &answers {
+        expect_status(answer, 201)?;
+        assert_eq!(answer.text, answers[0].text);
+        assert_eq!(answer.headers["location"], answers[0].headers["location"]);
+    }
+    stack.api.settled(&answers[0].id()?).await?;
+    assert_eq!(stack.orders_of(&email).await?, 1);
+    assert_eq!(stack.api.stock(&product).await?, 98);
+    // Once more when the order has moved on, with the fields in another order.
+    let value: Value = serde_json::from_str(&body)?;
+    let reordered = format!(
+        r#"{{ "items": {}, "customer_email": {} }}"#,
+        value["items"], value["customer_email"]
+    );
+    let again = stack.api.call_with("POST", "/orders", reordered, &keyed).await?;
+    expect_status(&again, 201)?;
+    assert_eq!(again.text, answers[0].text);
+    // Judged before anything else: even a body that would be refused is another request.
+    for other in [e2e::api::order_body(&email, &[(&product, 3)]), "{}".into()] {
+        let answer = stack.api.call_with("POST", "/orders", other, &keyed).await?;
+        expect_status(&answer, 422)?;
+        assert_eq!(answer.json["type"], "urn:orderflow:problem:idempotency-key-reused");
+    }
+    assert_eq!(stack.orders_of(&email).await?, 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_change_of_stock_with_a_key_counts_once() -> Result<()> {
+    let stack = Stack::load().await?;
+    let (one, other) =
+        (stack.api.product("One", "1", 5).await?, stack.api.product("Other", "1", 5).await?);
+    let key = uuid::Uuid::new_v4().to_string();
+    let keyed = [("idempotency-key", key.as_str())];
+    let path = format!("/products/{one}/stock");
+    let calls = (0..12).map(|_| stack.api.admin_with("POST", &path, r#"{"delta":7}"#, &keyed));
+    for answer in try_join_all(calls).await? {
+        expect_status(&answer, 200)?;
+        assert_eq!(answer.json["stock"], 12);
+    }
+    assert_eq!(stack.api.stock(&one).await?, 12);
+    // The first answer again, whatever the stock is by now.
+    expect_status(&stack.api.admin("POST", &path, r#"{"delta":-2}"#).await?, 200)?;
+    let again = stack.api.admin_with("POST", &path, r#"{"delta":7}"#, &keyed).await?;
+    assert_eq!(again.json["stock"], 12);
+    assert_eq!(stack.api.stock(&one).await?, 10);
+    for (path, body) in
+        [(path, r#"{"delta":8}"#), (format!("/products/{other}/stock"), r#"{"delta":7}"#)]
+    {
+        let answer = stack.api.admin_with("POST", &path, body, &keyed).await?;
+        expect_status(&answer, 422)?;
+    }
+    assert_eq!(stack.api.stock(&other).await?, 5);
+    Ok(())
+}

@@ -1,0 +1,291 @@
+//! Every call that a function makes, broken in every way.
+//!
+//! The calls are not listed here: each scenario is played once undisturbed while the proxy notes them, and then
+//! once for each call and each way to break it. A point passes if its fault has struck and the order has still
+//! ended in the one right state: status, stock, one event of each kind, no mail lost.
+
+use std::collections::HashSet;
+
+use anyhow::{Context, Result, bail, ensure};
+use e2e::{
+    Queue, Seconds, Stack,
+    api::order_body,
+    eventually,
+    faults::{Call, Fault, Kind},
+};
+use futures::{StreamExt, stream};
+
+const STOCK: u64 = 10;
+/// So many points are tried side by side.
+const CONCURRENCY: usize = 24;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Scenario {
+    Confirmed,
+    Rejected,
+    CancelledAfterwards,
+    Shipped,
+    /// Cancelled before product-consumer has seen it created: its first event is left to the relay.
+    CancelledFirst,
+    /// Its first event is left to the relay.
+    Relayed,
+}
+
+impl Scenario {
+    const ALL: [Self; 6] = [
+        Self::Confirmed,
+        Self::Rejected,
+        Self::CancelledAfterwards,
+        Self::Shipped,
+        Self::CancelledFirst,
+        Self::Relayed,
+    ];
+
+    /// Faults that the scenario itself consists of.
+    fn given(self) -> Vec<Fault> {
+        match self {
+            Self::CancelledFirst | Self::Relayed => {
+                let call =
+                    Call { function: "order-api".into(), operation: "PublishBatch".into(), nth: 0 };
+                vec![Fault { call, kind: Kind::Fail }]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn quantity(self) -> u64 {
+        if self == Self::Rejected { STOCK + 1 } else { 3 }
+    }
+
+    fn ends(self) -> Ending {
+        match self {
+            Self::Confirmed | Self::Relayed => Ending {
+                status: "confirmed",
+                stock: STOCK - 3,
+                events: &["OrderConfirmed", "OrderCreated", "StockReserved"],
+                mails: &["Created Successfully", "Confirmed"],
+            },
+            Self::Rejected => Ending {
+                status: "rejected",
+                stock: STOCK,
+                events: &["OrderCreated", "OrderRejected", "StockRejected"],
+                mails: &["Created Successfully", "Rejected"],
+            },
+            Self::CancelledAfterwards => Ending {
+                status: "cancelled",
+                stock: STOCK,
+                events: &[
+                    "OrderCancelled",
+                    "OrderConfirmed",
+                    "OrderCreated",
+                    "StockReleased",
+                    "StockReserved",
+                ],
+                mails: &["Created Successfully", "Confirmed", "Cancelled"],
+            },
+            Self::Shipped => Ending {
+                status: "shipped",
+                stock: STOCK - 3,
+                events: &["OrderConfirmed", "OrderCreated", "OrderShipped", "StockReserved"],
+                mails: &["Created Successfully", "Confirmed", "Shipped"],
+            },
+            Self::CancelledFirst => Ending {
+                status: "cancelled",
+                stock: STOCK,
+                events: &["OrderCancelled", "OrderCreated"],
+                mails: &["Created Successfully", "Cancelled"],
+            },
+        }
+    }
+}
+
+struct Ending {
+    status: &'static str,
+    stock: u64,
+    events: &'static [&'static str],
+    mails: &'static [&'static str],
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_at_any_call_changes_nothing_about_how_an_order_ends() -> Result<()> {
+    let stack = Stack::load().await?;
+    stack.hurry(5).await?;
+    let sweeping = tokio::spawn(sweep_for_ever(stack.clone()));
+    let mut points: Vec<(Scenario, Fault)> = Vec::new();
+    let mut seen = HashSet::new();
+    for scenario in Scenario::ALL {
+        let product = play(&stack, scenario, &[]).await.with_context(|| format!("{scenario:?}"))?;
+        for call in stack.calls(&product).await? {
+            // The tick's own query has to do with no order; it is broken in a test of its own.
+            if scenario.given().iter().any(|given| given.call == call) || !seen.insert(call.clone())
+            {
+                continue;
+            }
+            let kinds: &[Kind] = if call.operation == "TransactWriteItems" {
+                &[Kind::Fail, Kind::Lose, Kind::KillBefore, Kind::KillAfter, Kind::Cancel]
+            } else {
+                &[Kind::Fail, Kind::Lose, Kind::KillBefore, Kind::KillAfter]
+            };
+            let point = |kind: &Kind| (scenario, Fault { call: call.clone(), kind: *kind });
+            points.extend(kinds.iter().map(point));
+        }
+    }
+    println!("{} calls, {} points", seen.len(), points.len());
+    let tried: Vec<_> = stream::iter(points)
+        .map(|(scenario, fault)| {
+            let stack = stack.clone();
+            async move {
+                let faults = std::slice::from_ref(&fault);
+                let outcome = play(&stack, scenario, faults).await.map(drop);
+                (scenario, fault, outcome)
+            }
+        })
+        .buffered(CONCURRENCY)
+        .collect()
+        .await;
+    sweeping.abort();
+    println!(
+        "{:<20} {:<22} {:<18} {:>3}  {:<11} outcome",
+        "scenario", "function", "call", "nth", "fault"
+    );
+    let mut wrong = 0;
+    for (scenario, Fault { call, kind }, outcome) in &tried {
+        let (scenario, kind) = (format!("{scenario:?}"), format!("{kind:?}"));
+        let Call { function, operation, nth } = call;
+        let outcome = match outcome {
+            Ok(()) => "right".to_owned(),
+            Err(error) => {
+                wrong += 1;
+                format!("WRONG: {error:#}")
+            }
+        };
+        println!("{scenario:<20} {function:<22} {operation:<18} {nth:>3}  {kind:<11} {outcome}");
+    }
+    println!("{} points tried, {wrong} wrong", tried.len());
+    ensure!(wrong == 0, "{wrong} of {} points went wrong", tried.len());
+    for queue in Queue::ALL {
+        ensure!(stack.messages(stack.dlq(queue)).await? == 0, "a message in the DLQ of {queue:?}");
+    }
+    Ok(())
+}
+
+/// The schedule is too slow for a test: here the relay sweeps all the time.
+async fn sweep_for_ever(stack: Stack) {
+    loop {
+        // A sweep that is struck by a fault fails; the next one is what is tested.
+        let _ = stack.sweep().await;
+        tokio::time::sleep(1.secs()).await;
+    }
+}
+
+/// Plays a scenario with these faults and checks how it ends. Returns the product that it was played with.
+async fn play(stack: &Stack, scenario: Scenario, faults: &[Fault]) -> Result<String> {
+    let api = &stack.api;
+    // Others may have just had the environment killed that this call is in.
+    let product = eventually("a product", 60.secs(), async || {
+        Ok(api.product(&format!("{scenario:?}"), "2.50", STOCK).await.ok())
+    })
+    .await?;
+    stack.record(&product).await?;
+    let mut all = scenario.given();
+    all.extend_from_slice(faults);
+    stack.arm(&product, &all).await?;
+    let order = place(stack, &product, scenario.quantity()).await?;
+    if scenario != Scenario::CancelledFirst {
+        let settled = eventually(&format!("{order} to settle"), 120.secs(), async || {
+            let status = api.status(&order).await.unwrap_or_default();
+            Ok((status != "pending" && !status.is_empty()).then_some(status))
+        })
+        .await?;
+        let wanted = if scenario == Scenario::Rejected { "rejected" } else { "confirmed" };
+        ensure!(settled == wanted, "settled as {settled}");
+    }
+    match scenario {
+        Scenario::CancelledAfterwards | Scenario::CancelledFirst => {
+            insist(stack, "POST", &format!("/orders/{order}/cancel")).await?;
+        }
+        Scenario::Shipped => insist(stack, "POST", &format!("/orders/{order}/ship")).await?,
+        _ => {}
+    }
+    let ending = scenario.ends();
+    let mut last = String::new();
+    let ended = eventually(&format!("{order} to end"), 120.secs(), async || {
+        match ends_as(stack, &product, &order, &ending).await {
+            Ok(()) => Ok(Some(String::new())),
+            Err(error) => Ok(Some(error.to_string())),
+        }
+        .map(|outcome| outcome.filter(String::is_empty))
+    })
+    .await;
+    if ended.is_err() {
+        last = ends_as(stack, &product, &order, &ending)
+            .await
+            .err()
+            .map(|e| e.to_string())
+            .unwrap_or_default();
+    }
+    ensure!(last.is_empty(), "{last}");
+    let struck = stack.struck(&product).await?;
+    ensure!(struck.iter().all(|count| *count > 0), "a fault has not struck: {struck:?}");
+    // Once more when all is quiet: nothing that comes later may change it.
+    ends_as(stack, &product, &order, &ending).await?;
+    Ok(product)
+}
+
+/// Orders as a careful client does: with a key, again and again until there is an answer.
+async fn place(stack: &Stack, product: &str, quantity: u64) -> Result<String> {
+    let key = uuid::Uuid::new_v4().to_string();
+    let body = order_body("crash@example.com", &[(product, quantity)]);
+    eventually("an answer to the order", 120.secs(), async || {
+        let keyed = [("idempotency-key", key.as_str())];
+        let answer = stack.api.call_with("POST", "/orders", body.clone(), &keyed).await?;
+        match answer.status {
+            201 => Ok(Some(answer.id()?)),
+            500.. => Ok(None),
+            _ => bail!("{}", answer.text),
+        }
+    })
+    .await
+}
+
+/// Calls until it is answered with 200.
+async fn insist(stack: &Stack, method: &str, path: &str) -> Result<()> {
+    eventually(path, 60.secs(), async || {
+        let answer = stack.api.admin(method, path, "").await?;
+        match answer.status {
+            200 => Ok(Some(())),
+            500.. => Ok(None),
+            _ => bail!("{path}: {}", answer.text),
+        }
+    })
+    .await
+}
+
+/// Fails with the first thing that is not as it should be in the end.
+async fn ends_as(stack: &Stack, product: &str, order: &str, ending: &Ending) -> Result<()> {
+    let item = stack.item("ORDERS_TABLE", "order_id", order).await?.context("no order")?;
+    let status = item["status"].as_s().ok().context("no status")?;
+    ensure!(status == ending.status, "status {status}, not {}", ending.status);
+    let item = stack.item("PRODUCTS_TABLE", "product_id", product).await?.context("no product")?;
+    let stock = item["stock"].as_n().ok().context("no stock")?;
+    ensure!(*stock == ending.stock.to_string(), "stock {stock}, not {}", ending.stock);
+    let log = stack.log(order).await?;
+    ensure!(!log.iter().any(|event| event.contains_key("outbox_shard")), "an event is pending");
+    let mut events: Vec<_> = log
+        .iter()
+        .filter_map(|event| event["attributes"].as_m().ok()?.get("event_type")?.as_s().ok())
+        .map(String::as_str)
+        .collect();
+    events.sort_unstable();
+    ensure!(events == ending.events, "events {events:?}, not {:?}", ending.events);
+    let mails = stack.mails(order).await?;
+    for mail in ending.mails {
+        let wanted = format!("Order #{order} {mail}");
+        ensure!(mails.contains(&wanted), "no mail {mail:?}");
+    }
+    ensure!(
+        mails.iter().all(|mail| ending.mails.iter().any(|wanted| mail.ends_with(wanted))),
+        "{mails:?}"
+    );
+    Ok(())
+}

@@ -1,0 +1,103 @@
+//! SNS does not answer, or refuses one event for good.
+
+use anyhow::{Context, Result};
+use aws_sdk_dynamodb::types::AttributeValue;
+use e2e::{Seconds, Stack, eventually};
+use futures::{StreamExt, TryStreamExt, future::try_join_all, stream};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn orders_are_accepted_while_sns_is_down_and_settle_within_two_sweeps() -> Result<()> {
+    const ORDERS: usize = 30;
+    let stack = Stack::load().await?;
+    let product = stack.api.product("Patience", "1", 100).await?;
+    stack.down(Some("sns")).await?;
+    let lines = [(product.as_str(), 1)];
+    let orders: Vec<String> = stream::iter(0..ORDERS)
+        .map(|_| stack.api.order("patience@example.com", &lines))
+        .buffered(8)
+        .try_collect()
+        .await?;
+    for order in &orders {
+        assert_eq!(stack.api.status(order).await?, "pending");
+    }
+    stack.down(None).await?;
+    // Older than RelayAgeSeconds, which this stack sets to 2.
+    tokio::time::sleep(3.secs()).await;
+    let mut published = 0;
+    for _ in 0..2 {
+        let report = stack.sweep().await?.context("the sweep failed")?;
+        published += report["published"].as_u64().unwrap_or_default();
+    }
+    assert!(published >= ORDERS as u64, "only {published} were published");
+    let settled = try_join_all(orders.iter().map(|order| stack.api.settled(order))).await?;
+    assert!(settled.iter().all(|status| status == "confirmed"), "{settled:?}");
+    assert_eq!(stack.api.stock(&product).await?, 100 - ORDERS as u64);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_sns_refuses_for_good_is_set_aside_and_holds_up_no_other() -> Result<()> {
+    let stack = Stack::load().await?;
+    let product = stack.api.product("Held up", "1", 100).await?;
+    stack.down(Some("sns")).await?;
+    let order = stack.api.order("held-up@example.com", &[(&product, 1)]).await?;
+    // Larger than SNS takes, and older than the order: in the same shard it comes first.
+    let log = stack.log(&order).await?;
+    let shard = log[0]["outbox_shard"].clone();
+    let refused = uuid::Uuid::new_v4().to_string();
+    let text = |text: &str| AttributeValue::S(text.to_owned());
+    stack
+        .dynamodb
+        .put_item()
+        .table_name(stack.setting("EVENT_LOG_TABLE"))
+        .item("order_id", text(&refused))
+        .item("event_id", text(&refused))
+        .item("body", text(&"x".repeat(300 * 1024)))
+        .item(
+            "attributes",
+            AttributeValue::M([("event_type".to_owned(), text("OrderCreated"))].into()),
+        )
+        .item("outbox_shard", shard)
+        .item("pending_since", text("2025-01-01T00:00:00.000Z"))
+        .send()
+        .await?;
+    stack.down(None).await?;
+    let stuck = eventually("the refused event to be set aside", 30.secs(), async || {
+        let report = stack.sweep().await?.context("the sweep failed")?;
+        Ok(report["stuck"].as_u64().filter(|stuck| *stuck > 0))
+    })
+    .await?;
+    assert_eq!(stuck, 1);
+    assert_eq!(stack.log(&refused).await?[0]["outbox_shard"], text("stuck"));
+    eventually("the order to be relayed", 30.secs(), async || {
+        stack.sweep().await?;
+        Ok((stack.api.status(&order).await? == "confirmed").then_some(()))
+    })
+    .await?;
+    stack
+        .dynamodb
+        .delete_item()
+        .table_name(stack.setting("EVENT_LOG_TABLE"))
+        .key("order_id", text(&refused))
+        .key("event_id", text(&refused))
+        .send()
+        .await?;
+    Ok(())
+}
+
+/// The relay's own query belongs to no order, so it is struck here, with everything else of DynamoDB.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sweep_that_cannot_read_fails_loudly_and_loses_nothing() -> Result<()> {
+    let stack = Stack::load().await?;
+    let product = stack.api.product("Unread", "1", 100).await?;
+    stack.down(Some("sns")).await?;
+    let order = stack.api.order("unread@example.com", &[(&product, 1)]).await?;
+    stack.down(Some("dynamodb")).await?;
+    assert_eq!(stack.sweep().await?, None, "a sweep without a table must fail, not report nothing");
+    stack.down(None).await?;
+    eventually("the order to be relayed", 30.secs(), async || {
+        stack.sweep().await?;
+        Ok((stack.api.status(&order).await? == "confirmed").then_some(()))
+    })
+    .await
+}
