@@ -39,6 +39,9 @@ pub fn all() -> Vec<Property<Saga>> {
                     || row.reservation == Some(Standing::Reserved)
             })
         }),
+        always("a reservation is what its events tell", |_, state| {
+            state.tables.orders.iter().all(has_one_reservation)
+        }),
         always("a rejection tells what was short", tells_what_was_short),
         always("everything comes to rest if nothing more goes wrong", |saga, state| {
             saga.end(state).is_some()
@@ -190,6 +193,22 @@ fn has_one_fate(row: &Row) -> bool {
     status_is_told
         && !never_both.into_iter().any(|(one, other)| told(one) && told(other))
         && only_after.into_iter().all(|(later, first)| !told(later) || told(first))
+}
+
+fn has_one_reservation(row: &Row) -> bool {
+    let told = |kind| row.told(kind).is_some();
+    let is_called_off = row.told(OrderCancelled).is_some_and(|told| told.marked);
+    let (reserved, rejected, released) =
+        (told(StockReserved), told(StockRejected), told(StockReleased));
+    // A cancellation that has had its effect keeps it: no late reservation or rejection takes its place.
+    (reserved, rejected, released, is_called_off)
+        == match row.reservation {
+            None => (false, false, false, false),
+            Some(Standing::Reserved) => (true, false, false, false),
+            Some(Standing::Rejected) => (false, true, false, false),
+            Some(Standing::Released) => (true, false, true, true),
+            Some(Standing::Cancelled) => (false, false, false, true),
+        }
 }
 
 fn tells_what_was_short(saga: &Saga, state: &State) -> bool {

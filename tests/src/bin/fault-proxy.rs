@@ -280,34 +280,28 @@ impl Plan {
         if self.down.as_deref().is_some_and(|service| service == self::service(operation)) {
             return Some(Kind::Fail);
         }
-        let calls = &self.calls;
-        let hit = self.faults.iter_mut().find(|fault| {
-            if !keys.contains(&fault.key)
-                || fault.operation != operation
-                || !function.ends_with(&fault.function)
-            {
-                return false;
-            }
-            match &fault.invocation {
-                Some(struck) => struck == invocation,
-                None => calls.get(&fault.key).is_some_and(|calls| {
-                    calls.iter().any(|(call, by)| {
-                        by == invocation
-                            && call.nth == fault.nth
-                            && call.operation == operation
-                            && function.ends_with(&fault.function)
-                    })
-                }),
-            }
-        });
-        if let Some(fault) = hit {
+        let mut struck = None;
+        // A call that has to do with several orders, as the relay's has, is struck for all of them.
+        for fault in &mut self.faults {
+            let is_due = |calls: &Vec<(Call, String)>| {
+                calls.iter().any(|(call, by)| by == invocation && call.nth == fault.nth)
+            };
+            let meant = keys.contains(&fault.key)
+                && fault.operation == operation
+                && function.ends_with(&fault.function)
+                && match &fault.invocation {
+                    Some(by) => by == invocation,
+                    None => self.calls.get(&fault.key).is_some_and(is_due),
+                };
             // A cancelled transaction is answered: what the function sends next is another call.
-            if fault.kind == Kind::Cancel && fault.struck > 0 {
-                return None;
+            if meant && !(fault.kind == Kind::Cancel && fault.struck > 0) {
+                fault.invocation = Some(invocation.to_owned());
+                fault.struck += 1;
+                struck = struck.or(Some(fault.kind));
             }
-            fault.invocation = Some(invocation.to_owned());
-            fault.struck += 1;
-            return Some(fault.kind);
+        }
+        if struck.is_some() {
+            return struck;
         }
         self.by_chance(function, operation, invocation)
     }
