@@ -1,7 +1,9 @@
 //! What the shop does, it may do.
 
-use anyhow::Result;
-use e2e::{Queue, Seconds, Stack, eventually};
+use anyhow::{Context, Result};
+use delivery::Outbox;
+use e2e::{Queue, Seconds, Stack, api::order_body, eventually, expect_status};
+use jiff::Timestamp;
 
 /// Waits until all events of an order are published, so that none was left for want of a right.
 async fn published(stack: &Stack, order: &str, events: usize) -> Result<()> {
@@ -13,11 +15,16 @@ async fn published(stack: &Stack, order: &str, events: usize) -> Result<()> {
     .await
 }
 
+/// Waits until the mails are out and no consumer has anything left to try again.
 async fn mailed(stack: &Stack, order: &str, mails: usize) -> Result<()> {
     eventually("all mails", 30.secs(), async || {
         Ok((stack.mails(order).await?.len() == mails).then_some(()))
     })
-    .await
+    .await?;
+    for queue in Queue::ALL {
+        stack.drained(queue).await?;
+    }
+    Ok(())
 }
 
 #[tokio::test]
@@ -42,15 +49,77 @@ async fn an_order_for_too_much_is_rejected_published_and_mailed_of() -> Result<(
 }
 
 #[tokio::test]
+async fn an_order_is_cancelled_and_its_stock_given_back() -> Result<()> {
+    let stack = Stack::load().await?;
+    let product = stack.api.product("Allowed, then cancelled", "10", 5).await?;
+    let order = stack.api.order("cancelled@example.com", &[(&product, 2)]).await?;
+    assert_eq!(stack.api.settled(&order).await?, "confirmed");
+    let cancelled = stack.api.call("POST", &format!("/orders/{order}/cancel"), "").await?;
+    expect_status(&cancelled, 200)?;
+    published(&stack, &order, 5).await?;
+    assert_eq!(stack.api.stock(&product).await?, 5);
+    mailed(&stack, &order, 3).await
+}
+
+#[tokio::test]
+async fn an_order_is_shipped_listed_and_its_history_told() -> Result<()> {
+    let stack = Stack::load().await?;
+    let api = &stack.api;
+    let product = api.product("Allowed, then shipped", "10", 5).await?;
+    let body = order_body("shipped@example.com", &[(&product, 2)]);
+    let key = [("idempotency-key", "allowed-to-ship")];
+    let order = api.call_with("POST", "/orders", body.clone(), &key).await?.id()?;
+    let again = api.call_with("POST", "/orders", body, &key).await?;
+    assert_eq!(again.id()?, order);
+    assert_eq!(api.settled(&order).await?, "confirmed");
+    for (method, path) in [
+        ("POST", format!("/orders/{order}/ship")),
+        ("GET", format!("/orders/{order}/events")),
+        ("GET", "/orders?customer_email=shipped@example.com".into()),
+    ] {
+        expect_status(&api.admin(method, &path, "").await?, 200)?;
+    }
+    published(&stack, &order, 4).await?;
+    mailed(&stack, &order, 3).await
+}
+
+/// order-api publishes at once, so an event that is pending for long is made: one that was published before.
+#[tokio::test]
+async fn relay_publishes_what_is_pending() -> Result<()> {
+    let stack = Stack::load().await?;
+    let product = stack.api.product("Relayed", "10", 5).await?;
+    let order = stack.api.order("relayed@example.com", &[(&product, 2)]).await?;
+    assert_eq!(stack.api.settled(&order).await?, "confirmed");
+    published(&stack, &order, 3).await?;
+    let outbox = Outbox {
+        dynamodb: stack.dynamodb.clone(),
+        sns: stack.sns.clone(),
+        table: stack.setting("EVENT_LOG_TABLE").to_owned(),
+        stream_key: "order_id",
+        topic_arn: stack.setting("TOPIC_ARN").to_owned(),
+    };
+    let last = stack.log(&order).await?.pop().context("an event")?;
+    let id = last["event_id"].as_s().ok().context("an id")?.parse()?;
+    assert!(outbox.nudge(&order, id, Timestamp::UNIX_EPOCH).await?);
+    let report = stack.sweep().await?.context("the sweep failed")?;
+    assert_eq!((&report["left"], &report["stuck"]), (&0.into(), &0.into()), "{report}");
+    published(&stack, &order, 3).await
+}
+
+#[tokio::test]
 async fn products_are_changed_restocked_and_listed() -> Result<()> {
     let stack = Stack::load().await?;
     let product = stack.api.product("Changed", "10", 5).await?;
     let path = format!("/products/{product}");
     let changed = stack.api.admin("PATCH", &path, r#"{"price":11}"#).await?;
-    e2e::expect_status(&changed, 200)?;
-    let restocked = stack.api.admin("POST", &format!("{path}/stock"), r#"{"delta":5}"#).await?;
-    e2e::expect_status(&restocked, 200)?;
-    e2e::expect_status(&stack.api.call("GET", "/products", "").await?, 200)?;
+    expect_status(&changed, 200)?;
+    // Twice with one key is once.
+    let (stock, key) = (format!("{path}/stock"), [("idempotency-key", "allowed-to-restock")]);
+    for _ in 0..2 {
+        let restocked = stack.api.admin_with("POST", &stock, r#"{"delta":5}"#, &key).await?;
+        expect_status(&restocked, 200)?;
+    }
+    expect_status(&stack.api.call("GET", "/products", "").await?, 200)?;
     assert_eq!(stack.api.stock(&product).await?, 10);
     Ok(())
 }

@@ -79,6 +79,20 @@ async fn notification_consumer_gives_up_a_lease_and_publishes_nothing() -> Resul
 }
 
 #[tokio::test]
+async fn relay_looks_for_what_is_pending_and_reads_no_order() -> Result<()> {
+    let stack = Stack::load().await?;
+    let dynamodb = aws_sdk_dynamodb::Client::new(&stack.with_role_of("RELAY").await?);
+    let pending =
+        dynamodb.query().table_name(stack.setting("EVENT_LOG_TABLE")).index_name("outbox");
+    let pending = pending.key_condition_expression("outbox_shard = :shard");
+    pending.expression_attribute_values(":shard", text("0")).send().await?;
+    let orders = stack.setting("ORDERS_TABLE");
+    let read = dynamodb.get_item().table_name(orders).key("order_id", text("none"));
+    assert_refused(read.send().await);
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_consumer_handles_the_messages_of_no_queue_but_its_own_and_sends_to_none() -> Result<()> {
     let stack = Stack::load().await?;
     for own in Queue::ALL {
