@@ -37,6 +37,8 @@ pub struct Stack {
     pub sns: aws_sdk_sns::Client,
     /// Functions and their mappings.
     pub lambda: aws_sdk_lambda::Client,
+    /// Metrics.
+    pub cloudwatch: aws_sdk_cloudwatch::Client,
     http: reqwest::Client,
 }
 
@@ -73,6 +75,7 @@ impl Stack {
             sqs: aws_sdk_sqs::Client::new(&aws),
             sns: aws_sdk_sns::Client::new(&aws),
             lambda: aws_sdk_lambda::Client::new(&aws),
+            cloudwatch: aws_sdk_cloudwatch::Client::new(&aws),
             settings,
             http,
         })
