@@ -37,7 +37,7 @@ fn complains(ran: &Ran, code: i32, of: &str) {
 
 #[tokio::test]
 async fn wrong_arguments_end_with_2_and_say_what_is_wrong() -> Result<()> {
-    let wrong: [(&[&str], &str); 14] = [
+    let wrong: [(&[&str], &str); 16] = [
         (&[], "Usage"),
         (&["no-such-command"], "unrecognized subcommand"),
         (&["status", "--no-such-option"], "unexpected argument"),
@@ -47,6 +47,8 @@ async fn wrong_arguments_end_with_2_and_say_what_is_wrong() -> Result<()> {
         (&["dlq", "show"], "<QUEUE>"),
         (&["dlq", "list", "--older-than", "soon"], "a number and a unit"),
         (&["dlq", "redrive"], "<QUEUE>"),
+        (&["dlq", "redrive", "product"], "say which dead letters"),
+        (&["dlq", "drop", "product", "--all", "--reason", "schema"], "not both"),
         (&["order", "show"], "<ID>"),
         (&["replay", "--queue", "product"], "--from"),
         (&["replay", "--queue", "product", "--from", "yesterday"], "how long ago"),
