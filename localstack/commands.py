@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import NoReturn
 
 from botocore.exceptions import EndpointConnectionError
@@ -41,6 +42,8 @@ def run_with(state: State, options: Options, environment: dict[str, str]) -> NoR
     # A terminated run cleans up like an interrupted one.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     proxy = _start_proxy(options)
+    untested = state.env_file.with_name("not-tested.txt")
+    untested.unlink(missing_ok=True)
     try:
         up(state, options)
         environment["ORDERFLOW_STACK"] = str(state.env_file)
@@ -49,9 +52,18 @@ def run_with(state: State, options: Options, environment: dict[str, str]) -> NoR
         teardown.run(options)
         if proxy:
             proxy.kill()
+    _print_untested(untested)
     if result.returncode != 0:
         print(f"The emulator's log is in {state.emulator_log}", file=sys.stderr)
     sys.exit(result.returncode)
+
+
+def _print_untested(file: Path) -> None:
+    """What the tests could not try on this emulator: never left out in silence."""
+    lines = sorted(set(file.read_text().splitlines())) if file.is_file() else []
+    for line in lines:
+        print(line)
+    print(f"{len(lines)} not tested on this emulator", flush=True)
 
 
 def _start_proxy(options: Options) -> subprocess.Popen[bytes] | None:

@@ -40,8 +40,11 @@ pub struct Stack {
     pub sns: aws_sdk_sns::Client,
     /// Functions and their mappings.
     pub lambda: aws_sdk_lambda::Client,
+    /// Metrics.
+    pub cloudwatch: aws_sdk_cloudwatch::Client,
     aws: SdkConfig,
     http: reqwest::Client,
+    untested: PathBuf,
 }
 
 impl Stack {
@@ -77,9 +80,11 @@ impl Stack {
             sqs: aws_sdk_sqs::Client::new(&aws),
             sns: aws_sdk_sns::Client::new(&aws),
             lambda: aws_sdk_lambda::Client::new(&aws),
+            cloudwatch: aws_sdk_cloudwatch::Client::new(&aws),
             aws,
             settings,
             http,
+            untested: path.with_file_name("not-tested.txt"),
         })
     }
 
@@ -100,10 +105,24 @@ impl Stack {
         match capability.missing_in(emulator) {
             None => true,
             Some(reason) => {
-                eprintln!("NOT TESTED on {emulator}: {capability:?}: {reason}");
+                self.note_untested(&format!("NOT TESTED on {emulator}: {capability:?}: {reason}"));
                 false
             }
         }
+    }
+}
+
+impl Stack {
+    /// Writes beside the settings file, from where `stack.py with` prints and counts it at the end of the run: the
+    /// test runner keeps what a passing test prints to itself.
+    fn note_untested(&self, line: &str) {
+        eprintln!("{line}");
+        let test = std::thread::current().name().unwrap_or("a test").to_owned();
+        let file = std::fs::OpenOptions::new().create(true).append(true).open(&self.untested);
+        let written = file.and_then(|mut file| {
+            std::io::Write::write_all(&mut file, format!("{line} ({test})\n").as_bytes())
+        });
+        written.expect("the folder of the settings file can be written to");
     }
 }
 

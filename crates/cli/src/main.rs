@@ -58,6 +58,9 @@ async fn run(arguments: Arguments) -> Result<(), Failed> {
         clap_complete::generate(shell, &mut Arguments::command(), "orderflow", &mut script);
         return print(&String::from_utf8_lossy(&script));
     }
+    if let Command::Dlq(Dlq::Redrive(change) | Dlq::Drop(change)) = &command {
+        says_which(change);
+    }
     let stack = Stack::find(&access).await?;
     match command {
         Command::Status { watch: false, .. } => {
@@ -121,6 +124,16 @@ async fn dlq(stack: &Stack, command: Dlq, output: Output, yes: bool) -> Result<(
     }
 }
 
+/// Ends the command unless it names dead letters or all of them: what is changed is never all by omission.
+fn says_which(change: &Change) {
+    if change.all != change.selection.is_everything() {
+        // As clap says what it finds by itself: this is about the command line too.
+        let message = "say which dead letters (--reason, --type, --order, --older-than, --newer-than, --id), or \
+                       --all of them, not both";
+        Arguments::command().error(ErrorKind::MissingRequiredArgument, message).exit();
+    }
+}
+
 /// The letters that a change is about, shown and agreed on. Nothing: it was a dry run.
 async fn chosen(
     stack: &Stack,
@@ -130,12 +143,6 @@ async fn chosen(
     verb: &str,
     how: &str,
 ) -> Result<Option<Vec<DeadLetter>>, Failed> {
-    if change.all != change.selection.is_everything() {
-        // As clap says what it finds by itself: this is about the command line too.
-        let message = "say which dead letters (--reason, --type, --order, --older-than, --newer-than, --id), or \
-                       --all of them, not both";
-        Arguments::command().error(ErrorKind::MissingRequiredArgument, message).exit();
-    }
     let queue = stack.queue(&change.queue)?;
     let letters = dlq::list(stack, queue, &change.selection).await?;
     if change.dry_run {
