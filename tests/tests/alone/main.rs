@@ -1,4 +1,5 @@
 //! What needs the stack for itself, because it switches consumers off. Run with `--test-threads=1`.
 
+mod alarms;
 mod availability;
 mod fanout;
