@@ -19,6 +19,8 @@ from state import State
 STACK_NAME = "orderflow"
 BUCKET = "orderflow-code"
 DEPLOY_TIMEOUT = 300
+# Whoever tries things on one machine does not want to wait for minutes.
+IMPATIENT = {"RetrySchedule": "1,2,4,8", "RelayAgeSeconds": "5"}
 CAPABILITIES = ("CAPABILITY_IAM", "CAPABILITY_NAMED_IAM", "CAPABILITY_AUTO_EXPAND")
 
 
@@ -59,6 +61,7 @@ def api_url(emulator: Emulator, stack: dict[str, Any]) -> str:
 def _parameters(emulator: Emulator, options: Options) -> dict[str, str]:
     arm = platform.machine().lower() in ("arm64", "aarch64")
     host = {"Architecture": "arm64" if arm else "x86_64", "MailMode": options.mail_mode}
+    host |= IMPATIENT
     return host | emulator.template_parameters() | options.parameters
 
 
