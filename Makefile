@@ -44,14 +44,14 @@ build: ## the one dev build that tests and local functions share
 	cargo test --workspace --no-run --quiet
 	cargo build --workspace --bins --quiet
 
-# What asks nothing of IAM is not tested with it, and the long runs are MiniStack's.
-ONLY_MINISTACK = e2e-iam e2e-faults e2e-chaos
+# What asks nothing of IAM is not tested with it, and the long run is MiniStack's.
+ONLY_MINISTACK = e2e-iam e2e-chaos
 
-e2e: build e2e-shared e2e-alone e2e-cli e2e-demo $(if $(filter ministack,$(EMULATOR)),$(ONLY_MINISTACK),e2e-left-out) ## the end-to-end tests, each group against a stack of its own
+e2e: build e2e-shared e2e-alone e2e-cli e2e-demo e2e-faults $(if $(filter ministack,$(EMULATOR)),$(ONLY_MINISTACK),e2e-left-out) ## the end-to-end tests, each group against a stack of its own
 
 e2e-left-out:
 	@echo "NOT TESTED on $(EMULATOR): e2e-iam: it enforces no IAM policy"
-	@echo "NOT TESTED on $(EMULATOR): e2e-faults, e2e-chaos: the long runs are made on MiniStack only"
+	@echo "NOT TESTED on $(EMULATOR): e2e-chaos: the long randomized run is made on MiniStack only"
 
 e2e-shared: build
 	$(WITH) --state .local/test/shared --mail-mode ses --param RelayAgeSeconds=2 -- \
@@ -75,7 +75,7 @@ e2e-iam: build
 	  cargo test --workspace --test iam -- --test-threads=8
 
 # Many deliveries of one message are part of these tests; none of them may end on a DLQ.
-FAULTS = --emulator ministack --mail-mode ses --via target/debug/fault-proxy --param RelayAgeSeconds=2 \
+FAULTS = --mail-mode ses --via target/debug/fault-proxy --param RelayAgeSeconds=2 \
   --param RetrySchedule=1,2,3 --param MaxReceiveCount=100 --param NotificationMaxReceiveCount=100
 
 e2e-faults: build
@@ -83,7 +83,7 @@ e2e-faults: build
 	  cargo test --workspace --test faults -- --test-threads=1 --nocapture
 
 e2e-chaos: build
-	$(WITH) $(FAULTS) --state .local/test/chaos -- \
+	$(WITH) --emulator ministack $(FAULTS) --state .local/test/chaos -- \
 	  cargo test --workspace --test chaos -- --nocapture
 
 chaos: ## the randomized run with ten times as many orders (ORDERFLOW_ORDERS=10000, ORDERFLOW_SEED=...)

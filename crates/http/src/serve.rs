@@ -27,6 +27,10 @@ pub type Caller = Trace;
 /// # Errors
 /// The runtime API is gone.
 pub async fn serve(routes: Router, unrouted: Router) -> Result<(), lambda_http::Error> {
+    lambda_http::run(app(routes, unrouted)).await
+}
+
+fn app(routes: Router, unrouted: Router) -> Router {
     let routes = routes
         .fallback(|| async { Problem::not_found("There is no such path.") })
         .method_not_allowed_fallback(|| async { Problem::not_found("There is no such call.") });
@@ -34,7 +38,7 @@ pub async fn serve(routes: Router, unrouted: Router) -> Result<(), lambda_http::
         let chosen = if by_catch_all(&request) { unrouted.clone() } else { routes.clone() };
         async move { tower::ServiceExt::oneshot(chosen, request).await }
     });
-    lambda_http::run(app.layer(middleware::from_fn(boundary))).await
+    app.layer(middleware::from_fn(boundary))
 }
 
 /// Whether the gateway knew no better route than its catch-all. A request without a route did not come
@@ -82,4 +86,53 @@ async fn boundary(mut request: Request, next: Next) -> Response {
 fn caller(headers: &HeaderMap) -> Caller {
     let header = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
     Caller::continued(header(CORRELATION_ID), header(TRACEPARENT))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::routing::get;
+
+    /// What the gateway sends for `GET /protected`, by the route that it has found. MiniStack matches a disguised
+    /// path, such as `/orders/x%2Fship`, to the protected route; another gateway may send it by its catch-all.
+    async fn status(route: &str) -> u16 {
+        let event = serde_json::json!({
+            "resource": route,
+            "path": "/protected",
+            "httpMethod": "GET",
+            "headers": {},
+            "multiValueHeaders": {},
+            "requestContext": { "resourcePath": route, "httpMethod": "GET" },
+            "body": null,
+            "isBase64Encoded": false,
+        });
+        let routes = Router::new().route("/protected", get(|| async { "secret" }));
+        let unrouted = Router::new().fallback(|| async { Problem::not_found("no such path") });
+        let request = lambda_http::request::from_str(&event.to_string()).expect("an event");
+        let answer = tower::ServiceExt::oneshot(app(routes, unrouted), request).await;
+        answer.expect("an answer").status().as_u16()
+    }
+
+    #[tokio::test]
+    async fn what_came_by_the_catch_all_reaches_no_route() {
+        assert_eq!(status("/protected").await, 200);
+        assert_eq!(status("/{proxy+}").await, 404);
+        assert_eq!(status("/").await, 404);
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_the_failure_of_its_request() {
+        async fn panics() -> &'static str {
+            panic!("boom")
+        }
+        let event = serde_json::json!({
+            "resource": "/panic", "path": "/panic", "httpMethod": "GET", "headers": {},
+            "multiValueHeaders": {}, "isBase64Encoded": false,
+            "requestContext": { "resourcePath": "/panic", "httpMethod": "GET" },
+        });
+        let request = lambda_http::request::from_str(&event.to_string()).expect("an event");
+        let app = app(Router::new().route("/panic", get(panics)), Router::new());
+        let answer = tower::ServiceExt::oneshot(app, request).await.expect("an answer");
+        assert_eq!(answer.status(), 500);
+    }
 }

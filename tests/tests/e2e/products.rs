@@ -106,15 +106,20 @@ async fn an_administrators_call_must_be_signed() -> Result<()> {
 #[tokio::test]
 async fn a_disguised_path_reaches_no_protected_call() -> Result<()> {
     let stack = Stack::load().await?;
-    let id = stack.api.product("Disguised", "1", 1).await?;
-    for path in [
-        format!("/products%2F{id}%2Fstock"),
-        format!("/products/{id}%2Fstock"),
-        "/orders/x%2Fship".into(),
+    let product = stack.api.product("Disguised", "1", 1).await?;
+    let order = stack.api.order("disguised@example.com", &[(&product, 1)]).await?;
+    assert_eq!(stack.api.settled(&order).await?, "confirmed");
+    for (method, path) in [
+        ("POST", format!("/orders/{order}%2Fship")),
+        ("POST", format!("/orders%2F{order}%2Fship")),
+        ("POST", format!("/orders//{order}/ship")),
+        ("GET", format!("/orders/{order}%2Fevents")),
+        ("POST", format!("/products/{product}%2Fstock")),
     ] {
-        let answer = stack.api.call("POST", &path, r#"{"delta":5}"#).await?;
+        let answer = stack.api.call(method, &path, r#"{"delta":5}"#).await?;
         assert!(matches!(answer.status, 403..=405), "{path}: {} {}", answer.status, answer.text);
     }
-    assert_eq!(stack.api.stock(&id).await?, 1);
+    assert_eq!(stack.api.status(&order).await?, "confirmed");
+    assert_eq!(stack.api.stock(&product).await?, 0);
     Ok(())
 }
