@@ -6,5 +6,6 @@ mod duplicates;
 mod input;
 mod journey;
 mod lease;
+mod poison;
 mod products;
 mod saga;
