@@ -76,7 +76,7 @@ e2e-iam: build
 
 # Many deliveries of one message are part of these tests; none of them may end on a DLQ.
 FAULTS = --mail-mode ses --via target/debug/fault-proxy --param RelayAgeSeconds=2 \
-  --param RetrySchedule=1,2,3 --param MaxReceiveCount=100 --param NotificationMaxReceiveCount=100
+  --param RetrySchedule=1,2,3 --param MaxReceiveCount=100 --param NotificationMaxReceiveCount=100 --param MailsPerSecond=1000
 
 e2e-faults: build
 	$(WITH) $(FAULTS) --state .local/test/faults -- \

@@ -20,7 +20,7 @@ STACK_NAME = "orderflow"
 BUCKET = "orderflow-code"
 DEPLOY_TIMEOUT = 300
 # Whoever tries things on one machine does not want to wait for minutes.
-IMPATIENT = {"RetrySchedule": "1,2,4,8", "RelayAgeSeconds": "5"}
+IMPATIENT = {"RetrySchedule": "1,2,4,8", "RelayAgeSeconds": "5", "MailsPerSecond": "100"}
 CAPABILITIES = ("CAPABILITY_IAM", "CAPABILITY_NAMED_IAM", "CAPABILITY_AUTO_EXPAND")
 
 

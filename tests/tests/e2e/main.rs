@@ -1,10 +1,12 @@
 //! The behaviour of a deployed stack, seen from outside. The tests share the stack and run side by side: each
 //! has products, customers and orders of its own.
 
+mod batch;
 mod concurrency;
 mod duplicates;
 mod input;
 mod journey;
 mod lease;
+mod poison;
 mod products;
 mod saga;

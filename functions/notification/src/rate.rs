@@ -1,0 +1,78 @@
+//! A limit of mails a second: each gets a slot of its own, and the slots are evenly apart.
+//!
+//! In: the time, and how long a mail can wait. Out: how long it has to. Guarantees: never more slots in any
+//! second than allowed; a mail that cannot wait takes none.
+
+use std::{
+    num::NonZeroU32,
+    time::{Duration, Instant},
+};
+
+/// See the module.
+#[derive(Debug, Clone, Copy)]
+pub struct Rate {
+    apart: Duration,
+    next: Option<Instant>,
+}
+
+impl Rate {
+    /// So many a second.
+    #[must_use]
+    pub fn per_second(count: NonZeroU32) -> Self {
+        // Rounded up: with 3 a second, 333 ms apart would be four in a second.
+        let nanos = 1_000_000_000_u64.div_ceil(count.get().into());
+        Self { apart: Duration::from_nanos(nanos), next: None }
+    }
+
+    /// Takes the next slot; how long until it begins. Nothing, and none is taken: longer than `patience`.
+    pub fn slot(&mut self, now: Instant, patience: Duration) -> Option<Duration> {
+        let slot = self.next.map_or(now, |next| next.max(now));
+        let wait = slot - now;
+        if wait > patience {
+            return None;
+        }
+        self.next = Some(slot + self.apart);
+        Some(wait)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn rate(count: u32) -> Rate {
+        Rate::per_second(NonZeroU32::new(count).expect("not 0"))
+    }
+
+    #[test]
+    fn mails_that_come_together_leave_one_after_the_other() {
+        let (mut rate, now, patience) = (rate(10), Instant::now(), Duration::from_millis(250));
+        let waits: Vec<_> = (0..5).map(|_| rate.slot(now, patience)).collect();
+        let ms = |ms| Some(Duration::from_millis(ms));
+        assert_eq!(waits, [ms(0), ms(100), ms(200), None, None]);
+        assert_eq!(rate.slot(now + patience, patience), ms(50), "the impatient took no slot");
+    }
+
+    proptest! {
+        #[test]
+        fn no_second_has_more_mails_than_allowed(
+            count in 1..50_u32,
+            arrivals in prop::collection::vec((0..400_u64, 0..3000_u64), 1..200),
+        ) {
+            let (mut rate, mut now) = (rate(count), Instant::now());
+            let mut sent = Vec::new();
+            for (pause, patience) in arrivals {
+                now += Duration::from_millis(pause);
+                let patience = Duration::from_millis(patience);
+                if let Some(wait) = rate.slot(now, patience) {
+                    prop_assert!(wait <= patience);
+                    sent.push(now + wait);
+                }
+            }
+            for window in sent.windows(count as usize + 1) {
+                prop_assert!(window[count as usize] - window[0] >= Duration::from_secs(1));
+            }
+        }
+    }
+}

@@ -1,0 +1,339 @@
+//! What becomes of each message of a batch, with real queues and a handler of the test's own.
+//!
+//! The test is its own consumer here: it receives a batch, has it handled, and deletes what was acknowledged,
+//! as Lambda's mapping does. Each test has a queue and a DLQ of its own.
+
+use std::{
+    collections::HashMap,
+    future::{Future, pending},
+    sync::Mutex,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::{Context, Result};
+use aws_lambda_events::event::sqs::SqsEvent;
+use aws_sdk_sqs::types::{Message, MessageSystemAttributeName, QueueAttributeName};
+use delivery::{Consumer, Failure, Handled, Incoming};
+use e2e::{Seconds, Stack, eventually};
+use futures::future::try_join_all;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+const RECEIVES_MAX: u32 = 3;
+/// The queue's own visibility timeout: longer than a test waits, so what comes back was brought back.
+const HIDDEN: u64 = 120;
+const WAIT: u64 = 30;
+
+/// A consumer with queues of its own.
+struct Bench {
+    stack: Stack,
+    consumer: Consumer,
+}
+
+impl Bench {
+    async fn new(schedule: &str) -> Result<Self> {
+        let stack = Stack::load().await?;
+        let name = format!("batch-{}", Uuid::new_v4());
+        let dlq_url = queue(&stack, &format!("{name}-dlq"), &[]).await?;
+        let arn = stack
+            .sqs
+            .get_queue_attributes()
+            .queue_url(&dlq_url)
+            .attribute_names(QueueAttributeName::QueueArn)
+            .send()
+            .await?;
+        let arn = arn.attributes().and_then(|all| all.get(&QueueAttributeName::QueueArn));
+        let redrive = json!({
+            "deadLetterTargetArn": arn.context("a queue has an ARN")?,
+            "maxReceiveCount": RECEIVES_MAX,
+        });
+        let attributes = [
+            (QueueAttributeName::RedrivePolicy, redrive.to_string()),
+            (QueueAttributeName::VisibilityTimeout, HIDDEN.to_string()),
+        ];
+        let queue_url = queue(&stack, &name, &attributes).await?;
+        let backoff = schedule.parse().map_err(anyhow::Error::msg)?;
+        let consumer =
+            Consumer { name: "bench", sqs: stack.sqs.clone(), queue_url, dlq_url, backoff };
+        Ok(Self { stack, consumer })
+    }
+
+    async fn send(&self, bodies: &[&str]) -> Result<()> {
+        let sends = bodies.iter().map(|body| self.stack.send(&self.consumer.queue_url, body));
+        try_join_all(sends).await.map(drop)
+    }
+
+    /// What is on the queue now.
+    async fn receive(&self) -> Result<Vec<Message>> {
+        let answer = self
+            .stack
+            .sqs
+            .receive_message()
+            .queue_url(&self.consumer.queue_url)
+            .max_number_of_messages(10)
+            .message_attribute_names("All")
+            .message_system_attribute_names(MessageSystemAttributeName::All)
+            .send()
+            .await?;
+        Ok(answer.messages.unwrap_or_default())
+    }
+
+    /// So many messages as one batch.
+    async fn batch(&self, count: usize) -> Result<Vec<Message>> {
+        let received = Mutex::new(Vec::new());
+        eventually(&format!("{count} messages"), WAIT.secs(), async || {
+            let more = self.receive().await?;
+            let mut received = received.lock().expect("nothing panics with it");
+            received.extend(more);
+            Ok((received.len() >= count).then(|| std::mem::take(&mut *received)))
+        })
+        .await
+    }
+
+    /// Has a batch handled and deletes what was acknowledged; the bodies that were not.
+    async fn handle<F>(
+        &self,
+        batch: &[Message],
+        time: Duration,
+        handler: impl Fn(Incoming) -> F,
+    ) -> Result<Vec<String>>
+    where
+        F: Future<Output = Result<Handled, Failure>>,
+    {
+        let deadline = (SystemTime::now() + time).duration_since(UNIX_EPOCH)?.as_millis();
+        let deadline = u64::try_from(deadline)?;
+        let answer = self.consumer.run(lambda_event(batch)?, deadline, handler).await;
+        let failed = |message: &Message| {
+            let mut failures = answer.batch_item_failures.iter();
+            failures.any(|failure| Some(failure.item_identifier.as_str()) == message.message_id())
+        };
+        let (failed, taken): (Vec<_>, Vec<_>) = batch.iter().partition(|message| failed(message));
+        try_join_all(taken.into_iter().map(|message| {
+            let delete = self.stack.sqs.delete_message().queue_url(&self.consumer.queue_url);
+            delete.set_receipt_handle(message.receipt_handle.clone()).send()
+        }))
+        .await?;
+        let mut failed: Vec<_> = failed.into_iter().filter_map(|m| m.body.clone()).collect();
+        failed.sort();
+        Ok(failed)
+    }
+
+    /// Receives and handles again and again, as long as there is anything on the queue.
+    async fn work_off<F>(&self, handler: impl Fn(Incoming) -> F) -> Result<()>
+    where
+        F: Future<Output = Result<Handled, Failure>>,
+    {
+        eventually("the queue to be empty", (2 * WAIT).secs(), async || {
+            let batch = self.receive().await?;
+            self.handle(&batch, 10.secs(), &handler).await?;
+            let left = self.stack.messages(&self.consumer.queue_url).await?;
+            Ok((left == 0).then_some(()))
+        })
+        .await
+    }
+
+    async fn dead(&self) -> Result<u64> {
+        self.stack.messages(&self.consumer.dlq_url).await
+    }
+
+    async fn end(self) -> Result<()> {
+        for url in [&self.consumer.queue_url, &self.consumer.dlq_url] {
+            self.stack.sqs.delete_queue().queue_url(url).send().await?;
+        }
+        Ok(())
+    }
+}
+
+async fn queue(
+    stack: &Stack,
+    name: &str,
+    attributes: &[(QueueAttributeName, String)],
+) -> Result<String> {
+    let mut create = stack.sqs.create_queue().queue_name(name);
+    for (key, value) in attributes {
+        create = create.attributes(key.clone(), value);
+    }
+    create.send().await?.queue_url.context("a queue has a URL")
+}
+
+/// Messages in the form in which Lambda hands them to a function.
+fn lambda_event(batch: &[Message]) -> Result<SqsEvent> {
+    let records: Vec<Value> = batch
+        .iter()
+        .map(|message| {
+            let attributes = message.attributes().into_iter().flatten();
+            let attributes: HashMap<_, _> =
+                attributes.map(|(name, value)| (name.as_str(), value)).collect();
+            json!({
+                "messageId": message.message_id(),
+                "receiptHandle": message.receipt_handle(),
+                "body": message.body(),
+                "attributes": attributes,
+                "messageAttributes": {},
+            })
+        })
+        .collect();
+    Ok(serde_json::from_value(json!({ "Records": records }))?)
+}
+
+/// How often, and when last, each body was handled.
+#[derive(Default)]
+struct Calls(Mutex<HashMap<String, Vec<Instant>>>);
+
+impl Calls {
+    /// Notes a call; how many of this body there were before.
+    fn note(&self, body: &str) -> usize {
+        let mut calls = self.0.lock().expect("nothing panics with it");
+        let times = calls.entry(body.to_owned()).or_default();
+        times.push(Instant::now());
+        times.len() - 1
+    }
+
+    fn times(&self, body: &str) -> Vec<Instant> {
+        self.0.lock().expect("nothing panics with it").get(body).cloned().unwrap_or_default()
+    }
+
+    fn of(&self, body: &str) -> usize {
+        self.times(body).len()
+    }
+}
+
+#[tokio::test]
+async fn each_message_of_a_mixed_batch_has_its_own_outcome_and_the_good_ones_never_come_again()
+-> Result<()> {
+    let bench = Bench::new("1").await?;
+    let bodies =
+        ["good 1", "transient", "duplicate", "poison", "good 2", "panic", "duplicate", "good 3"];
+    bench.send(&bodies).await?;
+    let (calls, effects) = (Calls::default(), Calls::default());
+    let handler = async |message: Incoming| {
+        let body = message.body.as_str();
+        let before = calls.note(body);
+        match body {
+            "transient" if before == 0 => return Err(Failure::transient("not now")),
+            "panic" if before == 0 => panic!("on purpose"),
+            "poison" => return Err(Failure::poison("schema", "poison of the test's")),
+            "duplicate" if before > 0 => return Ok(Handled::Already),
+            _ => {}
+        }
+        effects.note(body);
+        Ok(Handled::Done)
+    };
+    let batch = bench.batch(bodies.len()).await?;
+    let failed = bench.handle(&batch, 10.secs(), &handler).await?;
+    assert_eq!(failed, ["panic", "transient"]);
+    assert_eq!(bench.dead().await?, 1, "poison is moved before it is acknowledged");
+
+    bench.work_off(&handler).await?;
+    for (body, called, effect) in [
+        ("good 1", 1, 1),
+        ("good 2", 1, 1),
+        ("good 3", 1, 1),
+        ("duplicate", 2, 1),
+        ("transient", 2, 1),
+        ("panic", 2, 1),
+        ("poison", 1, 0),
+    ] {
+        assert_eq!((calls.of(body), effects.of(body)), (called, effect), "{body}");
+    }
+    assert_eq!(bench.dead().await?, 1, "only the poison");
+    let letter = bench.stack.message_with(&bench.consumer.dlq_url, "poison").await?;
+    let reason = letter.message_attributes().and_then(|all| all.get("failure_reason"));
+    assert_eq!(reason.and_then(|reason| reason.string_value()), Some("schema"));
+    bench.end().await
+}
+
+#[tokio::test]
+async fn a_transient_failure_that_heals_succeeds_without_touching_the_dlq() -> Result<()> {
+    let bench = Bench::new("1").await?;
+    bench.send(&["heals"]).await?;
+    let calls = Calls::default();
+    let handler = async |message: Incoming| {
+        let before = calls.note(&message.body);
+        if before + 1 < RECEIVES_MAX as usize {
+            return Err(Failure::transient("not yet"));
+        }
+        Ok(Handled::Done)
+    };
+    bench.work_off(handler).await?;
+    assert_eq!(calls.of("heals"), RECEIVES_MAX as usize, "the last attempt counts too");
+    assert_eq!(bench.dead().await?, 0);
+    bench.end().await
+}
+
+#[tokio::test]
+async fn a_transient_failure_that_does_not_heal_ends_in_the_dlq_after_its_attempts() -> Result<()> {
+    let bench = Bench::new("1").await?;
+    bench.send(&["never heals"]).await?;
+    let calls = Calls::default();
+    let handler = async |message: Incoming| {
+        calls.note(&message.body);
+        Err(Failure::transient("not today"))
+    };
+    bench.work_off(handler).await?;
+    assert_eq!(calls.of("never heals"), RECEIVES_MAX as usize);
+    assert_eq!(bench.dead().await?, 1);
+    let letter = bench.stack.message_with(&bench.consumer.dlq_url, "never heals").await?;
+    assert!(letter.message_attributes().is_none_or(HashMap::is_empty), "SQS moved it, as it was");
+    bench.end().await
+}
+
+/// The schedule in force is the visibility: without the change, a message would be gone for HIDDEN seconds.
+#[tokio::test]
+async fn a_failed_message_stays_away_longer_each_time() -> Result<()> {
+    let bench = Bench::new("2,6").await?;
+    bench.send(&["scheduled", "told when"]).await?;
+    let calls = Calls::default();
+    let handler = async |message: Incoming| match (message.body.as_str(), calls.note(&message.body))
+    {
+        (_, 2) | ("told when", 1) => Ok(Handled::Done),
+        ("told when", _) => {
+            let error = "a lease is held".to_owned();
+            Err(Failure::Transient { error, retry_in: Some(4.secs()) })
+        }
+        _ => Err(Failure::transient("not now")),
+    };
+    bench.work_off(handler).await?;
+    let scheduled = calls.times("scheduled");
+    let [first, second, third] = scheduled[..] else {
+        anyhow::bail!("handled {} times", scheduled.len());
+    };
+    assert!(second - first >= 1.secs(), "the half of 2 s at least: {:?}", second - first);
+    assert!(third - second >= 3.secs(), "the half of 6 s at least: {:?}", third - second);
+    let told = calls.times("told when");
+    assert!(told[1] - told[0] >= 4.secs(), "the handler knew better: {:?}", told[1] - told[0]);
+    bench.end().await
+}
+
+#[tokio::test]
+async fn near_the_deadline_messages_are_given_back_un_begun_and_the_invocation_ends_in_time()
+-> Result<()> {
+    /// How many messages are in work at a time, and how many more there are.
+    const AT_ONCE: usize = 10;
+    const MORE: usize = 5;
+    let bench = Bench::new("1").await?;
+    let bodies: Vec<String> = (0..AT_ONCE + MORE).map(|number| format!("m{number:02}")).collect();
+    bench.send(&bodies.iter().map(String::as_str).collect::<Vec<_>>()).await?;
+    let batch = bench.batch(bodies.len()).await?;
+
+    let calls = Calls::default();
+    let none = |message: Incoming| {
+        calls.note(&message.body);
+        pending()
+    };
+    let failed = bench.handle(&batch, 1.secs(), none).await?;
+    assert_eq!(failed, bodies, "one second is too little to begin anything");
+    assert!(bodies.iter().all(|body| calls.of(body) == 0));
+
+    let (begun, time) = (Instant::now(), 3.secs());
+    let standstill = |message: Incoming| {
+        calls.note(&message.body);
+        pending()
+    };
+    let failed = bench.handle(&batch, time, standstill).await?;
+    assert!(begun.elapsed() < time, "it would have timed out: {:?}", begun.elapsed());
+    assert_eq!(failed, bodies, "nothing is lost");
+    let called: usize = bodies.iter().map(|body| calls.of(body)).sum();
+    assert_eq!(called, AT_ONCE, "the rest waited until there was no time left");
+    bench.end().await
+}

@@ -1,0 +1,301 @@
+//! Messages that no retry can save: each is moved to the DLQ as it came, with its reason, has no effect, and
+//! holds up nobody.
+//!
+//! Invalid UTF-8 and empty bodies are tested with the reader itself, because SQS takes neither.
+
+use std::collections::HashMap;
+
+use anyhow::{Context, Result, ensure};
+use aws_sdk_sqs::types::{Message, MessageAttributeValue};
+use e2e::{Queue, Seconds, Stack, eventually};
+use events::{Body, Event};
+use futures::{StreamExt, TryStreamExt, stream};
+use jiff::Timestamp;
+use serde_json::Value;
+use uuid::Uuid;
+
+/// So many messages are sent at a time.
+const SENDERS: usize = 8;
+/// What SQS, and so an event, had as its largest body for most of its life, in bytes.
+const LARGE_BYTES: usize = 256_000;
+
+/// A malformed message: where it is sent, the reason it has to be given, and what it is.
+struct Case {
+    queue: Queue,
+    reason: &'static str,
+    body: String,
+}
+
+/// An OrderCreated of a product, of an order that nobody knows.
+fn good(product: &str) -> Result<String> {
+    let sample = include_str!("../../../events/samples/OrderCreated.json");
+    let mut event = Event::decode(sample.as_bytes())?;
+    event.id = Uuid::now_v7();
+    if let Body::OrderCreated(order) = &mut event.body {
+        order.order_id = events::Id::random();
+        order.items[0].product_id = product.parse()?;
+    }
+    Ok(event.encode())
+}
+
+/// Every way of being malformed, for the queue `product`.
+fn malformed(good: &str) -> Result<Vec<(&'static str, String)>> {
+    let json: Value = serde_json::from_str(good)?;
+    // As text: parsed and written again, the fields have another order.
+    let (_, data) = good.split_once("\"data\":").context("data, the last field")?;
+    let data = &data[..data.len() - 1];
+    let (id, order) = (json["event_id"].to_string(), json["data"]["order_id"].to_string());
+    // Fails if the sample no longer has what is to be replaced: the case would be a good message.
+    let with = |from: &str, to: &str| {
+        let changed = good.replacen(from, to, 1);
+        ensure!(changed != good, "the event has no {from}");
+        Ok(changed)
+    };
+    let without = |field: &str| {
+        let mut json = json.clone();
+        json.as_object_mut().and_then(|json| json.remove(field));
+        json.to_string()
+    };
+    let data_without = |field: &str| {
+        let mut json = json.clone();
+        json["data"].as_object_mut().and_then(|data| data.remove(field));
+        json.to_string()
+    };
+    let email = r#""test@example.com""#;
+    let time = r#""2025-11-20T10:35:00.123Z""#;
+    let wrapped = serde_json::json!({
+        "Type": "Notification",
+        "MessageId": Uuid::new_v4(),
+        "TopicArn": "arn:aws:sns:us-east-1:000000000000:orders",
+        "Message": good,
+        "Timestamp": "2025-11-20T10:35:00.123Z",
+    });
+    let digits = "9".repeat(300);
+    let deep = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+    Ok(vec![
+        // Not JSON.
+        ("not_json", good[..good.len() / 2].into()),
+        ("not_json", good[..good.trim_end().len() - 1].into()),
+        ("not_json", good[..1].into()),
+        ("not_json", format!("{good}}}")),
+        ("not_json", format!("{good}{good}")),
+        ("not_json", format!("\u{feff}{good}")),
+        ("not_json", "   ".into()),
+        ("not_json", "not JSON".into()),
+        ("not_json", "<event type=\"OrderCreated\"/>".into()),
+        ("not_json", "event_type: OrderCreated".into()),
+        ("not_json", good.replace('"', "'")),
+        ("not_json", with("\"event_type\"", "event_type")?),
+        ("not_json", with(r#""quantity":5"#, r#""quantity":05"#)?),
+        ("not_json", with(r#""quantity":5"#, r#""quantity":+5"#)?),
+        ("not_json", with(r#""quantity":5"#, r#""quantity":"#)?),
+        ("not_json", "[".repeat(10_000)),
+        ("not_json", "{\"a\":".repeat(10_000)),
+        ("not_json", "x".repeat(LARGE_BYTES)),
+        (
+            "not_json",
+            with("Test Laptop", &"x".repeat(LARGE_BYTES - 2000))?[..LARGE_BYTES - 2000].into(),
+        ),
+        // JSON, but no envelope.
+        ("schema", "null".into()),
+        ("schema", "true".into()),
+        ("schema", "0".into()),
+        ("schema", digits.clone()),
+        ("schema", "\"OrderCreated\"".into()),
+        ("schema", "[]".into()),
+        ("schema", "{}".into()),
+        ("schema", format!("[{good}]")),
+        ("schema", serde_json::to_string(good)?),
+        ("schema", wrapped.to_string()),
+        ("schema", data.into()),
+        ("schema", deep(100)),
+        ("schema", deep(5000)),
+        ("schema", without("event_type")),
+        ("schema", without("event_version")),
+        ("schema", without("event_id")),
+        ("schema", without("timestamp")),
+        ("schema", without("source")),
+        ("schema", without("correlation_id")),
+        ("schema", without("data")),
+        ("schema", with("\"OrderCreated\"", "7")?),
+        ("schema", with("\"OrderCreated\"", "null")?),
+        ("schema", with("\"1.0\"", "1.0")?),
+        ("schema", with(&id, "\"no-uuid\"")?),
+        ("schema", with(&id, "7")?),
+        ("schema", with(time, "\"yesterday\"")?),
+        ("schema", with(time, "1763634900")?),
+        ("schema", with(time, "\"2025-13-45T99:99:99Z\"")?),
+        // An envelope, but of something else.
+        ("unknown_type", with("OrderCreated", "OrderTeleported")?),
+        ("unknown_type", with("OrderCreated", "ordercreated")?),
+        ("unknown_type", with("OrderCreated", "")?),
+        ("unknown_type", with("OrderCreated", &"x".repeat(LARGE_BYTES - 2000))?),
+        ("unsupported_version", with("\"1.0\"", "\"2.0\"")?),
+        ("unsupported_version", with("\"1.0\"", "\"0.9\"")?),
+        ("unsupported_version", with("\"1.0\"", "\"1\"")?),
+        ("unsupported_version", with("\"1.0\"", "\"one\"")?),
+        ("unsupported_version", with("\"1.0\"", "\"\"")?),
+        ("unsupported_version", with("\"1.0\"", &format!("\"{digits}.0\""))?),
+        // The right envelope around the wrong data.
+        ("schema", with(data, "null")?),
+        ("schema", with(data, "[]")?),
+        ("schema", with(data, "{}")?),
+        ("schema", with(data, &deep(5000))?),
+        ("schema", data_without("order_id")),
+        ("schema", data_without("items")),
+        ("schema", data_without("total_price")),
+        ("schema", data_without("currency")),
+        ("schema", data_without("customer_email")),
+        ("schema", with(&order, "\"a b\"")?),
+        ("schema", with(&order, &format!("\"{}\"", "x".repeat(65)))?),
+        ("schema", with(r#""quantity":5"#, r#""quantity":0"#)?),
+        ("schema", with(r#""quantity":5"#, r#""quantity":-5"#)?),
+        ("schema", with(r#""quantity":5"#, r#""quantity":1.5"#)?),
+        ("schema", with(r#""quantity":5"#, r#""quantity":"5""#)?),
+        ("schema", with(r#""quantity":5"#, r#""quantity":1001"#)?),
+        ("schema", with(r#""quantity":5"#, r#""quantity":18446744073709551616"#)?),
+        ("schema", with(r#""quantity":5"#, &format!(r#""quantity":{digits}"#))?),
+        ("schema", with(r#""unit_price":1000.00"#, r#""unit_price":-1"#)?),
+        ("schema", with(r#""unit_price":1000.00"#, r#""unit_price":0.001"#)?),
+        ("schema", with(r#""unit_price":1000.00"#, r#""unit_price":1e300"#)?),
+        ("schema", with(r#""unit_price":1000.00"#, r#""unit_price":"1000.00""#)?),
+        ("schema", with("UAH", "hryvnia")?),
+        ("schema", with(email, "\"nobody\"")?),
+        ("schema", with(email, "\"a@example.com\\r\\nBcc: b@example.com\"")?),
+        ("schema", with(email, "null")?),
+        ("schema", with("Test Laptop", "")?),
+        ("schema", with("Test Laptop", "a\\u0000b")?),
+        ("schema", with("Test Laptop", &"x".repeat(LARGE_BYTES - 2000))?),
+    ])
+}
+
+fn consumer(queue: Queue) -> String {
+    format!("{}-consumer", queue.name().to_lowercase())
+}
+
+fn mark(run: &str, number: usize) -> String {
+    format!("{run}-{number}")
+}
+
+async fn send(stack: &Stack, case: &Case, mark: &str) -> Result<()> {
+    let text = |value: &str| {
+        MessageAttributeValue::builder().data_type("String").string_value(value).build()
+    };
+    stack
+        .sqs
+        .send_message()
+        .queue_url(stack.queue(case.queue))
+        .message_body(&case.body)
+        .message_attributes("case", text(mark)?)
+        .message_attributes("correlation_id", text(&format!("trace of {mark}"))?)
+        .send()
+        .await?;
+    Ok(())
+}
+
+/// Takes the dead letters of this run from a DLQ until there are `count`; others' stay.
+async fn take_dead(
+    stack: &Stack,
+    queue: Queue,
+    run: &str,
+    count: usize,
+) -> Result<HashMap<String, Message>> {
+    let found = std::sync::Mutex::new(HashMap::new());
+    let subject = format!("{count} dead letters in the DLQ of {}", queue.name());
+    eventually(&subject, 120.secs(), async || {
+        let answer = stack
+            .sqs
+            .receive_message()
+            .queue_url(stack.dlq(queue))
+            .max_number_of_messages(10)
+            .visibility_timeout(1)
+            .wait_time_seconds(1)
+            .message_attribute_names("All")
+            .send()
+            .await?;
+        for message in answer.messages.unwrap_or_default() {
+            let Some(mark) = attribute(&message, "case").filter(|mark| mark.starts_with(run))
+            else {
+                continue;
+            };
+            let receipt = message.receipt_handle().context("a receipt")?;
+            let delete = stack.sqs.delete_message().queue_url(stack.dlq(queue));
+            delete.receipt_handle(receipt).send().await?;
+            found.lock().expect("no test panics with it").insert(mark.to_owned(), message.clone());
+        }
+        let mut found = found.lock().expect("no test panics with it");
+        Ok((found.len() == count).then(|| std::mem::take(&mut *found)))
+    })
+    .await
+}
+
+fn attribute<'a>(message: &'a Message, name: &str) -> Option<&'a str> {
+    message.message_attributes()?.get(name)?.string_value()
+}
+
+/// Byte for byte; one of the emulators writes a body that is JSON anew before the consumer sees it.
+fn same(sent: &str, dead: &str) -> bool {
+    let json = |text: &str| serde_json::from_str::<Value>(text).ok();
+    sent == dead || (json(sent).is_some() && json(sent) == json(dead))
+}
+
+#[tokio::test]
+async fn each_malformed_message_lands_in_its_dlq_with_its_reason_and_the_next_good_one_is_handled()
+-> Result<()> {
+    let stack = Stack::load().await?;
+    let begun = Timestamp::now();
+    let product = stack.api.product("Unpoisoned", "10", 10).await?;
+    let good = good(&product)?;
+    let on = |queue| move |(reason, body)| Case { queue, reason, body };
+    let mut cases: Vec<Case> = malformed(&good)?.into_iter().map(on(Queue::Product)).collect();
+    assert!(cases.len() >= 60, "{} cases", cases.len());
+    // The other consumers read events by the same reader: every fifth case shows that they ask it.
+    for queue in [Queue::Notification, Queue::Order] {
+        cases.extend(malformed(&good)?.into_iter().step_by(5).map(on(queue)));
+    }
+    let stock = include_str!("../../../events/samples/StockReserved.json");
+    let of_nobody = stock.replace("3b241101-e2bb-4255-8caf-4136c566a962", "no-such-order");
+    cases.push(Case { queue: Queue::Order, reason: "unknown_order", body: of_nobody });
+
+    let run = Uuid::new_v4().to_string();
+    stream::iter(cases.iter().enumerate())
+        .map(|(number, case)| {
+            let (stack, mark) = (&stack, mark(&run, number));
+            async move { send(stack, case, &mark).await }
+        })
+        .buffer_unordered(SENDERS)
+        .try_collect::<Vec<()>>()
+        .await?;
+
+    let mut dead = HashMap::new();
+    for queue in Queue::ALL {
+        let count = cases.iter().filter(|case| case.queue == queue).count();
+        dead.extend(take_dead(&stack, queue, &run, count).await?);
+    }
+    for (number, case) in cases.iter().enumerate() {
+        let shown: String = case.body.chars().take(120).collect();
+        let shown = format!("case {number} on {}: {shown}", case.queue.name());
+        let mark = mark(&run, number);
+        let letter = dead.get(&mark).with_context(|| format!("no dead letter of {shown}"))?;
+        let wanted = |name| attribute(letter, name).with_context(|| format!("no {name}: {shown}"));
+        assert_eq!(wanted("failure_reason")?, case.reason, "{shown}");
+        assert!(!wanted("failure_detail")?.trim().is_empty(), "{shown}");
+        assert_eq!(wanted("consumer")?, consumer(case.queue), "{shown}");
+        let failed_at: Timestamp = wanted("failed_at")?.parse()?;
+        // In whole milliseconds.
+        let begun = begun.as_millisecond();
+        assert!((begun..=Timestamp::now().as_millisecond()).contains(&failed_at.as_millisecond()));
+        assert_eq!(wanted("correlation_id")?, format!("trace of {mark}"), "{shown}");
+        assert!(same(&case.body, letter.body().unwrap_or_default()), "another body: {shown}");
+    }
+
+    // All three consumers still do their work, and no malformed message had an effect.
+    let order = stack.api.order("after-poison@example.com", &[(&product, 3)]).await?;
+    assert_eq!(stack.api.settled(&order).await?, "confirmed");
+    eventually("both mails", 60.secs(), async || {
+        Ok((stack.mails(&order).await?.len() >= 2).then_some(()))
+    })
+    .await?;
+    assert_eq!(stack.api.stock(&product).await?, 7, "3 for the good order, none for the others");
+    Ok(())
+}
