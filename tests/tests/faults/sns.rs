@@ -3,7 +3,9 @@
 use anyhow::Result;
 use aws_sdk_dynamodb::types::AttributeValue;
 use e2e::{Seconds, Stack, eventually};
+use events::Stamp;
 use futures::{StreamExt, TryStreamExt, future::try_join_all, stream};
+use jiff::{SignedDuration, Timestamp};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn orders_are_accepted_while_sns_is_down_and_settle_within_two_sweeps() -> Result<()> {
@@ -21,8 +23,14 @@ async fn orders_are_accepted_while_sns_is_down_and_settle_within_two_sweeps() ->
         assert_eq!(stack.api.status(order).await?, "pending");
     }
     stack.down(None).await?;
-    // Older than RelayAgeSeconds, which this stack sets to 2.
-    tokio::time::sleep(3.secs()).await;
+    // This stack sets RelayAgeSeconds to 2.
+    eventually("the events to be old enough for the relay", 30.secs(), async || {
+        let last = stack.log(orders.last().map_or("", String::as_str)).await?;
+        let since: Stamp = last[0]["pending_since"].as_s().map_or("", String::as_str).parse()?;
+        let age = Timestamp::now().duration_since(since.timestamp());
+        Ok((age > SignedDuration::from_secs(2)).then_some(()))
+    })
+    .await?;
     let (mut published, mut sweeps) = (0, 0);
     while sweeps < 2 {
         // On a busy machine a sweep may time out, which is no sweep.
