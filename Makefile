@@ -13,7 +13,7 @@ STACK = $(PYTHON) localstack/stack.py
 WITH = PORT=0 $(STACK) with --emulator $(EMULATOR) --no-build
 
 .DEFAULT_GOAL := help
-.PHONY: help up down logs demo test check unit build chaos e2e e2e-shared e2e-alone e2e-demo e2e-iam e2e-faults e2e-chaos e2e-cli e2e-left-out console-test
+.PHONY: help up down logs demo test check unit build chaos e2e e2e-shared e2e-alone e2e-demo e2e-iam e2e-faults e2e-chaos e2e-cli e2e-left-out console-test fuzz
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,7 +36,7 @@ check: ## format and lints, warnings denied
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
 
-unit: build ## what needs no stack: unit, property, contract and model tests
+unit: build ## what needs no stack: unit, property, contract, model and short fuzz tests
 	cargo test
 	$(PYTHON) -m unittest discover --start-directory localstack/tests --quiet
 
@@ -88,6 +88,10 @@ e2e-chaos: build
 
 chaos: ## the randomized run with ten times as many orders (ORDERFLOW_ORDERS=10000, ORDERFLOW_SEED=...)
 	ORDERFLOW_ORDERS=$${ORDERFLOW_ORDERS:-10000} $(MAKE) e2e-chaos
+
+# In the dev profile, which checks arithmetic for overflow. Its inputs are shared between two targets.
+fuzz: build ## the long fuzz run over events and HTTP bodies: 10 million inputs (ORDERFLOW_FUZZ_INPUTS each, ORDERFLOW_SEED=...)
+	ORDERFLOW_FUZZ_INPUTS=$${ORDERFLOW_FUZZ_INPUTS:-5000000} cargo test --workspace --test fuzz -- --test-threads=1 --nocapture
 
 # Not a part of `test`, which needs no browser; CI calls it.
 console-test: build ## the operator's page in a real browser (/usr/bin/chromium); PICTURES=docs takes its screenshots anew

@@ -160,9 +160,11 @@ fn unknown_fields_and_newer_minor_versions_are_read() {
 #[test]
 fn each_broken_rule_has_its_own_reason() {
     let good = sample(EventType::OrderCreated).encode();
-    let cases: [(&str, String); 9] = [
+    let cases: [(&str, String); 14] = [
         ("not_json", "{".into()),
         ("not_json", String::new()),
+        ("not_json", " \n".into()),
+        ("not_json", format!("\u{feff}{good}")),
         ("schema", "[]".into()),
         ("schema", "{}".into()),
         ("unknown_type", good.replace("OrderCreated", "OrderTeleported")),
@@ -170,11 +172,22 @@ fn each_broken_rule_has_its_own_reason() {
         ("unsupported_version", good.replace(r#""1.0""#, r#""one""#)),
         ("schema", good.replace(r#""quantity":5"#, r#""quantity":0"#)),
         ("schema", good.replace("5000.00", "5000.001")),
+        ("schema", good.replace("5000.00", "1e400")),
+        // Which of two would be meant?
+        ("schema", good.replace(r#""source""#, r#""event_type":"OrderCancelled","source""#)),
+        ("schema", good.replace(r#""quantity":5"#, r#""quantity":5,"quantity":6"#)),
     ];
     for (reason, json) in cases {
         assert_eq!(Event::decode(json.as_bytes()).map_err(|e| e.reason()), Err(reason), "{json}");
     }
-    assert_eq!(Event::decode(b"\xff\xfe").map_err(|e| e.reason()), Err("not_json"));
+    // Invalid UTF-8: as a whole, and within a text.
+    let [mut whole, mut within] = [good.clone().into_bytes(), good.into_bytes()];
+    whole[0] = 0xff;
+    let at = within.iter().position(|byte| *byte == b'L').expect("the Laptop");
+    within[at] = 0xc3;
+    for bytes in [&b"\xff\xfe"[..], &whole, &within] {
+        assert_eq!(Event::decode(bytes).map_err(|e| e.reason()), Err("not_json"));
+    }
 }
 
 #[test]

@@ -277,7 +277,10 @@ fn no_such(id: &str) -> Problem {
 }
 
 /// Reads an order. A single product may be given flat, beside the address.
-fn wanted(body: &[u8]) -> Result<Wanted, Problem> {
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn wanted(body: &[u8]) -> Result<Wanted, Problem> {
     let mut fields = Fields::of_body(body)?;
     let customer_email = fields.required("customer_email");
     let lines = if fields.has("product_id") && !fields.has("items") {

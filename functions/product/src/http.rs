@@ -72,28 +72,7 @@ struct InStock {
 }
 
 async fn create(State(shop): State<Shop>, body: Bytes) -> Result<Response, Problem> {
-    let mut fields = Fields::of_body(&body)?;
-    let name = fields.required("name");
-    let price = price(&mut fields, true);
-    let category = fields.optional("category");
-    let stock = fields.optional::<u64>("stock");
-    if stock.is_some_and(|stock| stock > STOCK_MAX) {
-        fields.complain("stock", format!("must be at most {STOCK_MAX}"));
-    }
-    if fields.optional::<Currency>("currency").is_some_and(|given| given != shop.currency) {
-        fields.complain("currency", format!("must be {}: this shop has no other", shop.currency));
-    }
-    fields.finish()?;
-    let (Some(name), Some(price)) = (name, price) else { return Err(Problem::internal()) };
-    let product = Product {
-        product_id: Id::random(),
-        name,
-        price,
-        currency: shop.currency.clone(),
-        category,
-        stock: stock.unwrap_or_default(),
-        version: 1,
-    };
+    let product = new_product(&body, &shop.currency)?;
     shop.products.add(&product).await.map_err(unavailable)?;
     let location = [("location", format!("/products/{}", product.product_id))];
     Ok((axum::http::StatusCode::CREATED, location, Json(Shown::from(product))).into_response())
@@ -117,16 +96,7 @@ async fn change(
     body: Bytes,
 ) -> Result<Json<Shown>, Problem> {
     let product_id = known(&id)?;
-    let mut fields = Fields::of_body(&body)?;
-    if !["name", "price", "category"].iter().any(|name| fields.has(name)) {
-        return Err(Problem::unreadable("Nothing to change: send name, price or category."));
-    }
-    let change = Change {
-        name: fields.optional("name"),
-        price: price(&mut fields, false),
-        category: fields.optional("category"),
-    };
-    fields.finish()?;
+    let change = change_of_product(&body)?;
     let product = shop.products.change(&product_id, &change).await.map_err(unavailable)?;
     product.map(|product| Json(product.into())).ok_or_else(|| no_such(&id))
 }
@@ -146,14 +116,7 @@ async fn restock(
         }
     }
     let product_id = known(&id)?;
-    let mut fields = Fields::of_body(&body)?;
-    let delta = fields.required::<i64>("delta");
-    if delta.is_some_and(|delta| delta == 0 || delta.unsigned_abs() > STOCK_MAX) {
-        let message = format!("must be a whole number from -{STOCK_MAX} to {STOCK_MAX}, not 0");
-        fields.complain("delta", message);
-    }
-    fields.finish()?;
-    let Some(delta) = delta else { return Err(Problem::internal()) };
+    let delta = change_of_stock(&body)?;
     let shown = |stock| {
         let shown = InStock { id: product_id.clone(), stock };
         serde_json::to_string(&shown).expect("an id and a number always have a JSON form")
@@ -188,6 +151,68 @@ fn again(repeated: Repeated) -> Result<Response, Problem> {
 
 fn json(answer: String) -> Response {
     ([(header::CONTENT_TYPE, "application/json")], answer).into_response()
+}
+
+/// Reads a new product, and gives it an id.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn new_product(body: &[u8], currency: &Currency) -> Result<Product, Problem> {
+    let mut fields = Fields::of_body(body)?;
+    let name = fields.required("name");
+    let price = price(&mut fields, true);
+    let category = fields.optional("category");
+    let stock = fields.optional::<u64>("stock");
+    if stock.is_some_and(|stock| stock > STOCK_MAX) {
+        fields.complain("stock", format!("must be at most {STOCK_MAX}"));
+    }
+    if fields.optional::<Currency>("currency").is_some_and(|given| given != *currency) {
+        fields.complain("currency", format!("must be {currency}: this shop has no other"));
+    }
+    fields.finish()?;
+    let (Some(name), Some(price)) = (name, price) else { return Err(Problem::internal()) };
+    Ok(Product {
+        product_id: Id::random(),
+        name,
+        price,
+        currency: currency.clone(),
+        category,
+        stock: stock.unwrap_or_default(),
+        version: 1,
+    })
+}
+
+/// Reads what to change of a product.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn change_of_product(body: &[u8]) -> Result<Change, Problem> {
+    let mut fields = Fields::of_body(body)?;
+    if !["name", "price", "category"].iter().any(|name| fields.has(name)) {
+        return Err(Problem::unreadable("Nothing to change: send name, price or category."));
+    }
+    let change = Change {
+        name: fields.optional("name"),
+        price: price(&mut fields, false),
+        category: fields.optional("category"),
+    };
+    fields.finish()?;
+    Ok(change)
+}
+
+/// Reads by how much to change a stock.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn change_of_stock(body: &[u8]) -> Result<i64, Problem> {
+    let mut fields = Fields::of_body(body)?;
+    let delta = fields.required::<i64>("delta");
+    if delta.is_some_and(|delta| delta == 0 || delta.unsigned_abs() > STOCK_MAX) {
+        let message = format!("must be a whole number from -{STOCK_MAX} to {STOCK_MAX}, not 0");
+        fields.complain("delta", message);
+    }
+    fields.finish()?;
+    delta.ok_or_else(Problem::internal)
 }
 
 fn price(fields: &mut Fields<'_>, required: bool) -> Option<Money> {

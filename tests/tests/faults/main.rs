@@ -2,4 +2,5 @@
 //! for itself: run with `--test-threads=1`.
 
 mod crash_points;
+mod mails;
 mod sns;
