@@ -135,6 +135,8 @@ pub enum Capability {
     MovesWholeDlqs,
     /// Has CloudWatch metrics of queues.
     HasQueueMetrics,
+    /// Gives a consumer every body as it was sent, whatever it is.
+    DeliversBodiesAsTheyAre,
 }
 
 impl Capability {
@@ -142,6 +144,9 @@ impl Capability {
         match (self, emulator) {
             (Self::RefusesUnsignedCalls, "localstack") => {
                 Some("its free edition lets every call pass")
+            }
+            (Self::DeliversBodiesAsTheyAre, "localstack") => {
+                Some("its event source mapping reads every body itself and fails on some for ever")
             }
             (Self::MovesWholeDlqs, "ministack") => Some("it has no StartMessageMoveTask"),
             (Self::HasQueueMetrics, "ministack") => Some("it has no metrics of SQS"),

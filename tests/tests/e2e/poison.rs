@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use anyhow::{Context, Result, ensure};
 use aws_sdk_sqs::types::{Message, MessageAttributeValue};
-use e2e::{Queue, Seconds, Stack, eventually};
+use e2e::{Capability, Queue, Seconds, Stack, eventually};
 use events::{Body, Event};
 use futures::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
@@ -243,6 +243,9 @@ fn same(sent: &str, dead: &str) -> bool {
 async fn each_malformed_message_lands_in_its_dlq_with_its_reason_and_the_next_good_one_is_handled()
 -> Result<()> {
     let stack = Stack::load().await?;
+    if !stack.can(Capability::DeliversBodiesAsTheyAre) {
+        return Ok(());
+    }
     let begun = Timestamp::now();
     let product = stack.api.product("Unpoisoned", "10", 10).await?;
     let good = good(&product)?;
