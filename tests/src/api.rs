@@ -79,15 +79,8 @@ impl Api {
         body: impl Into<String>,
         headers: &[(&str, &str)],
     ) -> Result<Answer> {
-        let mut request = self
-            .http
-            .request(method.parse::<Method>()?, format!("{}{path}", self.url))
-            .header("content-type", "application/json")
-            .body(body.into());
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        answer(request).await
+        let url = format!("{}{path}", self.url);
+        answer(self.request(method, &url, body.into(), headers)?).await
     }
 
     /// An administrator's call: signed with AWS Signature Version 4.
@@ -123,18 +116,26 @@ impl Api {
         let signable =
             SignableRequest::new(method, &url, signed, SignableBody::Bytes(body.as_bytes()))?;
         let (instructions, _) = sign(signable, &parameters)?.into_parts();
-        let mut request = self
-            .http
-            .request(method.parse::<Method>()?, &url)
-            .header("content-type", "application/json")
-            .body(body);
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
+        let mut request = self.request(method, &url, body, headers)?;
         for (name, value) in instructions.headers() {
             request = request.header(name, value);
         }
         answer(request).await
+    }
+
+    fn request(
+        &self,
+        method: &str,
+        url: &str,
+        body: String,
+        headers: &[(&str, &str)],
+    ) -> Result<reqwest::RequestBuilder> {
+        let request = self
+            .http
+            .request(method.parse::<Method>()?, url)
+            .header("content-type", "application/json")
+            .body(body);
+        Ok(headers.iter().fold(request, |request, (name, value)| request.header(*name, *value)))
     }
 
     /// A new product; its id.

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use anyhow::{Context, Result};
 use aws_sdk_dynamodb::types::AttributeValue;
+use delivery::Outbox;
 
 use crate::Stack;
 
@@ -11,6 +12,18 @@ use crate::Stack;
 pub type Item = HashMap<String, AttributeValue>;
 
 impl Stack {
+    /// The event log as the functions have it, in the tests' own name.
+    #[must_use]
+    pub fn outbox(&self) -> Outbox {
+        Outbox {
+            dynamodb: self.dynamodb.clone(),
+            sns: self.sns.clone(),
+            table: self.setting("EVENT_LOG_TABLE").to_owned(),
+            stream_key: "order_id",
+            topic_arn: self.setting("TOPIC_ARN").to_owned(),
+        }
+    }
+
     /// An item by its one key.
     ///
     /// # Errors

@@ -1,7 +1,6 @@
 //! A part is down: orders are accepted, somebody notices, and everything settles when it is back.
 
 use anyhow::{Context, Result};
-use delivery::Outbox;
 use e2e::{Queue, Seconds, Stack, eventually};
 use futures::future::try_join_all;
 use jiff::Timestamp;
@@ -45,13 +44,7 @@ async fn an_order_that_stays_pending_is_noticed_and_can_be_nudged() -> Result<()
     stack.sqs.delete_message().queue_url(queue).receipt_handle(receipt).send().await?;
     stack.resume(Queue::Product).await?;
     assert_eq!(pending().await?, 1);
-    let outbox = Outbox {
-        dynamodb: stack.dynamodb.clone(),
-        sns: stack.sns.clone(),
-        table: stack.setting("EVENT_LOG_TABLE").to_owned(),
-        stream_key: "order_id",
-        topic_arn: stack.setting("TOPIC_ARN").to_owned(),
-    };
+    let outbox = stack.outbox();
     let log = stack.log(&order).await?;
     let last = log.last().context("an event")?["event_id"].as_s().ok().context("an id")?;
     assert!(outbox.nudge(&order, last.parse()?, Timestamp::UNIX_EPOCH).await?);

@@ -1,7 +1,6 @@
 //! What the shop does, it may do.
 
 use anyhow::{Context, Result};
-use delivery::Outbox;
 use e2e::{Queue, Seconds, Stack, api::order_body, eventually, expect_status};
 use jiff::Timestamp;
 
@@ -91,13 +90,7 @@ async fn relay_publishes_what_is_pending() -> Result<()> {
     let order = stack.api.order("relayed@example.com", &[(&product, 2)]).await?;
     assert_eq!(stack.api.settled(&order).await?, "confirmed");
     published(&stack, &order, 3).await?;
-    let outbox = Outbox {
-        dynamodb: stack.dynamodb.clone(),
-        sns: stack.sns.clone(),
-        table: stack.setting("EVENT_LOG_TABLE").to_owned(),
-        stream_key: "order_id",
-        topic_arn: stack.setting("TOPIC_ARN").to_owned(),
-    };
+    let outbox = stack.outbox();
     let last = stack.log(&order).await?.pop().context("an event")?;
     let id = last["event_id"].as_s().ok().context("an id")?.parse()?;
     assert!(outbox.nudge(&order, id, Timestamp::UNIX_EPOCH).await?);
