@@ -6,7 +6,6 @@ import os
 import signal
 import socket
 import subprocess
-import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -22,6 +21,8 @@ from state import State
 REGION = "us-east-1"
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
 DEFAULT_PORT = 4566
+# Of any free ones; each could be taken in between by another program.
+PORTS_TRIED = 5
 
 # Never through a proxy: the emulator is on this machine.
 _direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -92,6 +93,11 @@ class Emulator(ABC):
         """After each deployment: does what this emulator's CloudFormation leaves out."""
 
     @property
+    def kind(self) -> str:
+        """What the settings file calls it. In Docker it is another one in what it can do."""
+        return f"{self.name}-docker" if self.docker else self.name
+
+    @property
     def url(self) -> str:
         return url_of(self.settings.port)
 
@@ -127,8 +133,7 @@ class Emulator(ABC):
         self.install()
         self.state.forget("deployed")
         self.state.clear_tmp()
-        with _choosing_a_port():
-            port = self._port(wanted.port)
+        with _claimed_port(wanted.port, self.state.read("port").get("port")) as port:
             endpoint = wanted.functions_endpoint or url_of(port)
             self._start(Settings(self.name, port, endpoint, wanted.server_env))
         self.state.write("port", {"port": port})
@@ -152,13 +157,7 @@ class Emulator(ABC):
         self.state.clear_tmp()
         return was_running
 
-    def _port(self, wanted: int | None) -> int:
-        # 0, as everywhere: any free one, and not the default, which somebody may want in a moment.
-        return free_port() if wanted == 0 else wanted or _free_port(self.state.read("port").get("port"))
-
     def _start(self, settings: Settings) -> None:
-        if _in_use(settings.port):
-            raise StackError(f"port {settings.port} is in use; choose another with PORT=")
         with open(self.state.emulator_log, "wb") as log, open(self._lock_file(), "a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             process = self._spawn(settings, log, lock)
@@ -218,25 +217,39 @@ def url_of(port: int) -> str:
 
 
 @contextlib.contextmanager
-def _choosing_a_port() -> Iterator[None]:
-    """One stack after the other: until a server listens, its port looks free to the next."""
-    path = Path(tempfile.gettempdir()) / f"orderflow-port-{os.getuid()}.lock"
-    with open(path, "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+def _claimed_port(wanted: int | None, remembered: int | None) -> Iterator[int]:
+    """A free port, which no other stack of this machine takes until a server listens on it."""
+    for port in _candidates(wanted, remembered):
+        # Claimed is the UDP port of the same number: that leaves no file, and ends with us.
+        with socket.socket(type=socket.SOCK_DGRAM) as claim:
+            if _bind(claim, port) and not _in_use(port):
+                yield port
+                return
+    raise StackError(
+        f"port {wanted} is in use; choose another with PORT=" if wanted else "no port is free"
+    )
 
 
-def _free_port(remembered: int | None) -> int:
-    for port in (remembered, DEFAULT_PORT):
-        if port and not _in_use(port):
-            return port
-    return free_port()
+def _candidates(wanted: int | None, remembered: int | None) -> list[int]:
+    if wanted:
+        return [wanted]
+    # 0, as everywhere: any free one, and not the default, which somebody may want in a moment.
+    preferred = [] if wanted == 0 else [remembered or DEFAULT_PORT, DEFAULT_PORT]
+    return preferred + [free_port() for _ in range(PORTS_TRIED)]
 
 
 def free_port() -> int:
     with socket.socket() as any_port:
         any_port.bind(("127.0.0.1", 0))
         return int(any_port.getsockname()[1])
+
+
+def _bind(claim: socket.socket, port: int) -> bool:
+    try:
+        claim.bind(("127.0.0.1", port))
+    except OSError:
+        return False
+    return True
 
 
 def _in_use(port: int) -> bool:

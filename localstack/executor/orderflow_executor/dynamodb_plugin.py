@@ -4,6 +4,7 @@ ORDERFLOW_DYNAMODB_LOCAL in the server's environment names the directory of Dyna
 """
 
 import os
+import tempfile
 
 from localstack.runtime import hooks
 
@@ -22,7 +23,10 @@ def use_installed_dynamodb_local() -> None:
 
     def command(self: DynamodbServer) -> list[str]:
         # The agent is LocalStack's own, for tables with more than twenty indexes.
-        return tied([part for part in original(self) if not part.startswith("-javaagent:")])
+        java, *parts = [part for part in original(self) if not part.startswith("-javaagent:")]
+        # Java does not ask for TMPDIR; the other file it would write into /tmp is for profilers.
+        scratch = [f"-Djava.io.tmpdir={tempfile.gettempdir()}", "-XX:-UsePerfData"]
+        return tied([java, *scratch, *parts])
 
     Installer.get_installed_dir = lambda self: directory  # type: ignore[method-assign]
     Installer.get_java_env_vars = lambda self: {}  # type: ignore[method-assign]
