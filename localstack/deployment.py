@@ -187,7 +187,7 @@ def _write_env_file(state: State, emulator: Emulator, stack: dict[str, Any]) -> 
         "EMULATOR_URL": emulator.url,
         "AWS_REGION": REGION,
         **CREDENTIALS,
-        "EMULATOR": emulator.name,
+        "EMULATOR": emulator.kind,
         "STACK_NAME": STACK_NAME,
         "MAIL_MODE": stack["parameters"]["MailMode"],
         "MAILS_URL": emulator.mails_url(),
