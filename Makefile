@@ -3,8 +3,8 @@
 PYTHON ?= python3
 PORT ?=
 EMULATOR ?= ministack
-# Tests that run side by side against one stack.
-THREADS ?= 8
+# Tests that run side by side against one stack; LocalStack answers more slowly.
+THREADS ?= $(if $(filter localstack,$(EMULATOR)),4,8)
 PICTURES ?=
 
 export PORT PYTHON
@@ -13,7 +13,7 @@ STACK = $(PYTHON) localstack/stack.py
 WITH = PORT=0 $(STACK) with --emulator $(EMULATOR) --no-build
 
 .DEFAULT_GOAL := help
-.PHONY: help up down logs demo test check unit build chaos e2e e2e-shared e2e-alone e2e-demo e2e-iam e2e-faults e2e-chaos e2e-cli e2e-left-out console-test fuzz
+.PHONY: help up down logs demo test check unit build chaos e2e e2e-shared e2e-alone e2e-demo e2e-lifecycle e2e-iam e2e-faults e2e-chaos e2e-cli e2e-left-out console-test fuzz
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,14 +44,12 @@ build: ## the one dev build that tests and local functions share
 	cargo test --workspace --no-run --quiet
 	cargo build --workspace --bins --quiet
 
-# What asks nothing of IAM is not tested with it, and the long runs are MiniStack's.
-ONLY_MINISTACK = e2e-iam e2e-faults e2e-chaos
+ONLY_MINISTACK = e2e-iam e2e-chaos
 
-e2e: build e2e-shared e2e-alone e2e-cli e2e-demo $(if $(filter ministack,$(EMULATOR)),$(ONLY_MINISTACK),e2e-left-out) ## the end-to-end tests, each group against a stack of its own
+e2e: build e2e-shared e2e-alone e2e-cli e2e-demo e2e-lifecycle e2e-faults $(if $(filter ministack,$(EMULATOR)),$(ONLY_MINISTACK),e2e-left-out) ## the end-to-end tests, each group against a stack of its own
 
 e2e-left-out:
 	@echo "NOT TESTED on $(EMULATOR): e2e-iam: it enforces no IAM policy"
-	@echo "NOT TESTED on $(EMULATOR): e2e-faults: takes too long for every run; make e2e-faults EMULATOR=$(EMULATOR) runs it"
 	@echo "NOT TESTED on $(EMULATOR): e2e-chaos: the long randomized run is made on MiniStack only"
 
 e2e-shared: build
@@ -69,6 +67,9 @@ e2e-cli: build
 e2e-demo: build
 	$(WITH) --state .local/test/demo -- \
 	  $(STACK) demo --state .local/test/demo --no-build
+
+e2e-lifecycle: build
+	EMULATOR=$(EMULATOR) $(PYTHON) localstack/tests/lifecycle.py
 
 # On MiniStack, whatever EMULATOR is.
 e2e-iam: build
