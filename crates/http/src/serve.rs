@@ -9,12 +9,14 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use futures::FutureExt;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header::CONTENT_TYPE};
 use lambda_http::request::RequestContext;
 use telemetry::Trace;
 
-use crate::Problem;
+use crate::{BODY_BYTES_MAX, Problem, problem::PROBLEM_JSON};
 
+/// Of what axum says when it refuses a request.
+const REASON_BYTES_MAX: usize = 4096;
 const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
@@ -38,7 +40,21 @@ fn app(routes: Router, unrouted: Router) -> Router {
         let chosen = if by_catch_all(&request) { unrouted.clone() } else { routes.clone() };
         async move { tower::ServiceExt::oneshot(chosen, request).await }
     });
-    app.layer(middleware::from_fn(boundary))
+    app.layer(middleware::map_response(as_problem)).layer(middleware::from_fn(boundary))
+}
+
+/// What axum refuses by itself, with a line of text, becomes a problem: a query that names a field twice, a path
+/// that is not UTF-8, a body that is larger than it reads.
+async fn as_problem(answer: Response) -> Response {
+    let is_problem = answer.headers().get(CONTENT_TYPE).is_some_and(|t| t == PROBLEM_JSON);
+    if !answer.status().is_client_error() || is_problem {
+        return answer;
+    }
+    if answer.status() == StatusCode::PAYLOAD_TOO_LARGE {
+        return Problem::too_large(BODY_BYTES_MAX).into_response();
+    }
+    let reason = axum::body::to_bytes(answer.into_body(), REASON_BYTES_MAX).await;
+    Problem::unreadable(String::from_utf8_lossy(&reason.unwrap_or_default())).into_response()
 }
 
 /// Whether the gateway knew no better route than its catch-all. A request without a route did not come
@@ -90,13 +106,25 @@ fn caller(headers: &HeaderMap) -> Caller {
 
 #[cfg(test)]
 mod tests {
+    use axum::{
+        body::Bytes,
+        extract::{Path, Query},
+        routing::{get, post},
+    };
+    use serde_json::{Value, json};
+
     use super::*;
-    use axum::routing::get;
+    use crate::Page;
+
+    async fn answer(app: Router, event: &Value) -> Response {
+        let request = lambda_http::request::from_str(&event.to_string()).expect("an event");
+        tower::ServiceExt::oneshot(app, request).await.expect("an answer")
+    }
 
     /// What the gateway sends for `GET /protected`, by the route that it has found. MiniStack matches a disguised
     /// path, such as `/orders/x%2Fship`, to the protected route; another gateway may send it by its catch-all.
     async fn status(route: &str) -> u16 {
-        let event = serde_json::json!({
+        let event = json!({
             "resource": route,
             "path": "/protected",
             "httpMethod": "GET",
@@ -108,9 +136,7 @@ mod tests {
         });
         let routes = Router::new().route("/protected", get(|| async { "secret" }));
         let unrouted = Router::new().fallback(|| async { Problem::not_found("no such path") });
-        let request = lambda_http::request::from_str(&event.to_string()).expect("an event");
-        let answer = tower::ServiceExt::oneshot(app(routes, unrouted), request).await;
-        answer.expect("an answer").status().as_u16()
+        answer(app(routes, unrouted), &event).await.status().as_u16()
     }
 
     #[tokio::test]
@@ -125,14 +151,40 @@ mod tests {
         async fn panics() -> &'static str {
             panic!("boom")
         }
-        let event = serde_json::json!({
+        let event = json!({
             "resource": "/panic", "path": "/panic", "httpMethod": "GET", "headers": {},
             "multiValueHeaders": {}, "isBase64Encoded": false,
             "requestContext": { "resourcePath": "/panic", "httpMethod": "GET" },
         });
-        let request = lambda_http::request::from_str(&event.to_string()).expect("an event");
         let app = app(Router::new().route("/panic", get(panics)), Router::new());
-        let answer = tower::ServiceExt::oneshot(app, request).await.expect("an answer");
-        assert_eq!(answer.status(), 500);
+        assert_eq!(answer(app, &event).await.status(), 500);
+    }
+
+    #[tokio::test]
+    async fn what_axum_refuses_by_itself_is_a_problem_too() {
+        let routes = Router::new()
+            .route("/page", get(|_: Query<Page>| async {}))
+            .route("/of/{id}", get(|_: Path<String>| async {}))
+            .route("/", post(|_: Bytes| async {}));
+        let app = app(routes, Router::new());
+        let large = "x".repeat(3_000_000);
+        for (method, path, limits, body, status, reason) in [
+            ("GET", "/page", json!(["1", "2"]), "", 400, "duplicate field `limit`"),
+            ("GET", "/of/%FF", json!(["1"]), "", 400, "Invalid UTF-8 in `id`"),
+            ("POST", "/", json!(["1"]), large.as_str(), 413, "262144 bytes"),
+        ] {
+            let event = json!({
+                "resource": path, "path": path, "httpMethod": method, "headers": {},
+                "multiValueHeaders": {}, "isBase64Encoded": false, "body": body,
+                "multiValueQueryStringParameters": { "limit": limits },
+                "requestContext": { "resourcePath": "/a-route", "httpMethod": method },
+            });
+            let answer = answer(app.clone(), &event).await;
+            assert_eq!(answer.status(), status, "{path}");
+            assert_eq!(answer.headers()[CONTENT_TYPE], PROBLEM_JSON, "{path}");
+            let body = axum::body::to_bytes(answer.into_body(), 4096).await.expect("a body");
+            let problem: Value = serde_json::from_slice(&body).expect("JSON");
+            assert!(problem["detail"].as_str().is_some_and(|d| d.contains(reason)), "{problem}");
+        }
     }
 }

@@ -74,6 +74,7 @@ async fn a_bad_order_is_refused_with_its_reason_and_not_stored() -> Result<()> {
         (400, "customer_email", to(&format!("{}@example.com", "x".repeat(250)))),
         (400, "customer_email", json!({ "customer_email": 7, "items": line }).to_string()),
         (413, "", to(&"x".repeat(256 * 1024))),
+        (413, "", to(&"x".repeat(3_000_000))),
     ];
     for (status, field, body) in cases {
         let answer = stack.api.call("POST", "/orders", body.clone()).await?;
@@ -221,6 +222,7 @@ async fn a_page_that_cannot_be_is_refused() -> Result<()> {
         ("limit=x", "limit"),
         ("cursor=zzz", "cursor"),
         ("cursor=e30", "cursor"),
+        ("limit=1&limit=2", ""),
     ] {
         let answer = stack.api.call("GET", &format!("/products?{query}"), "").await?;
         assert_refused(&answer, 400, field, query)?;
