@@ -26,6 +26,8 @@ use uuid::Uuid;
 const CONCURRENCY: usize = 10;
 /// What has not ended so long before the invocation's deadline is given back.
 const DEADLINE_MARGIN: Duration = Duration::from_millis(1500);
+/// Of that margin, what SQS has to take a message back; the rest is for the invocation's answer.
+const SETTLE_TIME: Duration = Duration::from_millis(1000);
 /// SQS takes no longer visibility timeout (12 hours).
 const VISIBILITY_SECONDS_MAX: u64 = 43_200;
 /// SQS takes so many attributes on one message.
@@ -55,7 +57,7 @@ impl Incoming {
     /// How long the handler still has.
     #[must_use]
     pub fn time_left(&self) -> Duration {
-        self.deadline.duration_since(SystemTime::now()).unwrap_or_default()
+        until(self.deadline)
     }
 }
 
@@ -220,7 +222,7 @@ impl Consumer {
                 Duration::ZERO => Outcome::NotBegun,
                 time_left => {
                     let result = guarded(handler(incoming), time_left).await;
-                    self.settle(&message, deliveries, result).await
+                    self.settle(&message, deliveries, result, deadline + SETTLE_TIME).await
                 }
             };
             log(&outcome);
@@ -229,17 +231,19 @@ impl Consumer {
         (message_id, work.instrument(span).await)
     }
 
-    /// Sends a failed message where it belongs.
+    /// Sends a failed message where it belongs, in the time until `end`: an SQS that does not answer must not
+    /// make the invocation time out, because that would give back the whole batch.
     async fn settle(
         &self,
         message: &SqsMessage,
         deliveries: u32,
         result: Result<Handled, Failure>,
+        end: SystemTime,
     ) -> Outcome {
         let (error, retry_in) = match result {
             Ok(handled) => return Outcome::Handled(handled),
             Err(Failure::Poison { reason, detail }) => {
-                match self.bury(message, reason, &detail).await {
+                match self.bury(message, reason, &detail, end).await {
                     Ok(()) => return Outcome::Poisoned { reason },
                     Err(error) => (format!("{reason}, and the DLQ did not take it: {error}"), None),
                 }
@@ -247,30 +251,33 @@ impl Consumer {
             Err(Failure::Transient { error, retry_in }) => (error, retry_in),
         };
         let retry_in = retry_in.unwrap_or_else(|| self.backoff.pause(deliveries, fastrand::f64()));
-        self.hide(message, retry_in).await;
+        self.hide(message, retry_in, end).await;
         Outcome::Retried { error, retry_in }
     }
 
     /// Lets a message come back after a pause. If that fails it comes back after the queue's own timeout.
-    async fn hide(&self, message: &SqsMessage, pause: Duration) {
+    async fn hide(&self, message: &SqsMessage, pause: Duration, end: SystemTime) {
         // Rounded up: a lease that a message waits for has then ended when it comes back.
         let seconds = (pause.as_secs_f64().ceil() as u64).min(VISIBILITY_SECONDS_MAX);
-        let sent = self
+        let call = self
             .sqs
             .change_message_visibility()
             .queue_url(&self.queue_url)
             .set_receipt_handle(message.receipt_handle.clone())
-            .visibility_timeout(i32::try_from(seconds).unwrap_or(i32::MAX))
-            .send()
-            .await;
-        if let Err(error) = sent {
-            let error = DisplayErrorContext(&error).to_string();
+            .visibility_timeout(i32::try_from(seconds).unwrap_or(i32::MAX));
+        if let Err(error) = answered(call.send(), end).await {
             tracing::warn!(error, "the pause was not set; the queue's visibility timeout holds");
         }
     }
 
     /// Moves poison to the DLQ, with its attributes and with what is wrong.
-    async fn bury(&self, message: &SqsMessage, reason: &str, detail: &str) -> Result<(), String> {
+    async fn bury(
+        &self,
+        message: &SqsMessage,
+        reason: &str,
+        detail: &str,
+        end: SystemTime,
+    ) -> Result<(), String> {
         let own = [
             ("failure_reason", reason.to_owned()),
             ("failure_detail", plain(detail)),
@@ -299,7 +306,7 @@ impl Consumer {
                 .expect("an attribute has a type");
             send = send.message_attributes(name, value);
         }
-        send.send().await.map(drop).map_err(|error| DisplayErrorContext(&error).to_string())
+        answered(send.send(), end).await
     }
 
     fn count(outcomes: &[(String, Outcome)]) {
@@ -315,6 +322,21 @@ impl Consumer {
             ("not_begun", of(|o| matches!(o, Outcome::NotBegun))),
         ]);
     }
+}
+
+/// Whether SQS did what it was called for until `end`; if not, why.
+async fn answered<T, E: std::error::Error>(
+    call: impl Future<Output = Result<T, E>>,
+    end: SystemTime,
+) -> Result<(), String> {
+    match tokio::time::timeout(until(end), call).await {
+        Ok(answer) => answer.map(drop).map_err(|error| DisplayErrorContext(&error).to_string()),
+        Err(_) => Err("no answer before the invocation's deadline".to_owned()),
+    }
+}
+
+fn until(time: SystemTime) -> Duration {
+    time.duration_since(SystemTime::now()).unwrap_or_default()
 }
 
 /// Runs a handler so that neither a panic nor a standstill of it reaches the rest of the batch.

@@ -306,6 +306,29 @@ async fn a_failed_message_stays_away_longer_each_time() -> Result<()> {
 }
 
 #[tokio::test]
+async fn an_sqs_that_does_not_answer_uses_up_no_invocation() -> Result<()> {
+    let mut bench = Bench::new("1").await?;
+    // More than are in work at a time, so that some wait for those that SQS holds up.
+    let bodies: Vec<String> = (0..15).map(|number| format!("m{number:02}")).collect();
+    bench.send(&bodies.iter().map(String::as_str).collect::<Vec<_>>()).await?;
+    let batch = bench.batch(bodies.len()).await?;
+
+    let working = bench.consumer.sqs.clone();
+    // Takes connections and never says a word.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let endpoint = format!("http://{}", silent.local_addr()?);
+    let config = working.config().to_builder().endpoint_url(endpoint).build();
+    bench.consumer.sqs = aws_sdk_sqs::Client::from_conf(config);
+    let (begun, time) = (Instant::now(), 3.secs());
+    let poison = async |_| Err(Failure::poison("bad", "it is"));
+    let failed = bench.handle(&batch, time, poison).await?;
+    assert!(begun.elapsed() < time, "it would have timed out: {:?}", begun.elapsed());
+    assert_eq!(failed, bodies, "nothing is lost");
+    bench.consumer.sqs = working;
+    bench.end().await
+}
+
+#[tokio::test]
 async fn near_the_deadline_messages_are_given_back_un_begun_and_the_invocation_ends_in_time()
 -> Result<()> {
     /// How many messages are in work at a time, and how many more there are.
