@@ -48,8 +48,6 @@ def run_with(state: State, options: Options, environment: dict[str, str]) -> NoR
         print(f"  {shlex.join(options.program)}\n1 not tested on this emulator", flush=True)
         sys.exit(0)
     proxy = _start_proxy(options)
-    untested = state.env_file.with_name("not-tested.txt")
-    untested.unlink(missing_ok=True)
     try:
         up(state, options)
         environment["ORDERFLOW_STACK"] = str(state.env_file)
@@ -58,7 +56,7 @@ def run_with(state: State, options: Options, environment: dict[str, str]) -> NoR
         teardown.run(options)
         if proxy:
             proxy.kill()
-    _print_untested(untested)
+    _print_untested(state.untested)
     if result.returncode != 0:
         print(f"The emulator's log is in {state.emulator_log}", file=sys.stderr)
     sys.exit(result.returncode)
@@ -70,6 +68,13 @@ def _print_untested(file: Path) -> None:
     for line in lines:
         print(line)
     print(f"{len(lines)} not tested on this emulator", flush=True)
+
+
+def _forget_killed(state: State) -> None:
+    """A server that was killed leaves its record, and in Docker its containers."""
+    recorded = emulators.of(state)
+    if not recorded.running():
+        recorded.stop()
 
 
 def _start_proxy(options: Options) -> subprocess.Popen[bytes] | None:
@@ -94,8 +99,10 @@ def up(state: State, options: Options) -> Emulator:
     if options.build:
         binaries.build()
     begun = time.monotonic()
+    state.untested.unlink(missing_ok=True)
     with state.exclusively():
         hashes = binaries.stage(state, options.bin_dir)
+        _forget_killed(state)
         emulator = emulators.of(state, options.emulator)
         emulator.ensure_started(
             Wanted(options.emulator, options.port, options.functions_endpoint, options.server_env)

@@ -21,6 +21,8 @@ from state import State
 REGION = "us-east-1"
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
 DEFAULT_PORT = 4566
+# From SIGKILL to the end of a process, in seconds.
+KILL_TIMEOUT = 5
 # Of any free ones; each could be taken in between by another program.
 PORTS_TRIED = 5
 
@@ -92,6 +94,9 @@ class Emulator(ABC):
     def complete(self, outputs: dict[str, str]) -> None:  # noqa: B027
         """After each deployment: does what this emulator's CloudFormation leaves out."""
 
+    def remove_remains(self) -> None:  # noqa: B027
+        """After the server's end, however it came: removes what does not end with it."""
+
     @property
     def kind(self) -> str:
         """What the settings file calls it. In Docker it is another one in what it can do."""
@@ -105,14 +110,18 @@ class Emulator(ABC):
     def settings(self) -> Settings:
         if not self.running():
             raise StackError("the stack is not running; `make up` starts it")
-        return Settings(**self.state.read("server")["settings"])
+        record = self.state.read("server")
+        if not record:
+            raise StackError(f"a {self.name} of this stack is ending; try again in a moment")
+        return Settings(**record["settings"])
 
     def running(self) -> bool:
         """The server holds a lock on a file of ours from its first to its last moment, so this
         cannot mistake another process for it, whatever number the system gives that."""
         with open(self._lock_file(), "a") as lock:
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                # Shared, so that two who ask at once do not take each other for the server.
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
                 return True
         return False
@@ -148,10 +157,13 @@ class Emulator(ABC):
                     f"a {self.name} of this stack runs, but its process id was not recorded"
                 )
             os.kill(pid, signal.SIGTERM)
-            self._wait_for_end()
+            self._wait_for_end(self.stop_timeout)
             # Its process group: the functions, and itself if it did not end in time.
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(pid, signal.SIGKILL)
+            self._wait_for_end(KILL_TIMEOUT)
+        if self.state.read("server"):
+            self.remove_remains()
         self.state.forget("server")
         self.state.forget("deployed")
         self.state.clear_tmp()
@@ -190,8 +202,8 @@ class Emulator(ABC):
                 )
             time.sleep(0.05)
 
-    def _wait_for_end(self) -> None:
-        deadline = time.monotonic() + self.stop_timeout
+    def _wait_for_end(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
         while self.running() and time.monotonic() < deadline:
             time.sleep(0.05)
 

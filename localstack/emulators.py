@@ -9,10 +9,13 @@ from state import State
 
 
 def of(state: State, wanted: str | None = None) -> Emulator:
-    """The emulator that this stack was started on, else the wanted one, else the default."""
+    """The emulator that this stack runs on, else the wanted one, else the one that it ran on, else
+    the default."""
     server = state.read("server")
     if server:
-        return _class(server["settings"]["emulator"], server.get("docker", False))(state)
+        recorded = _class(server["settings"]["emulator"], server.get("docker", False))(state)
+        if wanted is None or recorded.running():
+            return recorded
     name = wanted or EMULATORS[0]
     return _class(name, name == LocalStackHost.name and docker_is_wanted())(state)
 

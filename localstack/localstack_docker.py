@@ -59,11 +59,12 @@ class LocalStackDocker(Emulator):
             )
         return dict(os.environ) | {"PORT": str(settings.port)}
 
-    def stop(self) -> bool:
-        was_running = super().stop()
-        if was_running:
-            subprocess.run([*self._compose(), "down", "--volumes"], capture_output=True)
-        return was_running
+    def remove_remains(self) -> None:
+        # Also where `up` was killed, whose containers then go on.
+        down = [*self._compose(), "down", "--volumes"]
+        result = subprocess.run(down, capture_output=True, text=True)
+        if result.returncode != 0:
+            raise StackError(f"the containers could not be removed:\n{result.stderr.strip()}")
 
     def health_path(self) -> str:
         return "/_localstack/health"

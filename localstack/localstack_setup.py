@@ -74,8 +74,11 @@ def install() -> None:
     """Installs what is not there yet; downloads nothing if everything is."""
     java()
     VENV.ensure(_python())
-    _fix()
-    _install_dynamodb_local()
+    # Two stacks may be started at the same time.
+    with open(CACHE / "install.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        _fix()
+        _install_dynamodb_local()
 
 
 def java() -> Path:
@@ -128,11 +131,9 @@ def _fix() -> None:
 
 
 def _install_dynamodb_local() -> None:
-    with open(CACHE / "dynamodb-local.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not DYNAMODB_LOCAL.is_dir():
-            with tempfile.TemporaryDirectory(dir=CACHE) as scratch:
-                _unpack(_download(Path(scratch)), Path(scratch)).rename(DYNAMODB_LOCAL)
+    if not DYNAMODB_LOCAL.is_dir():
+        with tempfile.TemporaryDirectory(dir=CACHE) as scratch:
+            _unpack(_download(Path(scratch)), Path(scratch)).rename(DYNAMODB_LOCAL)
 
 
 def _download(directory: Path) -> Path:

@@ -21,6 +21,8 @@ class State:
         self.directory = directory or default
         # Where tests and people look for the address of the stack.
         self.env_file = (LOCAL if self.directory == default else self.directory) / "stack.env"
+        # What tests could not try on this stack's emulator, a line each.
+        self.untested = self.env_file.with_name("not-tested.txt")
         self.package = self.directory / "package"
         self.template = self.package / "template.yaml"
         self.emulator_log = self.directory / "emulator.log"
@@ -30,7 +32,7 @@ class State:
     def clear_tmp(self) -> None:
         """Only while no emulator runs: the functions run from there."""
         shutil.rmtree(self.tmp, ignore_errors=True)
-        self.tmp.mkdir()
+        self.tmp.mkdir(exist_ok=True)
 
     def read(self, name: str) -> dict[str, Any]:
         """The record of that name, or an empty one."""

@@ -17,6 +17,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
+sys.path.insert(0, str(REPOSITORY / "localstack"))
+
+from localstack_docker import docker_is_wanted  # noqa: E402
+
 STACKS = REPOSITORY / ".local" / "test" / "lifecycle"
 EMULATOR = os.environ.get("EMULATOR", "ministack")
 # From the kill to the end of the last process.
@@ -27,7 +31,9 @@ class LifecycleTest(unittest.TestCase):
     def setUp(self) -> None:
         self.state = STACKS / "one"
         for directory in (self.state, STACKS / "other"):
-            shutil.rmtree(directory, ignore_errors=True)
+            # Of a run that was interrupted.
+            run("down", directory)
+            shutil.rmtree(directory)
             self.addCleanup(run, "down", directory)
 
     def test_no_process_outlives_a_killed_server_and_the_next_stack_starts(self) -> None:
@@ -108,4 +114,8 @@ def command_line(process: Path) -> str:
 
 
 if __name__ == "__main__":
-    unittest.main()
+    if EMULATOR == "localstack" and docker_is_wanted():
+        print("NOT TESTED on localstack-docker: its processes are in containers, not in /proc")
+        print("1 not tested on this emulator")
+    else:
+        unittest.main()

@@ -110,6 +110,25 @@ class DockerTest(unittest.TestCase):
         self.assertTrue(Path(project[4]).is_file())
         self.assertEqual(down[1], [*project, "down", "--volumes"])
 
+    def test_what_a_killed_up_leaves_is_removed(self) -> None:
+        self.install_docker(daemon=True)
+        record = {"emulator": "localstack", "port": 1, "functions_endpoint": "http://127.0.0.1:1"}
+        self.state().write("server", {"pid": 1, "docker": True, "settings": record})
+        emulators.of(self.state()).stop()
+        self.assertIn("down", self.asked()[-1][1])
+        self.assertEqual(self.state().read("server"), {})
+
+    def test_containers_that_stay_are_not_said_to_be_stopped(self) -> None:
+        self.install_docker(daemon=False)
+        self.state().write("server", {"pid": 1, "docker": True, "settings": {}})
+        with self.assertRaisesRegex(StackError, "could not be removed"):
+            LocalStackDocker(self.state()).stop()
+
+    def test_a_killed_server_does_not_choose_the_next_emulator(self) -> None:
+        self.state().write("server", {"pid": 1, "settings": {"emulator": "ministack"}})
+        self.assertEqual(emulators.of(self.state()).name, "ministack")
+        self.assertEqual(emulators.of(self.state(), "localstack").name, "localstack")
+
     def test_two_stacks_are_two_projects(self) -> None:
         one, other = (LocalStackDocker(self.state(name)).command() for name in ("one", "other"))
         self.assertNotEqual(one[3], other[3])

@@ -44,6 +44,8 @@ while True:
     event, invocation = json.loads(body), "/invocation/" + headers["Lambda-Runtime-Aws-Request-Id"]
     for line in event.get("print", []):
         print(line, flush=True)
+    if "touch" in event:
+        open(event["touch"], "w").close()
     time.sleep(event.get("sleep", 0))
     match event["do"]:
         case "answer":
@@ -203,10 +205,10 @@ class ExecutorTest(unittest.TestCase):
         pid = self.answer(busy)["pid"]
         results: list[Result] = []
         thread = threading.Thread(
-            target=lambda: results.append(invoke(busy, do="answer", sleep=0.5))
+            target=lambda: results.append(invoke(busy, do="answer", touch="begun", sleep=0.5))
         )
         thread.start()
-        time.sleep(0.2)
+        self.assertTrue(eventually((self.code / "begun").exists), "the invocation has begun")
         busy.stop()
         thread.join()
         self.assertEqual(json.loads(results[0].payload)["pid"], pid)

@@ -1,4 +1,4 @@
 """Runs Lambda functions as processes of this machine, for a LocalStack that has no Docker.
 
-plugins.py is what LocalStack loads; the other modules know nothing of LocalStack.
+LocalStack loads lambda_plugin.py and dynamodb_plugin.py; the other modules know nothing of it.
 """
