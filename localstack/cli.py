@@ -17,7 +17,7 @@ class Options:
     state: Path | None
     emulator: str | None = None
     port: int | None = None
-    mail_mode: str = "console"
+    mail_mode: str | None = None
     bin_dir: Path | None = None
     build: bool = True
     parameters: dict[str, str] = field(default_factory=dict)
@@ -52,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
         default=os.environ.get("PORT") or None,
         help="of the emulator; 0 is any free one (default: $PORT, or 4566 if it is free, or any)",
     )
-    starting.add_argument("--mail-mode", choices=("console", "ses"), default="console")
+    starting.add_argument("--mail-mode", choices=("console", "ses"), help="default console")
     starting.add_argument(
         "--bin-dir",
         type=_directory,

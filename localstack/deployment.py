@@ -26,7 +26,8 @@ CAPABILITIES = ("CAPABILITY_IAM", "CAPABILITY_NAMED_IAM", "CAPABILITY_AUTO_EXPAN
 
 def deploy(state: State, emulator: Emulator, options: Options, hashes: dict[str, str]) -> None:
     """Deploys what has changed since the last time, or nothing."""
-    parameters = _parameters(emulator, options)
+    asked = _asked(state, options)
+    parameters = _parameters(emulator, asked)
     fingerprint = _fingerprint(hashes, parameters)
     if state.read("deployed").get("fingerprint") == fingerprint:
         print("Nothing has changed since the last deployment.", flush=True)
@@ -36,10 +37,10 @@ def deploy(state: State, emulator: Emulator, options: Options, hashes: dict[str,
         stack = describe(emulator)
         _refuse_unknown(parameters, stack)
         emulator.complete(stack["outputs"])
-        if options.mail_mode == "ses":
+        if parameters["MailMode"] == "ses":
             _verify_sender(emulator, stack)
         _check(emulator, stack)
-        state.write("deployed", {"fingerprint": fingerprint})
+        state.write("deployed", {"fingerprint": fingerprint, "asked": asked})
     _write_env_file(state, emulator, describe(emulator))
 
 
@@ -58,11 +59,17 @@ def api_url(emulator: Emulator, stack: dict[str, Any]) -> str:
     return emulator.api_url(stack["outputs"]["ApiId"], stack["outputs"]["ApiStage"])
 
 
-def _parameters(emulator: Emulator, options: Options) -> dict[str, str]:
+def _asked(state: State, options: Options) -> dict[str, str]:
+    """What this command asks for, and what earlier ones have asked for on this running stack."""
+    mail_mode = {"MailMode": options.mail_mode} if options.mail_mode else {}
+    return state.read("deployed").get("asked", {}) | mail_mode | options.parameters
+
+
+def _parameters(emulator: Emulator, asked: dict[str, str]) -> dict[str, str]:
     arm = platform.machine().lower() in ("arm64", "aarch64")
-    host = {"Architecture": "arm64" if arm else "x86_64", "MailMode": options.mail_mode}
+    host = {"Architecture": "arm64" if arm else "x86_64", "MailMode": "console"}
     host |= IMPATIENT
-    return host | emulator.template_parameters() | options.parameters
+    return host | emulator.template_parameters() | asked
 
 
 def _fingerprint(hashes: dict[str, str], parameters: dict[str, str]) -> str:
@@ -155,7 +162,9 @@ def _check(emulator: Emulator, stack: dict[str, Any]) -> None:
         _check_api(api_url(emulator, stack) + path)
     functions = aws.client("lambda", emulator.url)
     for mapping in functions.list_event_source_mappings()["EventSourceMappings"]:
-        _check_consumer(functions, mapping["FunctionArn"].rsplit(":", 1)[-1])
+        # An empty batch: nothing to do, but everything must be there to do it with.
+        _check_function(functions, mapping["FunctionArn"].rsplit(":", 1)[-1], b'{"Records":[]}')
+    _check_function(functions, stack["outputs"]["RelayFunction"], b"{}")
 
 
 def _check_api(url: str) -> None:
@@ -171,9 +180,8 @@ def _check_api(url: str) -> None:
         )
 
 
-def _check_consumer(functions: Any, name: str) -> None:
-    # An empty batch: nothing to do, but everything must be there to do it with.
-    answer = functions.invoke(FunctionName=name, Payload=b'{"Records":[]}')
+def _check_function(functions: Any, name: str, event: bytes) -> None:
+    answer = functions.invoke(FunctionName=name, Payload=event)
     body = answer["Payload"].read()
     if "FunctionError" in answer or b"Mock response" in body:
         raise StackError(f"{name} fails: {body.decode(errors='replace')}; `make logs` may say why")
