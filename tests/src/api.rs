@@ -13,7 +13,7 @@ use reqwest::{Method, header::HeaderMap};
 use serde_json::{Value, json};
 
 use crate::{
-    credentials, expect_status,
+    expect_status,
     wait::{Seconds, eventually},
 };
 
@@ -50,8 +50,13 @@ impl Answer {
 }
 
 impl Api {
-    pub(crate) fn new(http: reqwest::Client, url: String, region: String) -> Self {
-        Self { http, url, region, admin: credentials() }
+    pub(crate) fn new(
+        http: reqwest::Client,
+        url: String,
+        region: String,
+        admin: Credentials,
+    ) -> Self {
+        Self { http, url, region, admin }
     }
 
     /// The same API, where [`Api::admin`] signs as somebody else.

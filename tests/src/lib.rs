@@ -70,12 +70,13 @@ impl Stack {
         let get = |key: &str| {
             settings.get(key).cloned().with_context(|| format!("{} has no {key}", path.display()))
         };
-        let aws =
-            aws(&get("EMULATOR_URL").or_else(|_| get("AWS_ENDPOINT_URL"))?, get("AWS_REGION")?)
-                .await;
+        let endpoint = get("EMULATOR_URL").or_else(|_| get("AWS_ENDPOINT_URL"))?;
+        let (key, secret) = (get("AWS_ACCESS_KEY_ID")?, get("AWS_SECRET_ACCESS_KEY")?);
+        let admin = Credentials::new(key, secret, None, None, "the stack's settings");
+        let aws = aws(&endpoint, get("AWS_REGION")?, admin.clone()).await;
         let http = reqwest::Client::builder().no_proxy().build()?;
         Ok(Self {
-            api: Api::new(http.clone(), get("API_URL")?, get("AWS_REGION")?),
+            api: Api::new(http.clone(), get("API_URL")?, get("AWS_REGION")?, admin),
             dynamodb: aws_sdk_dynamodb::Client::new(&aws),
             sqs: aws_sdk_sqs::Client::new(&aws),
             sns: aws_sdk_sns::Client::new(&aws),
@@ -137,6 +138,8 @@ pub enum Capability {
     HasQueueMetrics,
     /// Gives a consumer every body as it was sent, whatever it is.
     DeliversBodiesAsTheyAre,
+    /// Refuses what no policy allows.
+    EnforcesIam,
 }
 
 impl Capability {
@@ -149,6 +152,9 @@ impl Capability {
             (Self::DeliversBodiesAsTheyAre, "localstack-docker") => {
                 Some("its event source mapping reads every body itself and fails on some for ever")
             }
+            (Self::EnforcesIam, "localstack" | "localstack-docker") => {
+                Some("its free edition asks no policy")
+            }
             (Self::MovesWholeDlqs, "ministack") => Some("it has no StartMessageMoveTask"),
             (Self::HasQueueMetrics, "ministack") => Some("it has no metrics of SQS"),
             _ => None,
@@ -157,18 +163,13 @@ impl Capability {
 }
 
 /// The AWS configuration of the tests themselves.
-async fn aws(endpoint: &str, region: String) -> SdkConfig {
+async fn aws(endpoint: &str, region: String, credentials: Credentials) -> SdkConfig {
     aws_config::defaults(BehaviorVersion::latest())
         .endpoint_url(endpoint)
         .region(Region::new(region))
-        .credentials_provider(credentials())
+        .credentials_provider(credentials)
         .load()
         .await
-}
-
-/// What both emulators take for an administrator.
-pub(crate) fn credentials() -> Credentials {
-    Credentials::new("test", "test", None, None, "tests")
 }
 
 /// Fails unless a call was answered with this status, and shows what it was answered with.

@@ -42,8 +42,8 @@ impl Stack {
         command
             .env("AWS_ENDPOINT_URL", endpoint.context("the stack's endpoint")?)
             .env("AWS_REGION", self.setting("AWS_REGION"))
-            .env("AWS_ACCESS_KEY_ID", "test")
-            .env("AWS_SECRET_ACCESS_KEY", "test")
+            .env("AWS_ACCESS_KEY_ID", self.setting("AWS_ACCESS_KEY_ID"))
+            .env("AWS_SECRET_ACCESS_KEY", self.setting("AWS_SECRET_ACCESS_KEY"))
             .env("ORDERFLOW_STACK_NAME", self.setting("STACK_NAME"));
         Ok(command)
     }

@@ -28,7 +28,7 @@ async fn mailed(stack: &Stack, order: &str, mails: usize) -> Result<()> {
 
 #[tokio::test]
 async fn an_order_is_confirmed_published_and_mailed_of() -> Result<()> {
-    let stack = Stack::load().await?;
+    let Some(stack) = crate::enforcing().await? else { return Ok(()) };
     let product = stack.api.product("Allowed", "10", 5).await?;
     let order = stack.api.order("allowed@example.com", &[(&product, 2)]).await?;
     assert_eq!(stack.api.settled(&order).await?, "confirmed");
@@ -39,7 +39,7 @@ async fn an_order_is_confirmed_published_and_mailed_of() -> Result<()> {
 
 #[tokio::test]
 async fn an_order_for_too_much_is_rejected_published_and_mailed_of() -> Result<()> {
-    let stack = Stack::load().await?;
+    let Some(stack) = crate::enforcing().await? else { return Ok(()) };
     let product = stack.api.product("Allowed, but short", "10", 1).await?;
     let order = stack.api.order("short@example.com", &[(&product, 2)]).await?;
     assert_eq!(stack.api.settled(&order).await?, "rejected");
@@ -49,7 +49,7 @@ async fn an_order_for_too_much_is_rejected_published_and_mailed_of() -> Result<(
 
 #[tokio::test]
 async fn an_order_is_cancelled_and_its_stock_given_back() -> Result<()> {
-    let stack = Stack::load().await?;
+    let Some(stack) = crate::enforcing().await? else { return Ok(()) };
     let product = stack.api.product("Allowed, then cancelled", "10", 5).await?;
     let order = stack.api.order("cancelled@example.com", &[(&product, 2)]).await?;
     assert_eq!(stack.api.settled(&order).await?, "confirmed");
@@ -62,7 +62,7 @@ async fn an_order_is_cancelled_and_its_stock_given_back() -> Result<()> {
 
 #[tokio::test]
 async fn an_order_is_shipped_listed_and_its_history_told() -> Result<()> {
-    let stack = Stack::load().await?;
+    let Some(stack) = crate::enforcing().await? else { return Ok(()) };
     let api = &stack.api;
     let product = api.product("Allowed, then shipped", "10", 5).await?;
     let body = order_body("shipped@example.com", &[(&product, 2)]);
@@ -85,7 +85,7 @@ async fn an_order_is_shipped_listed_and_its_history_told() -> Result<()> {
 /// order-api publishes at once, so an event that is pending for long is made: one that was published before.
 #[tokio::test]
 async fn relay_publishes_what_is_pending() -> Result<()> {
-    let stack = Stack::load().await?;
+    let Some(stack) = crate::enforcing().await? else { return Ok(()) };
     let product = stack.api.product("Relayed", "10", 5).await?;
     let order = stack.api.order("relayed@example.com", &[(&product, 2)]).await?;
     assert_eq!(stack.api.settled(&order).await?, "confirmed");
@@ -101,7 +101,7 @@ async fn relay_publishes_what_is_pending() -> Result<()> {
 
 #[tokio::test]
 async fn products_are_changed_restocked_and_listed() -> Result<()> {
-    let stack = Stack::load().await?;
+    let Some(stack) = crate::enforcing().await? else { return Ok(()) };
     let product = stack.api.product("Changed", "10", 5).await?;
     let path = format!("/products/{product}");
     let changed = stack.api.admin("PATCH", &path, r#"{"price":11}"#).await?;
@@ -119,7 +119,7 @@ async fn products_are_changed_restocked_and_listed() -> Result<()> {
 
 #[tokio::test]
 async fn each_consumer_moves_poison_to_its_dlq() -> Result<()> {
-    let stack = Stack::load().await?;
+    let Some(stack) = crate::enforcing().await? else { return Ok(()) };
     for queue in Queue::ALL {
         let poison = format!("poison for {}", queue.name());
         stack.send(stack.queue(queue), &poison).await?;

@@ -3,3 +3,12 @@
 
 mod enough;
 mod refused;
+
+use anyhow::Result;
+use e2e::{Capability, Stack};
+
+/// The stack, if its emulator can refuse anything.
+async fn enforcing() -> Result<Option<Stack>> {
+    let stack = Stack::load().await?;
+    Ok(stack.can(Capability::EnforcesIam).then_some(stack))
+}

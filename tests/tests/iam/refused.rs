@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use aws_credential_types::provider::ProvideCredentials;
 use aws_sdk_dynamodb::{error::ProvideErrorMetadata, types::AttributeValue};
 use aws_sdk_sqs::types::QueueAttributeName;
-use e2e::{Queue, Stack, expect_status};
+use e2e::{Queue, expect_status};
 
 fn is_refusal(error: &impl ProvideErrorMetadata) -> bool {
     let refusals = ["AccessDenied", "AccessDeniedException", "AuthorizationError"];
@@ -25,7 +25,7 @@ fn text(text: &str) -> AttributeValue {
 
 #[tokio::test]
 async fn order_api_reads_orders_and_does_not_write_products() -> Result<()> {
-    let stack = Stack::load().await?;
+    let Some(stack) = crate::enforcing().await? else { return Ok(()) };
     let dynamodb = aws_sdk_dynamodb::Client::new(&stack.with_role_of("ORDER_API").await?);
     let (orders, products) = (stack.setting("ORDERS_TABLE"), stack.setting("PRODUCTS_TABLE"));
     dynamodb.get_item().table_name(orders).key("order_id", text("none")).send().await?;
@@ -37,7 +37,7 @@ async fn order_api_reads_orders_and_does_not_write_products() -> Result<()> {
 
 #[tokio::test]
 async fn order_consumer_reads_orders_and_does_not_make_any() -> Result<()> {
-    let stack = Stack::load().await?;
+    let Some(stack) = crate::enforcing().await? else { return Ok(()) };
     let dynamodb = aws_sdk_dynamodb::Client::new(&stack.with_role_of("ORDER_CONSUMER").await?);
     let orders = stack.setting("ORDERS_TABLE");
     dynamodb.get_item().table_name(orders).key("order_id", text("none")).send().await?;
@@ -49,7 +49,7 @@ async fn order_consumer_reads_orders_and_does_not_make_any() -> Result<()> {
 
 #[tokio::test]
 async fn product_api_reads_products_and_not_the_event_log() -> Result<()> {
-    let stack = Stack::load().await?;
+    let Some(stack) = crate::enforcing().await? else { return Ok(()) };
     let dynamodb = aws_sdk_dynamodb::Client::new(&stack.with_role_of("PRODUCT_API").await?);
     dynamodb.scan().table_name(stack.setting("PRODUCTS_TABLE")).limit(1).send().await?;
     assert_refused(dynamodb.scan().table_name(stack.setting("EVENT_LOG_TABLE")).send().await);
@@ -58,7 +58,7 @@ async fn product_api_reads_products_and_not_the_event_log() -> Result<()> {
 
 #[tokio::test]
 async fn product_consumer_reads_reservations_and_not_orders() -> Result<()> {
-    let stack = Stack::load().await?;
+    let Some(stack) = crate::enforcing().await? else { return Ok(()) };
     let dynamodb = aws_sdk_dynamodb::Client::new(&stack.with_role_of("PRODUCT_CONSUMER").await?);
     let read =
         |table| dynamodb.get_item().table_name(stack.setting(table)).key("order_id", text("none"));
@@ -69,7 +69,7 @@ async fn product_consumer_reads_reservations_and_not_orders() -> Result<()> {
 
 #[tokio::test]
 async fn notification_consumer_gives_up_a_lease_and_publishes_nothing() -> Result<()> {
-    let stack = Stack::load().await?;
+    let Some(stack) = crate::enforcing().await? else { return Ok(()) };
     let role = stack.with_role_of("NOTIFICATION_CONSUMER").await?;
     let lease = aws_sdk_dynamodb::Client::new(&role).delete_item();
     lease.table_name(stack.setting("IDEMPOTENCY_TABLE")).key("key", text("none")).send().await?;
@@ -80,7 +80,7 @@ async fn notification_consumer_gives_up_a_lease_and_publishes_nothing() -> Resul
 
 #[tokio::test]
 async fn relay_looks_for_what_is_pending_and_reads_no_order() -> Result<()> {
-    let stack = Stack::load().await?;
+    let Some(stack) = crate::enforcing().await? else { return Ok(()) };
     let dynamodb = aws_sdk_dynamodb::Client::new(&stack.with_role_of("RELAY").await?);
     let pending =
         dynamodb.query().table_name(stack.setting("EVENT_LOG_TABLE")).index_name("outbox");
@@ -94,7 +94,7 @@ async fn relay_looks_for_what_is_pending_and_reads_no_order() -> Result<()> {
 
 #[tokio::test]
 async fn a_consumer_handles_the_messages_of_no_queue_but_its_own_and_sends_to_none() -> Result<()> {
-    let stack = Stack::load().await?;
+    let Some(stack) = crate::enforcing().await? else { return Ok(()) };
     for own in Queue::ALL {
         let role = stack.with_role_of(&format!("{}_CONSUMER", own.name())).await?;
         let sqs = aws_sdk_sqs::Client::new(&role);
@@ -125,7 +125,7 @@ async fn a_consumer_handles_the_messages_of_no_queue_but_its_own_and_sends_to_no
 /// A signature says who calls, not that they may.
 #[tokio::test]
 async fn who_signs_as_a_function_is_no_administrator() -> Result<()> {
-    let stack = Stack::load().await?;
+    let Some(stack) = crate::enforcing().await? else { return Ok(()) };
     let role = stack.with_role_of("PRODUCT_API").await?;
     let provider = role.credentials_provider().context("credentials")?;
     let api = stack.api.signing_as(provider.provide_credentials().await?);
