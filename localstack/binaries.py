@@ -29,7 +29,8 @@ def build() -> None:
 
 
 def stage(state: State, bin_dir: Path | None) -> dict[str, str]:
-    """Zips the functions that have changed; returns the hash of each function's binary.
+    """Zips the functions that have changed; returns the hash of each function's binary. In
+    `bin_dir` they are files as cargo leaves them, or directories as cargo-lambda does.
 
     `aws cloudformation package` would zip them too, but all of them, every time, and thoroughly:
     with dev builds, most of the time a deployment takes. So the template's copy names ZIP files."""
@@ -51,6 +52,8 @@ def stage(state: State, bin_dir: Path | None) -> dict[str, str]:
 def _stage_function(
     state: State, function: str, source: Path, before: dict[str, Any] | None
 ) -> dict[str, Any]:
+    if source.is_dir():
+        source /= "bootstrap"
     if not source.is_file():
         raise StackError(f"{source} is missing: build it, or leave out --no-build")
     target = state.package / f"{function}.zip"
