@@ -96,8 +96,13 @@ def is_in(link: Path, directory: Path) -> bool:
 def files(process: Path) -> Iterator[Path]:
     """What it has open for writing, and what it has mapped from where temporary files are."""
     for descriptor in (process / "fd").iterdir():
-        flags = (process / "fdinfo" / descriptor.name).read_text().split("flags:")[1].split()[0]
-        target = descriptor.readlink()
+        try:
+            info = (process / "fdinfo" / descriptor.name).read_text()
+            target = descriptor.readlink()
+        except FileNotFoundError:
+            # Closed since it was listed.
+            continue
+        flags = info.split("flags:")[1].split()[0]
         if int(flags, 8) & os.O_ACCMODE and target.is_absolute() and target.parts[1] != "dev":
             yield target
     for line in (process / "maps").read_text().splitlines():
