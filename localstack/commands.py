@@ -71,7 +71,7 @@ def _print_untested(file: Path) -> None:
 
 
 def _forget_killed(state: State) -> None:
-    """A server that was killed leaves its record, and in Docker its containers."""
+    """A server that was killed leaves its record, its files, and in Docker its containers."""
     recorded = emulators.of(state)
     if not recorded.running():
         recorded.stop()

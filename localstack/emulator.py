@@ -140,8 +140,6 @@ class Emulator(ABC):
                 raise StackError(f"{self.name} runs but does not answer; `make down` stops it")
             return
         self.install()
-        self.state.forget("deployed")
-        self.state.clear_tmp()
         with _claimed_port(wanted.port, self.state.read("port").get("port")) as port:
             endpoint = wanted.functions_endpoint or url_of(port)
             self._start(Settings(self.name, port, endpoint, wanted.server_env))
