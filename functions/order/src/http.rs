@@ -18,7 +18,7 @@ use serde_json::value::RawValue;
 
 use crate::{
     rules::{LINES_MAX, Order, Status, Wanted, Wish, cancel, place, ship},
-    store::{Added, AfterOrder, Fulfilled, Offers, Orders},
+    dynamodb::{Added, AfterOrder, Fulfilled, Offers, Orders},
 };
 
 /// What the calls work with.

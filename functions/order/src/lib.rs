@@ -7,4 +7,4 @@
 
 pub mod http;
 pub mod rules;
-pub mod store;
+pub mod dynamodb;

@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use crate::{
     rules::{Product, STOCK_MAX},
-    store::{AfterProduct, Change, Products, Restocked, RestockedOnce},
+    dynamodb::{AfterProduct, Change, Products, Restocked, RestockedOnce},
 };
 
 /// What the calls work with.

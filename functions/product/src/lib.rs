@@ -6,4 +6,4 @@
 
 pub mod http;
 pub mod rules;
-pub mod store;
+pub mod dynamodb;

@@ -5,7 +5,7 @@ use delivery::{Outbox, Requests, inbox::MARKER_TTL};
 use events::Currency;
 use order::{
     http::{Desk, routes, unrouted},
-    store::{Offers, Orders},
+    dynamodb::{Offers, Orders},
 };
 use settings::Environment;
 

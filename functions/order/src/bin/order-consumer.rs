@@ -7,7 +7,7 @@ use events::{Body, Event};
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 use order::{
     rules::Stock,
-    store::{Orders, Settling},
+    dynamodb::{Orders, Settling},
 };
 use settings::Environment;
 

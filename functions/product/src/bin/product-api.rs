@@ -5,7 +5,7 @@ use delivery::Requests;
 use events::Currency;
 use product::{
     http::{Shop, routes},
-    store::Products,
+    dynamodb::Products,
 };
 use settings::Environment;
 

@@ -5,7 +5,7 @@ use aws_sdk_dynamodb::Client;
 use delivery::{Consumer, Failure, Handled, Inbox, Incoming, Outbox};
 use events::{Body, Event};
 use lambda_runtime::{Error, LambdaEvent, service_fn};
-use product::store::{Products, Reservations};
+use product::dynamodb::{Products, Reservations};
 use settings::Environment;
 
 const NAME: &str = "product-consumer";

@@ -8,7 +8,7 @@ use http_api::{Problem, RequestKey};
 
 fn samples() -> Vec<Vec<u8>> {
     let sample = |event_type: EventType| {
-        let path = format!("{}/../events/samples/{event_type}.json", env!("CARGO_MANIFEST_DIR"));
+        let path = format!("{}/../../events/samples/{event_type}.json", env!("CARGO_MANIFEST_DIR"));
         std::fs::read(path).expect("the committed sample")
     };
     EventType::ALL.into_iter().map(sample).collect()

@@ -28,7 +28,7 @@ struct Case {
 
 /// An OrderCreated of a product, of an order that nobody knows.
 fn good(product: &str) -> Result<String> {
-    let sample = include_str!("../../../events/samples/OrderCreated.json");
+    let sample = include_str!("../../../../events/samples/OrderCreated.json");
     let mut event = Event::decode(sample.as_bytes())?;
     event.id = Uuid::now_v7();
     if let Body::OrderCreated(order) = &mut event.body {
@@ -250,7 +250,7 @@ async fn each_malformed_message_lands_in_its_dlq_with_its_reason_and_the_next_go
     for queue in [Queue::Notification, Queue::Order] {
         cases.extend(malformed(&good)?.into_iter().step_by(5).map(on(queue)));
     }
-    let stock = include_str!("../../../events/samples/StockReserved.json");
+    let stock = include_str!("../../../../events/samples/StockReserved.json");
     let of_nobody = stock.replace("3b241101-e2bb-4255-8caf-4136c566a962", "no-such-order");
     cases.push(Case { queue: Queue::Order, reason: "unknown_order", body: of_nobody });
 

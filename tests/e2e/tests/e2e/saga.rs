@@ -146,7 +146,7 @@ async fn created_and_cancelled_twice_in_every_order_leave_the_stock_as_it_was() 
 }
 
 fn sample_created() -> Result<Event> {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../events/samples/OrderCreated.json");
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../events/samples/OrderCreated.json");
     Ok(Event::decode(&std::fs::read(path)?)?)
 }
 

@@ -53,7 +53,7 @@ impl Stack {
     /// # Errors
     /// There is no such file, or it lacks something.
     pub async fn load() -> Result<Self> {
-        let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
+        let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..");
         let path = std::env::var_os("ORDERFLOW_STACK")
             .map_or_else(|| root.join(".local/stack.env"), PathBuf::from);
         let text = std::fs::read_to_string(&path).with_context(|| {

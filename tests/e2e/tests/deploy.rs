@@ -10,7 +10,7 @@ use e2e::{Seconds, Stack, eventually};
 /// Deploys the dev build of `binary` as the code of `function`. A release build would take minutes, and what
 /// is tested is not what is in the code.
 fn deploy(stack: &Stack, function: &str, binary: &str) -> Result<()> {
-    let (test, root) = (env::current_exe()?, PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(".."));
+    let (test, root) = (env::current_exe()?, PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../.."));
     let built = test.ancestors().nth(2).context("a target directory")?.join(binary);
     // As `cargo lambda build` leaves it.
     let staged = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("lambda");
