@@ -154,7 +154,7 @@ pub enum Order {
         id: String,
     },
     /// Publish its last event again: for an order that got stuck
-    Nudge {
+    Republish {
         /// The order's id
         id: String,
         /// Run the relay at once instead of waiting for its minute

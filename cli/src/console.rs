@@ -1,4 +1,4 @@
-//! `orderflow console`: the same as a web page, for the person at this machine.
+//! `orderflow console`: status, dead letters, orders and switches as a web page, for the person at this machine.
 //!
 //! In: a stack. Out: a page on 127.0.0.1 that needs no network beyond AWS itself: its files are in the binary.
 //! Guarantees: only who has the token from the printed URL gets at the stack. The token stands behind `#`, which
@@ -25,7 +25,7 @@ use uuid::Uuid;
 use crate::{
     consumer::{self, Switched},
     dlq::{self, Done},
-    failed::Failed,
+    error::CliError,
     log, order,
     output::Output,
     select::{DeadLetter, Selection},
@@ -61,11 +61,11 @@ struct Address {
 }
 
 /// Serves until the process ends.
-pub async fn serve(stack: Stack, port: u16, output: Output) -> Result<(), Failed> {
+pub async fn serve(stack: Stack, port: u16, output: Output) -> Result<(), CliError> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
         .await
-        .map_err(|error| Failed::Other(format!("port {port} is not to be had: {error}")))?;
-    let port = listener.local_addr().map_err(Failed::other)?.port();
+        .map_err(|error| CliError::NotDone(format!("port {port} is not to be had: {error}")))?;
+    let port = listener.local_addr().map_err(CliError::local("listening"))?.port();
     // Two random UUIDs: 244 bits that nobody guesses.
     let token = format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
     let url = format!("http://127.0.0.1:{port}/#token={token}");
@@ -73,7 +73,7 @@ pub async fn serve(stack: Stack, port: u16, output: Output) -> Result<(), Failed
     output.say(&Address { url }, |address| {
         format!("Open {}\nThe token in it is the key: whoever has it may do what you may. Ctrl-C ends it.", address.url)
     })?;
-    axum::serve(listener, routes(console)).await.map_err(Failed::other)
+    axum::serve(listener, routes(console)).await.map_err(CliError::local("serving the console"))
 }
 
 fn routes(console: Arc<Console>) -> Router {
@@ -142,13 +142,17 @@ fn same(a: &[u8], b: &[u8]) -> bool {
     a.len() == b.len() && a.iter().zip(b).fold(0, |differing, (a, b)| differing | (a ^ b)) == 0
 }
 
-type Answer<T> = Result<Json<T>, Failed>;
+type Answer<T> = Result<Json<T>, CliError>;
 
-impl IntoResponse for Failed {
+impl IntoResponse for CliError {
     fn into_response(self) -> Response {
         let status = match &self {
             Self::NotFound(_) => StatusCode::NOT_FOUND,
-            Self::Other(_) => StatusCode::BAD_GATEWAY,
+            Self::NotDone(_) => StatusCode::CONFLICT,
+            Self::NoAnswer { .. } | Self::Refused { .. } | Self::Table(_) => {
+                StatusCode::BAD_GATEWAY
+            }
+            Self::Usage(_) | Self::Local { .. } => StatusCode::INTERNAL_SERVER_ERROR,
         };
         (status, Json(json!({ "error": self.to_string() }))).into_response()
     }
@@ -178,7 +182,7 @@ async fn redrive(
     let mut letters = dlq::list(&console.stack, queue, &Selection::default()).await?;
     letters.retain(|letter| wanted.ids.contains(&letter.message_id));
     if letters.is_empty() {
-        return Err(Failed::NotFound(format!("{} has no such dead letter any more", queue.name)));
+        return Err(CliError::NotFound(format!("{} has no such dead letter any more", queue.name)));
     }
     dlq::redrive(&console.stack, queue, &letters, &ProgressBar::hidden()).await.map(Json)
 }

@@ -10,7 +10,7 @@ use futures::future::try_join_all;
 use serde::Serialize;
 
 use crate::{
-    failed::Failed,
+    error::CliError,
     output::table,
     stack::{Queue, Stack},
 };
@@ -27,7 +27,7 @@ pub struct Switched {
 }
 
 /// `on`, `off`, or on its way to one, as Lambda says it.
-pub async fn state(stack: &Stack, queue: &Queue) -> Result<String, Failed> {
+pub async fn state(stack: &Stack, queue: &Queue) -> Result<String, CliError> {
     let mapping = mapping(stack, queue).await?;
     Ok(match mapping.state() {
         Some("Enabled") => "on".to_owned(),
@@ -38,11 +38,11 @@ pub async fn state(stack: &Stack, queue: &Queue) -> Result<String, Failed> {
 }
 
 /// Switches the consumers of these queues, and waits until they are switched.
-pub async fn switch(stack: &Stack, queues: &[&Queue], on: bool) -> Result<Vec<Switched>, Failed> {
+pub async fn switch(stack: &Stack, queues: &[&Queue], on: bool) -> Result<Vec<Switched>, CliError> {
     try_join_all(queues.iter().map(|queue| switch_one(stack, queue, on))).await
 }
 
-async fn switch_one(stack: &Stack, queue: &Queue, on: bool) -> Result<Switched, Failed> {
+async fn switch_one(stack: &Stack, queue: &Queue, on: bool) -> Result<Switched, CliError> {
     let uuid = mapping(stack, queue).await?.uuid;
     let wanted = if on { "on" } else { "off" };
     let begun = Instant::now();
@@ -59,7 +59,7 @@ async fn switch_one(stack: &Stack, queue: &Queue, on: bool) -> Result<Switched, 
             asked = true;
         }
         if begun.elapsed() > SWITCH_WAIT {
-            return Err(Failed::Other(format!(
+            return Err(CliError::NotDone(format!(
                 "the consumer of {} is still {state} after {} s; `orderflow status` shows when it is {wanted}",
                 queue.name,
                 SWITCH_WAIT.as_secs()
@@ -69,7 +69,10 @@ async fn switch_one(stack: &Stack, queue: &Queue, on: bool) -> Result<Switched, 
     }
 }
 
-async fn mapping(stack: &Stack, queue: &Queue) -> Result<EventSourceMappingConfiguration, Failed> {
+async fn mapping(
+    stack: &Stack,
+    queue: &Queue,
+) -> Result<EventSourceMappingConfiguration, CliError> {
     let answer =
         stack.lambda.list_event_source_mappings().function_name(&queue.consumer).send().await?;
     let queue_name = queue.url.rsplit('/').next().unwrap_or_default();
@@ -77,7 +80,7 @@ async fn mapping(stack: &Stack, queue: &Queue) -> Result<EventSourceMappingConfi
         mapping.event_source_arn().is_some_and(|arn| arn.rsplit(':').next() == Some(queue_name))
     };
     answer.event_source_mappings.unwrap_or_default().into_iter().find(of_queue).ok_or_else(|| {
-        Failed::NotFound(format!(
+        CliError::NotFound(format!(
             "{} is not given the messages of {}: the mapping is gone; deploy the stack again",
             queue.consumer, queue.name
         ))

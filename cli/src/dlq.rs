@@ -2,7 +2,7 @@
 //!
 //! In: queues and a selection. Out: dead letters; sent to their queue again, or deleted. Guarantees: a letter is
 //! deleted from the DLQ only after its queue took it, so it is redriven at least once, and consumers take it once;
-//! its attributes are kept, but for what its consumer wrote when it buried it; whatever is not selected stays.
+//! its attributes are kept, but for what its consumer wrote when it sent it to the DLQ; whatever is not selected stays.
 //!
 //! SQS has no way to look at a queue without receiving: listing hides the messages for the time of the listing
 //! and raises their receive count, which on a DLQ nothing depends on.
@@ -25,7 +25,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::{
-    failed::Failed,
+    error::CliError,
     output::{plain, table},
     select::{DeadLetter, RETRIES_EXHAUSTED, Selection, glimpse},
     send::{self, Message},
@@ -33,22 +33,22 @@ use crate::{
     when::short,
 };
 
-/// What a consumer writes on what it buries.
+/// The attributes that a consumer adds to what it sends to the DLQ.
 const FAILURE_ATTRIBUTES: [&str; 4] = ["failure_reason", "failure_detail", "failed_at", "consumer"];
-/// So long are messages hidden while a DLQ is gone through. They are put back at its end, or, if the command is
+/// How long messages are hidden while a DLQ is gone through, in seconds. They are put back at its end, or, if the command is
 /// killed, come back by themselves.
-const HIDDEN_SECONDS: i32 = 30;
-/// After so many batches of nothing but what was seen before, all has been seen: on a long way through a DLQ
+const VISIBILITY_TIMEOUT_SECONDS: i32 = 30;
+/// Number of batches in a row with nothing new after which all has been seen: on a long way through a DLQ
 /// its first messages come back while others are still to come.
 const STALE_BATCHES_MAX: u32 = 50;
 /// A long poll asks all of SQS's servers: when it comes back empty, nothing is left that is not hidden.
 const POLL_SECONDS: i32 = 1;
-/// So many dead letters are read at most, so that a listing ends and fits into memory.
+/// Maximum number of dead letters that are read, so that a listing ends and fits into memory.
 pub const READ_MAX: usize = 10_000;
 /// How often a move task is asked how far it is.
 const MOVE_PAUSE: Duration = Duration::from_secs(1);
-/// After so long without its end a move task is left to itself; SQS goes on with it.
-const MOVE_WAIT: Duration = Duration::from_secs(15 * 60);
+/// How long a move task is watched; after that SQS goes on with it by itself.
+const MOVE_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 
 /// One received message, with what it takes to delete it or put it back.
 #[derive(Debug)]
@@ -75,7 +75,7 @@ pub async fn list(
     stack: &Stack,
     queue: &Queue,
     selection: &Selection,
-) -> Result<Vec<DeadLetter>, Failed> {
+) -> Result<Vec<DeadLetter>, CliError> {
     let now = Timestamp::now();
     let mut round = Round::of(stack, queue);
     let mut held = Vec::new();
@@ -100,7 +100,7 @@ pub async fn list_all(
     stack: &Stack,
     queues: &[&Queue],
     selection: &Selection,
-) -> Result<Vec<DeadLetter>, Failed> {
+) -> Result<Vec<DeadLetter>, CliError> {
     let lists = try_join_all(queues.iter().map(|queue| list(stack, queue, selection))).await?;
     Ok(lists.concat())
 }
@@ -111,7 +111,7 @@ pub async fn redrive(
     queue: &Queue,
     letters: &[DeadLetter],
     bar: &ProgressBar,
-) -> Result<Done, Failed> {
+) -> Result<Done, CliError> {
     work_off(stack, queue, letters, bar, true).await
 }
 
@@ -121,13 +121,17 @@ pub async fn drop(
     queue: &Queue,
     letters: &[DeadLetter],
     bar: &ProgressBar,
-) -> Result<Done, Failed> {
+) -> Result<Done, CliError> {
     work_off(stack, queue, letters, bar, false).await
 }
 
 /// Sends everything that is in a DLQ to its queue again: by SQS itself where the endpoint can, or else message
 /// by message.
-pub async fn redrive_all(stack: &Stack, queue: &Queue, bar: &ProgressBar) -> Result<Done, Failed> {
+pub async fn redrive_all(
+    stack: &Stack,
+    queue: &Queue,
+    bar: &ProgressBar,
+) -> Result<Done, CliError> {
     match move_task(stack, queue, bar).await? {
         Some(done) => Ok(done),
         None => {
@@ -152,7 +156,7 @@ async fn work_off(
     letters: &[DeadLetter],
     bar: &ProgressBar,
     send_again: bool,
-) -> Result<Done, Failed> {
+) -> Result<Done, CliError> {
     let wanted: HashSet<&str> = letters.iter().map(|letter| letter.message_id.as_str()).collect();
     let mut outcome =
         Done { queue: queue.name.clone(), by: "message_by_message", ..Done::default() };
@@ -165,14 +169,14 @@ async fn work_off(
             Ok(batch) => batch,
             Err(error) => break Err(error),
         };
-        let (chosen, rest): (Vec<Held>, Vec<Held>) =
+        let (selected, rest): (Vec<Held>, Vec<Held>) =
             batch.into_iter().partition(|held| wanted.contains(held.letter.message_id.as_str()));
         others.extend(rest);
-        met += chosen.len();
+        met += selected.len();
         let deliverable = if send_again {
-            send_to_queue(stack, queue, chosen, &mut others, &mut outcome.failed).await
+            send_to_queue(stack, queue, selected, &mut others, &mut outcome.failed).await
         } else {
-            Ok(chosen)
+            Ok(selected)
         };
         let deleted = match deliverable {
             Ok(held) => delete(stack, queue, &held, &mut outcome.failed).await,
@@ -199,19 +203,19 @@ async fn work_off(
 async fn send_to_queue(
     stack: &Stack,
     queue: &Queue,
-    mut chosen: Vec<Held>,
+    mut selected: Vec<Held>,
     others: &mut Vec<Held>,
     failed: &mut Vec<String>,
-) -> Result<Vec<Held>, Failed> {
+) -> Result<Vec<Held>, CliError> {
     let mut taken = Vec::new();
-    while !chosen.is_empty() {
-        let messages: Vec<Message> = chosen.iter().map(|held| again(&held.message)).collect();
-        let now: Vec<Held> = chosen.drain(..send::fitting(&messages)).collect();
+    while !selected.is_empty() {
+        let messages: Vec<Message> = selected.iter().map(|held| again(&held.message)).collect();
+        let now: Vec<Held> = selected.drain(..send::first_batch(&messages)).collect();
         let fates = match send::send(stack, &queue.url, &messages[..now.len()]).await {
             Ok(fates) => fates,
             Err(error) => {
                 others.extend(now);
-                others.append(&mut chosen);
+                others.append(&mut selected);
                 return Err(error);
             }
         };
@@ -241,7 +245,7 @@ impl<'a> Round<'a> {
     }
 
     /// The next batch; empty at the end.
-    async fn next(&mut self) -> Result<Vec<Held>, Failed> {
+    async fn next(&mut self) -> Result<Vec<Held>, CliError> {
         if self.seen.len() >= READ_MAX {
             return Ok(Vec::new());
         }
@@ -251,8 +255,8 @@ impl<'a> Round<'a> {
                 .sqs
                 .receive_message()
                 .queue_url(&self.queue.dlq_url)
-                .max_number_of_messages(i32::try_from(send::BATCH_COUNT_MAX).unwrap_or(i32::MAX))
-                .visibility_timeout(HIDDEN_SECONDS)
+                .max_number_of_messages(i32::try_from(send::ENTRIES_MAX).unwrap_or(i32::MAX))
+                .visibility_timeout(VISIBILITY_TIMEOUT_SECONDS)
                 .wait_time_seconds(POLL_SECONDS)
                 .message_attribute_names("All")
                 .message_system_attribute_names(MessageSystemAttributeName::All)
@@ -277,7 +281,7 @@ impl<'a> Round<'a> {
 
 /// Shows messages again at once. If that fails they come back when their time is up.
 async fn put_back(stack: &Stack, queue: &Queue, held: &[Held]) {
-    for batch in held.chunks(send::BATCH_COUNT_MAX) {
+    for batch in held.chunks(send::ENTRIES_MAX) {
         let entries = batch.iter().enumerate().filter_map(|(index, held)| {
             ChangeMessageVisibilityBatchRequestEntry::builder()
                 .id(index.to_string())
@@ -297,16 +301,16 @@ async fn delete(
     queue: &Queue,
     held: &[Held],
     failed: &mut Vec<String>,
-) -> Result<u64, Failed> {
+) -> Result<u64, CliError> {
     let mut deleted = 0;
-    for batch in held.chunks(send::BATCH_COUNT_MAX) {
+    for batch in held.chunks(send::ENTRIES_MAX) {
         let mut call = stack.sqs.delete_message_batch().queue_url(&queue.dlq_url);
         for (index, held) in batch.iter().enumerate() {
             let entry = DeleteMessageBatchRequestEntry::builder()
                 .id(index.to_string())
                 .receipt_handle(held.message.receipt_handle().unwrap_or_default())
                 .build()
-                .map_err(Failed::other)?;
+                .expect("an entry has an id and a receipt handle");
             call = call.entries(entry);
         }
         let answer = call.send().await?;
@@ -319,12 +323,12 @@ async fn delete(
     Ok(deleted)
 }
 
-/// Lets SQS move everything. Nothing: this endpoint cannot.
+/// Lets SQS move everything; `None` if this endpoint cannot.
 async fn move_task(
     stack: &Stack,
     queue: &Queue,
     bar: &ProgressBar,
-) -> Result<Option<Done>, Failed> {
+) -> Result<Option<Done>, CliError> {
     let (source, target) = (arn(stack, &queue.dlq_url).await?, arn(stack, &queue.url).await?);
     let started = stack
         .sqs
@@ -342,7 +346,7 @@ async fn move_task(
         };
     }
     let begun = Instant::now();
-    while begun.elapsed() < MOVE_WAIT {
+    while begun.elapsed() < MOVE_TIMEOUT {
         let answer = stack.sqs.list_message_move_tasks().source_arn(&source).max_results(1);
         let answer = answer.send().await?;
         let Some(task) = answer.results().first() else { break };
@@ -358,7 +362,7 @@ async fn move_task(
                 return Ok(Some(Done { queue, done: moved, failed: Vec::new(), by: "move_task" }));
             }
             status => {
-                return Err(Failed::Other(format!(
+                return Err(CliError::NotDone(format!(
                     "SQS ended the move of {} as {} after {moved} messages{}; start it again for the rest",
                     queue.name,
                     status.unwrap_or("unknown"),
@@ -367,10 +371,10 @@ async fn move_task(
             }
         }
     }
-    Err(Failed::Other(format!(
+    Err(CliError::NotDone(format!(
         "SQS still moves the dead letters of {} after {} minutes and goes on by itself",
         queue.name,
-        MOVE_WAIT.as_secs() / 60
+        MOVE_TIMEOUT.as_secs() / 60
     )))
 }
 
@@ -387,7 +391,7 @@ fn is_unknown_call(code: &str) -> bool {
     .any(|unknown| code.contains(unknown))
 }
 
-async fn arn(stack: &Stack, url: &str) -> Result<String, Failed> {
+async fn arn(stack: &Stack, url: &str) -> Result<String, CliError> {
     let names = QueueAttributeName::QueueArn;
     let answer = stack
         .sqs
@@ -397,7 +401,7 @@ async fn arn(stack: &Stack, url: &str) -> Result<String, Failed> {
         .send()
         .await?;
     let arn = answer.attributes.and_then(|mut attributes| attributes.remove(&names));
-    arn.ok_or_else(|| Failed::Other(format!("SQS does not say the ARN of {url}")))
+    arn.ok_or_else(|| CliError::NotDone(format!("SQS does not say the ARN of {url}")))
 }
 
 /// The message as it goes to its queue again.
@@ -503,8 +507,8 @@ pub fn outcome(verb: &str, all: &[Done]) -> String {
 mod tests {
     use super::*;
 
-    fn buried() -> SqsMessage {
-        let attribute = |value: &str| send::text_attribute(value).expect("a text");
+    fn dead_lettered() -> SqsMessage {
+        let attribute = |value: &str| send::text_attribute(value);
         SqsMessage::builder()
             .message_id("m1")
             .body(r#"{"event_type":"OrderCreated","data":{"order_id":"o1"}}"#)
@@ -523,14 +527,14 @@ mod tests {
 
     #[test]
     fn a_redriven_letter_keeps_its_attributes_but_not_those_of_its_failure() {
-        let again = again(&buried());
+        let again = again(&dead_lettered());
         assert_eq!(again.attributes.keys().collect::<Vec<_>>(), ["traceparent"]);
         assert!(again.body.contains("OrderCreated"));
     }
 
     #[test]
-    fn a_buried_letter_has_the_reason_that_its_consumer_gave() {
-        let letter = letter(&queue(), &buried());
+    fn a_dead_letter_has_the_reason_that_its_consumer_gave() {
+        let letter = letter(&queue(), &dead_lettered());
         assert_eq!(letter.reason, "schema");
         assert_eq!(letter.since.to_string(), "2025-11-20T12:00:00Z");
         assert_eq!(letter.order_id.as_deref(), Some("o1"));

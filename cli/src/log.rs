@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::{failed::Failed, stack::Stack};
+use crate::{error::CliError, stack::Stack};
 
 type Item = HashMap<String, AttributeValue>;
 
@@ -45,8 +45,8 @@ pub struct Logged {
 pub async fn pages(
     stack: &Stack,
     order: Option<&str>,
-    mut work: impl FnMut(Vec<Logged>) -> Result<(), Failed>,
-) -> Result<(), Failed> {
+    mut work: impl FnMut(Vec<Logged>) -> Result<(), CliError>,
+) -> Result<(), CliError> {
     let table = stack.output("EventLogTable")?;
     let mut start: Option<Item> = None;
     loop {
@@ -82,7 +82,7 @@ pub async fn pages(
 ///
 /// # Errors
 /// The log does not answer, or knows no such order.
-pub async fn of_order(stack: &Stack, order: &str) -> Result<Vec<Logged>, Failed> {
+pub async fn of_order(stack: &Stack, order: &str) -> Result<Vec<Logged>, CliError> {
     let mut all = Vec::new();
     pages(stack, Some(order), |page| {
         all.extend(page);
@@ -90,7 +90,7 @@ pub async fn of_order(stack: &Stack, order: &str) -> Result<Vec<Logged>, Failed>
     })
     .await?;
     if all.is_empty() {
-        return Err(Failed::NotFound(format!("no order {order:?} in stack {}", stack.name)));
+        return Err(CliError::NotFound(format!("no order {order:?} in stack {}", stack.name)));
     }
     in_time_order(&mut all);
     Ok(all)

@@ -8,7 +8,7 @@ mod args;
 mod console;
 mod consumer;
 mod dlq;
-mod failed;
+mod error;
 mod filter;
 mod log;
 mod order;
@@ -32,7 +32,7 @@ use jiff::Timestamp;
 
 use crate::{
     args::{Arguments, Change, Command, Consumers, Dlq, Order, Replay},
-    failed::Failed,
+    error::CliError,
     output::{Output, print},
     select::DeadLetter,
     stack::Stack,
@@ -44,14 +44,16 @@ async fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match run(arguments).await {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failed) => {
-            eprintln!("error: {failed}");
-            ExitCode::from(failed.exit_code())
+        // clap prints its errors itself, with the usage.
+        Err(CliError::Usage(error)) => error.exit(),
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(error.exit_code())
         }
     }
 }
 
-async fn run(arguments: Arguments) -> Result<(), Failed> {
+async fn run(arguments: Arguments) -> Result<(), CliError> {
     let Arguments { access, output, yes, command } = arguments;
     if let Command::Completions { shell } = command {
         let mut script = Vec::new();
@@ -59,7 +61,7 @@ async fn run(arguments: Arguments) -> Result<(), Failed> {
         return print(&String::from_utf8_lossy(&script));
     }
     if let Command::Dlq(Dlq::Redrive(change) | Dlq::Drop(change)) = &command {
-        says_which(change);
+        require_selection(change)?;
     }
     let stack = Stack::find(&access).await?;
     match command {
@@ -72,15 +74,15 @@ async fn run(arguments: Arguments) -> Result<(), Failed> {
         },
         Command::Dlq(command) => dlq(&stack, command, output, yes).await,
         Command::Order(command) => order(&stack, command, output, yes).await,
-        Command::Replay(replay) => replayed(&stack, replay, output).await,
-        Command::Pause(consumers) => switched(&stack, &consumers, output, false).await,
-        Command::Resume(consumers) => switched(&stack, &consumers, output, true).await,
+        Command::Replay(replay) => run_replay(&stack, replay, output).await,
+        Command::Pause(consumers) => switch_consumers(&stack, &consumers, output, false).await,
+        Command::Resume(consumers) => switch_consumers(&stack, &consumers, output, true).await,
         Command::Console { port } => console::serve(stack, port, output).await,
         Command::Completions { .. } => Ok(()),
     }
 }
 
-async fn dlq(stack: &Stack, command: Dlq, output: Output, yes: bool) -> Result<(), Failed> {
+async fn dlq(stack: &Stack, command: Dlq, output: Output, yes: bool) -> Result<(), CliError> {
     match command {
         Dlq::List { queue, selection } => {
             let queues = stack.queues(queue.as_deref())?;
@@ -90,12 +92,12 @@ async fn dlq(stack: &Stack, command: Dlq, output: Output, yes: bool) -> Result<(
         Dlq::Show { queue, selection } => {
             let queue = stack.queue(&queue)?;
             let letters = dlq::list(stack, queue, &selection).await?;
-            found(&letters, &queue.name)?;
+            require_some(&letters, &queue.name)?;
             output.say(&letters, |letters| dlq::in_full(letters))
         }
         Dlq::Redrive(change) => {
             let Some(letters) =
-                chosen(stack, &change, output, yes, "Send", "to its queue again").await?
+                select_letters(stack, &change, output, yes, "Send", "to its queue again").await?
             else {
                 return Ok(());
             };
@@ -111,7 +113,8 @@ async fn dlq(stack: &Stack, command: Dlq, output: Output, yes: bool) -> Result<(
             report(output, "sent to its queue again", done)
         }
         Dlq::Drop(change) => {
-            let Some(letters) = chosen(stack, &change, output, yes, "Delete", "for good").await?
+            let Some(letters) =
+                select_letters(stack, &change, output, yes, "Delete", "for good").await?
             else {
                 return Ok(());
             };
@@ -124,74 +127,77 @@ async fn dlq(stack: &Stack, command: Dlq, output: Output, yes: bool) -> Result<(
     }
 }
 
-/// Ends the command unless it names dead letters or all of them: what is changed is never all by omission.
-fn says_which(change: &Change) {
+/// Refuses a command that names neither dead letters nor all of them: what is changed is never all by omission.
+fn require_selection(change: &Change) -> Result<(), CliError> {
     if change.all != change.selection.is_everything() {
         // As clap says what it finds by itself: this is about the command line too.
         let message = "say which dead letters (--reason, --type, --order, --older-than, --newer-than, --id), or \
                        --all of them, not both";
-        Arguments::command().error(ErrorKind::MissingRequiredArgument, message).exit();
+        let kind = ErrorKind::MissingRequiredArgument;
+        return Err(Arguments::command().error(kind, message).into());
     }
+    Ok(())
 }
 
-/// The letters that a change is about, shown and agreed on. Nothing: it was a dry run.
-async fn chosen(
+/// The letters that a change is about, shown and confirmed, or `None` if it was a dry run.
+async fn select_letters(
     stack: &Stack,
     change: &Change,
     output: Output,
     yes: bool,
     verb: &str,
     how: &str,
-) -> Result<Option<Vec<DeadLetter>>, Failed> {
+) -> Result<Option<Vec<DeadLetter>>, CliError> {
     let queue = stack.queue(&change.queue)?;
     let letters = dlq::list(stack, queue, &change.selection).await?;
     if change.dry_run {
         output.say(&letters, |letters| dlq::summary(letters))?;
         return Ok(None);
     }
-    found(&letters, &queue.name)?;
+    require_some(&letters, &queue.name)?;
     let question = format!("{verb} {} dead letters of {} {how}?", letters.len(), queue.name);
-    agreed(yes, &question, || dlq::summary(&letters))?;
+    confirm(yes, &question, || dlq::summary(&letters))?;
     Ok(Some(letters))
 }
 
-fn found(letters: &[DeadLetter], queue: &str) -> Result<(), Failed> {
+fn require_some(letters: &[DeadLetter], queue: &str) -> Result<(), CliError> {
     if letters.is_empty() {
-        return Err(Failed::NotFound(format!("no such dead letter of {queue}")));
+        return Err(CliError::NotFound(format!("no such dead letter of {queue}")));
     }
     Ok(())
 }
 
-fn report(output: Output, verb: &str, done: dlq::Done) -> Result<(), Failed> {
+fn report(output: Output, verb: &str, done: dlq::Done) -> Result<(), CliError> {
     let incomplete = done.failed.len();
     output.say(&[done], |done| dlq::outcome(verb, done))?;
     if incomplete > 0 {
-        return Err(Failed::other("not all of it was done; what was not stays in the DLQ"));
+        let why = "not all of it was done; what was not stays in the DLQ";
+        return Err(CliError::NotDone(why.into()));
     }
     Ok(())
 }
 
 /// Asks on the terminal, after showing what it is about. Without one, only --yes is an answer.
-fn agreed(yes: bool, question: &str, about: impl FnOnce() -> String) -> Result<(), Failed> {
+fn confirm(yes: bool, question: &str, about: impl FnOnce() -> String) -> Result<(), CliError> {
     if yes {
         return Ok(());
     }
     if !std::io::stdin().is_terminal() {
-        return Err(Failed::Other(format!(
+        return Err(CliError::NotDone(format!(
             "{question} Nobody can be asked here: say --yes (or --dry-run to look first)"
         )));
     }
     eprint!("{}\n\n{question} [y/N] ", about());
-    std::io::stderr().flush().map_err(Failed::other)?;
+    std::io::stderr().flush().map_err(CliError::local("asking"))?;
     let mut answer = String::new();
-    std::io::stdin().read_line(&mut answer).map_err(Failed::other)?;
+    std::io::stdin().read_line(&mut answer).map_err(CliError::local("reading the answer"))?;
     match answer.trim().to_lowercase().as_str() {
         "y" | "yes" => Ok(()),
-        _ => Err(Failed::other("nothing was done")),
+        _ => Err(CliError::NotDone("nothing was done".into())),
     }
 }
 
-async fn order(stack: &Stack, command: Order, output: Output, yes: bool) -> Result<(), Failed> {
+async fn order(stack: &Stack, command: Order, output: Output, yes: bool) -> Result<(), CliError> {
     match command {
         Order::Show { id } => output.say(&order::show(stack, &id).await?, order::text),
         Order::History { id } => {
@@ -199,22 +205,22 @@ async fn order(stack: &Stack, command: Order, output: Output, yes: bool) -> Resu
         }
         Order::Cancel { id } => {
             let order = order::show(stack, &id).await?;
-            agreed(yes, &format!("Cancel order {id}?"), || order::text(&order))?;
+            confirm(yes, &format!("Cancel order {id}?"), || order::text(&order))?;
             output.say(&order::cancel(stack, &id).await?, order::text)
         }
-        Order::Nudge { id, now } => {
-            output.say(&order::nudge(stack, &id, now).await?, order::nudged_text)
+        Order::Republish { id, now } => {
+            output.say(&order::republish(stack, &id, now).await?, order::republished_text)
         }
     }
 }
 
-async fn replayed(stack: &Stack, replay: Replay, output: Output) -> Result<(), Failed> {
+async fn run_replay(stack: &Stack, replay: Replay, output: Output) -> Result<(), CliError> {
     let now = Timestamp::now();
     // The range of an order alone is its whole history.
     let from = replay.from.map_or(Timestamp::UNIX_EPOCH, |from| from.from(now));
     let to = replay.to.from(now);
     if from >= to {
-        return Err(Failed::Other(format!("nothing is between {from:.3} and {to:.3}")));
+        return Err(CliError::NotDone(format!("nothing is between {from:.3} and {to:.3}")));
     }
     let queue = stack.queue(&replay.queue)?;
     let reading = bar("reading the event log");
@@ -227,17 +233,17 @@ async fn replayed(stack: &Stack, replay: Replay, output: Output) -> Result<(), F
     }
     output.say(&plan, replay::Plan::text)?;
     if !plan.failed.is_empty() {
-        return Err(Failed::other("the queue did not take every event"));
+        return Err(CliError::NotDone("the queue did not take every event".into()));
     }
     Ok(())
 }
 
-async fn switched(
+async fn switch_consumers(
     stack: &Stack,
     consumers: &Consumers,
     output: Output,
     on: bool,
-) -> Result<(), Failed> {
+) -> Result<(), CliError> {
     let name = Some(consumers.queue.as_str()).filter(|name| *name != "all");
     let queues = stack.queues(name)?;
     output.say(&consumer::switch(stack, &queues, on).await?, |all| consumer::text(all))

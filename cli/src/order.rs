@@ -1,4 +1,4 @@
-//! `orderflow order`: one order, its history, and a push.
+//! `orderflow order`: one order, its history, its cancellation, and the republication of its last event.
 //!
 //! In: an order's id. Out: what order-api says of it, or its part of the event log. `show` and `cancel` invoke the
 //! function order-api as API Gateway would: so the rules that hold are those that are deployed, an operator needs
@@ -11,28 +11,28 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::{
-    failed::Failed,
+    error::CliError,
     log::{self, Logged},
     output::{plain, table},
     stack::Stack,
 };
 
-/// A nudged event counts as pending for so long: longer than any relay waits before it publishes.
-const NUDGE_BACKDATE: SignedDuration = SignedDuration::from_hours(1);
+/// How long ago a republished event counts as pending: longer than any relay waits before it publishes.
+const REPUBLISH_BACKDATE: SignedDuration = SignedDuration::from_hours(1);
 
 /// What an order is.
-pub async fn show(stack: &Stack, id: &str) -> Result<Value, Failed> {
+pub async fn show(stack: &Stack, id: &str) -> Result<Value, CliError> {
     call(stack, "GET", "/orders/{id}", id).await
 }
 
 /// Cancels an order by the deployed rules.
-pub async fn cancel(stack: &Stack, id: &str) -> Result<Value, Failed> {
+pub async fn cancel(stack: &Stack, id: &str) -> Result<Value, CliError> {
     call(stack, "POST", "/orders/{id}/cancel", id).await
 }
 
-/// What was nudged.
+/// What was made pending again.
 #[derive(Debug, Serialize)]
-pub struct Nudged {
+pub struct Republished {
     /// The order.
     pub order_id: String,
     /// Its last event.
@@ -45,12 +45,13 @@ pub struct Nudged {
 
 /// Makes an order's last event pending again, so that the relay publishes it once more; with `now` runs the
 /// relay.
-pub async fn nudge(stack: &Stack, id: &str, now: bool) -> Result<Nudged, Failed> {
-    let gone = || Failed::NotFound(format!("no order {id:?} in stack {}", stack.name));
+pub async fn republish(stack: &Stack, id: &str, now: bool) -> Result<Republished, CliError> {
+    let gone = || CliError::NotFound(format!("no order {id:?} in stack {}", stack.name));
     let last = log::of_order(stack, id).await?.pop().ok_or_else(gone)?;
-    let event_id: Uuid = last.event_id.parse().map_err(Failed::other)?;
-    let since = Timestamp::now() - NUDGE_BACKDATE;
-    if !stack.outbox()?.nudge(id, event_id, since).await.map_err(Failed::other)? {
+    let event_id: Uuid =
+        last.event_id.parse().map_err(CliError::local("reading the event's id"))?;
+    let since = Timestamp::now() - REPUBLISH_BACKDATE;
+    if !stack.outbox()?.republish(id, event_id, since).await? {
         return Err(gone());
     }
     let relay = if now {
@@ -58,7 +59,7 @@ pub async fn nudge(stack: &Stack, id: &str, now: bool) -> Result<Nudged, Failed>
     } else {
         None
     };
-    Ok(Nudged {
+    Ok(Republished {
         order_id: last.order_id,
         event_id: last.event_id,
         event_type: last.event_type,
@@ -67,7 +68,7 @@ pub async fn nudge(stack: &Stack, id: &str, now: bool) -> Result<Nudged, Failed>
 }
 
 /// Calls order-api as the gateway would, and reads its answer.
-async fn call(stack: &Stack, method: &str, resource: &str, id: &str) -> Result<Value, Failed> {
+async fn call(stack: &Stack, method: &str, resource: &str, id: &str) -> Result<Value, CliError> {
     let answer =
         invoke(stack, stack.output("OrderApiFunction")?, &request(method, resource, id)).await?;
     let body: Value =
@@ -75,11 +76,11 @@ async fn call(stack: &Stack, method: &str, resource: &str, id: &str) -> Result<V
     let said = || body["detail"].as_str().or(body["title"].as_str()).unwrap_or("no reason given");
     match answer["statusCode"].as_u64() {
         Some(200..300) => Ok(body),
-        Some(404) => Err(Failed::NotFound(format!("no order {id:?} in stack {}", stack.name))),
+        Some(404) => Err(CliError::NotFound(format!("no order {id:?} in stack {}", stack.name))),
         Some(status) => {
-            Err(Failed::Other(format!("order-api answers {status}: {}", plain(said()))))
+            Err(CliError::NotDone(format!("order-api answers {status}: {}", plain(said()))))
         }
-        None => Err(Failed::Other(format!("order-api gives no HTTP answer: {answer}"))),
+        None => Err(CliError::NotDone(format!("order-api gives no HTTP answer: {answer}"))),
     }
 }
 
@@ -114,7 +115,7 @@ fn request(method: &str, resource: &str, id: &str) -> Value {
     })
 }
 
-async fn invoke(stack: &Stack, function: &str, payload: &Value) -> Result<Value, Failed> {
+async fn invoke(stack: &Stack, function: &str, payload: &Value) -> Result<Value, CliError> {
     let answer = stack
         .lambda
         .invoke()
@@ -125,7 +126,7 @@ async fn invoke(stack: &Stack, function: &str, payload: &Value) -> Result<Value,
     let text = answer.payload.map(Blob::into_inner).unwrap_or_default();
     let value: Value = serde_json::from_slice(&text).unwrap_or_default();
     if let Some(kind) = answer.function_error {
-        return Err(Failed::Other(format!("{function} failed ({kind}): {value}")));
+        return Err(CliError::NotDone(format!("{function} failed ({kind}): {value}")));
     }
     Ok(value)
 }
@@ -178,9 +179,9 @@ pub fn history_text(events: &[Logged]) -> String {
     table(&["when", ">after", "event", "outbox", "event id", "reason"], rows)
 }
 
-/// What was nudged, as people read it.
-pub fn nudged_text(nudged: &Nudged) -> String {
-    let Nudged { order_id, event_id, event_type, relay } = nudged;
+/// What was republished, as people read it.
+pub fn republished_text(republished: &Republished) -> String {
+    let Republished { order_id, event_id, event_type, relay } = republished;
     let when = match relay {
         None => "the relay publishes it again within a minute".to_owned(),
         Some(report) => format!("the relay ran: {report}"),

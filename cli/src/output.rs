@@ -9,7 +9,7 @@ use clap::ValueEnum;
 use comfy_table::{Cell, CellAlignment, Table, presets::NOTHING};
 use serde::Serialize;
 
-use crate::failed::Failed;
+use crate::error::CliError;
 
 /// The form of what a command says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -29,10 +29,12 @@ impl Output {
         self,
         value: &T,
         text: impl FnOnce(&T) -> String,
-    ) -> Result<(), Failed> {
+    ) -> Result<(), CliError> {
         match self {
             Self::Text => print(&text(value)),
-            Self::Json => print(&serde_json::to_string_pretty(value).map_err(Failed::other)?),
+            Self::Json => {
+                print(&serde_json::to_string_pretty(value).map_err(CliError::local("printing"))?)
+            }
         }
     }
 
@@ -44,9 +46,11 @@ impl Output {
         self,
         value: &T,
         text: impl FnOnce(&T) -> String,
-    ) -> Result<(), Failed> {
+    ) -> Result<(), CliError> {
         match self {
-            Self::Json => print(&serde_json::to_string(value).map_err(Failed::other)?),
+            Self::Json => {
+                print(&serde_json::to_string(value).map_err(CliError::local("printing"))?)
+            }
             Self::Text if std::io::stdout().is_terminal() => {
                 // Home, and clear what is below: unlike a clear of all it does not flicker.
                 print(&format!("\x1b[H\x1b[J{}", text(value)))
@@ -60,12 +64,12 @@ impl Output {
 ///
 /// # Errors
 /// Stdout does not take it.
-pub fn print(text: &str) -> Result<(), Failed> {
+pub fn print(text: &str) -> Result<(), CliError> {
     let mut stdout = std::io::stdout().lock();
     match writeln!(stdout, "{}", text.trim_end()).and_then(|()| stdout.flush()) {
         // Whoever read has seen enough.
         Err(error) if error.kind() == ErrorKind::BrokenPipe => std::process::exit(0),
-        other => other.map_err(Failed::other),
+        other => other.map_err(CliError::local("printing")),
     }
 }
 

@@ -8,12 +8,13 @@
 
 use std::collections::BTreeMap;
 
+use delivery::batching::batches;
 use indicatif::ProgressBar;
 use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::{
-    failed::Failed,
+    error::CliError,
     filter::Filter,
     log::{self, Logged},
     output::table,
@@ -21,7 +22,7 @@ use crate::{
     stack::{Queue, Stack},
 };
 
-/// So many events fit into one replay: it sorts them in memory, at about 2 KB each. A longer range is
+/// Maximum number of events of one replay: it sorts them in memory, at about 2 KB each. A longer range is
 /// replayed in parts.
 pub const EVENTS_MAX: usize = 500_000;
 
@@ -45,17 +46,17 @@ pub struct Plan {
     /// Why some were not.
     pub failed: Vec<String>,
     #[serde(skip)]
-    chosen: Vec<Logged>,
+    selected: Vec<Logged>,
 }
 
-/// Reads the log and chooses.
+/// Reads the log and selects.
 pub async fn plan(
     stack: &Stack,
     queue: &Queue,
     [from, to]: [Timestamp; 2],
     order: Option<String>,
     bar: &ProgressBar,
-) -> Result<Plan, Failed> {
+) -> Result<Plan, CliError> {
     let filter = filter(stack, queue).await?;
     let mut plan = Plan {
         queue: queue.name.clone(),
@@ -66,7 +67,7 @@ pub async fn plan(
         filtered_out: 0,
         sent: 0,
         failed: Vec::new(),
-        chosen: Vec::new(),
+        selected: Vec::new(),
     };
     log::pages(stack, order.as_deref(), |page| {
         bar.inc(page.len() as u64);
@@ -74,64 +75,63 @@ pub async fn plan(
             if event.timestamp < from || event.timestamp >= to {
                 continue;
             }
-            if !filter.passes(&event.attributes).map_err(Failed::Other)? {
+            if !filter.passes(&event.attributes).map_err(CliError::NotDone)? {
                 plan.filtered_out += 1;
                 continue;
             }
             *plan.events.entry(event.event_type.clone()).or_default() += 1;
-            plan.chosen.push(event);
+            plan.selected.push(event);
         }
-        if plan.chosen.len() > EVENTS_MAX {
-            return Err(Failed::Other(format!(
+        if plan.selected.len() > EVENTS_MAX {
+            return Err(CliError::NotDone(format!(
                 "more than {EVENTS_MAX} events: replay the range in parts, by --from and --to"
             )));
         }
         Ok(())
     })
     .await?;
-    log::in_time_order(&mut plan.chosen);
+    log::in_time_order(&mut plan.selected);
     Ok(plan)
 }
 
-/// Sends what was chosen.
+/// Sends what was selected.
 pub async fn run(
     stack: &Stack,
     queue: &Queue,
     plan: &mut Plan,
     bar: &ProgressBar,
-) -> Result<(), Failed> {
-    let mut messages = Vec::with_capacity(plan.chosen.len());
-    for event in &plan.chosen {
+) -> Result<(), CliError> {
+    let mut messages = Vec::with_capacity(plan.selected.len());
+    for event in &plan.selected {
         let mut message = Message { body: event.body.clone(), ..Message::default() };
         for (name, value) in &event.attributes {
-            message.attributes.insert(name.clone(), send::text_attribute(value)?);
+            message.attributes.insert(name.clone(), send::text_attribute(value));
         }
         messages.push(message);
     }
     bar.set_length(messages.len() as u64);
-    let (mut rest, mut events) = (messages.as_slice(), plan.chosen.as_slice());
-    while !rest.is_empty() {
-        let count = send::fitting(rest);
-        let fates = send::send(stack, &queue.url, &rest[..count]).await.map_err(|error| {
-            Failed::Other(format!(
+    let mut first = 0;
+    for batch in batches(&messages, Message::bytes) {
+        let fates = send::send(stack, &queue.url, batch).await.map_err(|error| {
+            CliError::NotDone(format!(
                 "{error}. {} events were sent before; run it again: what was delivered twice is taken once",
                 plan.sent
             ))
         })?;
-        for (event, fate) in events.iter().zip(fates) {
+        for (event, fate) in plan.selected[first..].iter().zip(fates) {
             match fate {
                 Ok(()) => plan.sent += 1,
                 Err(why) => plan.failed.push(format!("{}: {why}", event.event_id)),
             }
         }
-        bar.inc(count as u64);
-        (rest, events) = (&rest[count..], &events[count..]);
+        first += batch.len();
+        bar.inc(batch.len() as u64);
     }
     Ok(())
 }
 
 /// What the queue's subscription is given.
-async fn filter(stack: &Stack, queue: &Queue) -> Result<Filter, Failed> {
+async fn filter(stack: &Stack, queue: &Queue) -> Result<Filter, CliError> {
     let topic = stack.output("TopicArn")?;
     let queue_name = queue.url.rsplit('/').next().unwrap_or_default();
     let mut next = None;
@@ -146,7 +146,7 @@ async fn filter(stack: &Stack, queue: &Queue) -> Result<Filter, Failed> {
         }
         next = page.next_token;
         if next.is_none() {
-            return Err(Failed::NotFound(format!(
+            return Err(CliError::NotFound(format!(
                 "{} has no subscription to the topic",
                 queue.name
             )));
@@ -156,13 +156,13 @@ async fn filter(stack: &Stack, queue: &Queue) -> Result<Filter, Failed> {
         stack.sns.get_subscription_attributes().subscription_arn(subscription).send().await?;
     let attributes = answer.attributes.unwrap_or_default();
     let text = |name: &str| attributes.get(name).map(String::as_str);
-    Filter::read(text("FilterPolicy"), text("FilterPolicyScope")).map_err(Failed::Other)
+    Filter::read(text("FilterPolicy"), text("FilterPolicyScope")).map_err(CliError::NotDone)
 }
 
 impl Plan {
     /// Whether there is nothing to send.
     pub fn is_empty(&self) -> bool {
-        self.chosen.is_empty()
+        self.selected.is_empty()
     }
 
     /// As people read it.

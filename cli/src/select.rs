@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::when::span;
 
-/// The reason of a dead letter that its consumer did not bury: SQS moved it after its last attempt.
+/// The reason of a dead letter that its consumer did not send to the DLQ itself: SQS moved it after its last attempt.
 pub const RETRIES_EXHAUSTED: &str = "retries_exhausted";
 
 /// One message of a DLQ.

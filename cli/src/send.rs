@@ -7,12 +7,11 @@ use std::{collections::HashMap, time::Duration};
 
 use aws_sdk_sqs::types::{MessageAttributeValue, SendMessageBatchRequestEntry};
 
-use crate::{failed::Failed, stack::Stack};
+pub use delivery::batching::ENTRIES_MAX;
+use delivery::batching::batches;
 
-/// SQS takes so many messages in one call.
-pub const BATCH_COUNT_MAX: usize = 10;
-/// So many bytes in one call, of bodies and attributes together: what every SQS endpoint takes.
-const BATCH_BYTES_MAX: usize = 256 * 1024;
+use crate::{error::CliError, stack::Stack};
+
 const ATTEMPTS_MAX: u32 = 4;
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
 
@@ -26,7 +25,8 @@ pub struct Message {
 }
 
 impl Message {
-    fn bytes(&self) -> usize {
+    /// Its size as SQS counts it, in bytes of body and attributes.
+    pub fn bytes(&self) -> usize {
         let attributes = self.attributes.iter().map(|(name, value)| {
             let text = value.string_value().map_or(0, str::len);
             name.len()
@@ -39,30 +39,20 @@ impl Message {
 }
 
 /// An attribute that is a text.
-pub fn text_attribute(value: &str) -> Result<MessageAttributeValue, Failed> {
+pub fn text_attribute(value: &str) -> MessageAttributeValue {
     MessageAttributeValue::builder()
         .data_type("String")
         .string_value(value)
         .build()
-        .map_err(Failed::other)
+        .expect("an attribute has a type")
 }
 
 /// How many messages from the front fit into one call.
-pub fn fitting(messages: &[Message]) -> usize {
-    let mut bytes = 0;
-    let fitting = messages
-        .iter()
-        .take(BATCH_COUNT_MAX)
-        .take_while(|message| {
-            bytes += message.bytes();
-            bytes <= BATCH_BYTES_MAX
-        })
-        .count();
-    // What is too large on its own is refused on its own.
-    fitting.max(1).min(messages.len())
+pub fn first_batch(messages: &[Message]) -> usize {
+    batches(messages, Message::bytes).first().map_or(0, |batch| batch.len())
 }
 
-/// Sends at most [`BATCH_COUNT_MAX`] messages, and says of each whether the queue took it and why not.
+/// Sends at most [`ENTRIES_MAX`] messages, and says of each whether the queue took it and why not.
 ///
 /// # Errors
 /// The queue did not answer at all: whether it took any is unknown.
@@ -70,7 +60,7 @@ pub async fn send(
     stack: &Stack,
     queue_url: &str,
     messages: &[Message],
-) -> Result<Vec<Result<(), String>>, Failed> {
+) -> Result<Vec<Result<(), String>>, CliError> {
     let mut fates: Vec<Result<(), String>> =
         vec![Err("the answer does not name it".to_owned()); messages.len()];
     let mut left: Vec<usize> = (0..messages.len()).collect();
@@ -82,7 +72,7 @@ pub async fn send(
                 .message_body(&messages[index].body)
                 .set_message_attributes(Some(messages[index].attributes.clone()))
                 .build()
-                .map_err(Failed::other)?;
+                .expect("an entry has an id and a body");
             batch = batch.entries(entry);
         }
         let answer = batch.send().await?;
@@ -109,22 +99,4 @@ pub async fn send(
         tokio::time::sleep(RETRY_PAUSE * attempt).await;
     }
     Ok(fates)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn messages(sizes: &[usize]) -> Vec<Message> {
-        let message = |size: &usize| Message { body: "x".repeat(*size), ..Message::default() };
-        sizes.iter().map(message).collect()
-    }
-
-    #[test]
-    fn a_call_is_filled_by_count_and_by_bytes() {
-        assert_eq!(fitting(&messages(&[1; 25])), BATCH_COUNT_MAX);
-        assert_eq!(fitting(&messages(&[200_000, 50_000, 50_000])), 2);
-        assert_eq!(fitting(&messages(&[300_000, 1])), 1);
-        assert_eq!(fitting(&[]), 0);
-    }
 }

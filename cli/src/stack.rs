@@ -1,22 +1,24 @@
 //! A deployed stack, found through its CloudFormation outputs.
 //!
 //! In: the usual AWS settings and a stack name. Out: clients, and the names of queues, tables and functions.
-//! Guarantee: a missing region, missing credentials and a missing stack are each told apart, before any
+//! Guarantee: a missing region, missing credentials and a missing stack are each distinguished, before any
 //! command has begun. A consumer is whatever has the outputs `<Name>QueueUrl`, `<Name>DlqUrl` and
 //! `<Name>ConsumerFunction`: a new one needs no change here.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use aws_config::{
-    BehaviorVersion, Region, profile::ProfileFileCredentialsProvider, retry::RetryConfig,
-    timeout::TimeoutConfig,
+    BehaviorVersion, Region, SdkConfig, profile::ProfileFileCredentialsProvider,
+    retry::RetryConfig, timeout::TimeoutConfig,
 };
 use aws_credential_types::provider::ProvideCredentials;
 use aws_sdk_dynamodb::error::ProvideErrorMetadata;
 use clap::Args;
-use delivery::Outbox;
+use delivery::{ErrorChain, Outbox};
+use messaging::STREAM_KEY;
+use order::dynamodb::PendingOrders;
 
-use crate::failed::Failed;
+use crate::error::CliError;
 
 /// An endpoint that does not take a connection within this is not there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -86,56 +88,22 @@ impl Stack {
     ///
     /// # Errors
     /// What is missing, and how to give it.
-    pub async fn find(access: &Access) -> Result<Self, Failed> {
-        let mut loader = aws_config::defaults(BehaviorVersion::latest())
-            .retry_config(RetryConfig::standard())
-            .timeout_config(
-                TimeoutConfig::builder()
-                    .connect_timeout(CONNECT_TIMEOUT)
-                    .operation_attempt_timeout(ATTEMPT_TIMEOUT)
-                    .build(),
-            );
-        if let Some(profile) = &access.profile {
-            // A profile that was asked for goes before credentials that happen to be in the environment.
-            let of_profile =
-                ProfileFileCredentialsProvider::builder().profile_name(profile).build();
-            loader = loader.profile_name(profile).credentials_provider(of_profile);
-        }
-        if let Some(region) = &access.region {
-            loader = loader.region(Region::new(region.clone()));
-        }
-        if let Some(url) = &access.endpoint_url {
-            loader = loader.endpoint_url(url);
-        }
-        let aws = loader.load().await;
+    pub async fn find(access: &Access) -> Result<Self, CliError> {
+        let aws = load_aws(access).await;
         let Some(region) = aws.region().map(ToString::to_string) else {
-            return Err(Failed::other("no AWS region: set --region or AWS_REGION"));
+            let why = "no AWS region: set --region or AWS_REGION";
+            return Err(CliError::NotDone(why.into()));
         };
-        let credentials = match aws.credentials_provider() {
-            Some(provider) => provider
-                .provide_credentials()
-                .await
-                .map_err(|error| aws_sdk_sqs::error::DisplayErrorContext(error).to_string()),
-            None => Err("none".to_owned()),
-        };
-        if let Err(why) = credentials {
-            let of =
-                access.profile.as_ref().map(|p| format!(" in profile {p}")).unwrap_or_default();
-            return Err(Failed::Other(format!(
-                "no AWS credentials{of}: sign in (`aws sso login`), choose a --profile, or set AWS_ACCESS_KEY_ID \
-                 and AWS_SECRET_ACCESS_KEY (an emulator takes any); {}",
-                innermost(&why)
-            )));
-        }
+        require_credentials(&aws, access).await?;
         let place = match aws.endpoint_url() {
             Some(url) => format!("at {url} ({region})"),
             None => format!("in {region}"),
         };
         let (outputs, parameters) =
-            described(&aws_sdk_cloudformation::Client::new(&aws), &access.stack, &place).await?;
+            describe(&aws_sdk_cloudformation::Client::new(&aws), &access.stack, &place).await?;
         let queues = queues(&outputs);
         if queues.is_empty() || !outputs.contains_key("EventLogTable") {
-            return Err(Failed::NotFound(format!(
+            return Err(CliError::NotFound(format!(
                 "the stack {} {place} is not an Orderflow: its outputs name no queues and no event log",
                 access.stack
             )));
@@ -157,9 +125,12 @@ impl Stack {
     ///
     /// # Errors
     /// The stack is older than this command.
-    pub fn output(&self, name: &str) -> Result<&str, Failed> {
+    pub fn output(&self, name: &str) -> Result<&str, CliError> {
         self.outputs.get(name).map(String::as_str).ok_or_else(|| {
-            Failed::Other(format!("the stack {} has no output {name}: deploy it again", self.name))
+            CliError::NotDone(format!(
+                "the stack {} has no output {name}: deploy it again",
+                self.name
+            ))
         })
     }
 
@@ -172,10 +143,10 @@ impl Stack {
     ///
     /// # Errors
     /// Which queues there are.
-    pub fn queue(&self, name: &str) -> Result<&Queue, Failed> {
+    pub fn queue(&self, name: &str) -> Result<&Queue, CliError> {
         self.queues.iter().find(|queue| queue.name == name).ok_or_else(|| {
             let names: Vec<&str> = self.queues.iter().map(|queue| queue.name.as_str()).collect();
-            Failed::NotFound(format!("no queue {name:?}: there are {}", names.join(", ")))
+            CliError::NotFound(format!("no queue {name:?}: there are {}", names.join(", ")))
         })
     }
 
@@ -183,7 +154,7 @@ impl Stack {
     ///
     /// # Errors
     /// Which queues there are.
-    pub fn queues(&self, name: Option<&str>) -> Result<Vec<&Queue>, Failed> {
+    pub fn queues(&self, name: Option<&str>) -> Result<Vec<&Queue>, CliError> {
         name.map_or_else(|| Ok(self.queues.iter().collect()), |name| Ok(vec![self.queue(name)?]))
     }
 
@@ -191,27 +162,72 @@ impl Stack {
     ///
     /// # Errors
     /// The stack is older than this command.
-    pub fn outbox(&self) -> Result<Outbox, Failed> {
-        Ok(Outbox {
-            dynamodb: self.dynamodb.clone(),
-            sns: self.sns.clone(),
-            table: self.output("EventLogTable")?.to_owned(),
-            stream_key: "order_id",
-            topic_arn: self.output("TopicArn")?.to_owned(),
-        })
+    pub fn outbox(&self) -> Result<Outbox, CliError> {
+        let (table, topic_arn) = (self.output("EventLogTable")?, self.output("TopicArn")?);
+        Ok(Outbox::new(self.dynamodb.clone(), self.sns.clone(), table, STREAM_KEY, topic_arn))
     }
+
+    /// The orders that are not settled.
+    ///
+    /// # Errors
+    /// The stack is older than this command.
+    pub fn pending_orders(&self) -> Result<PendingOrders, CliError> {
+        Ok(PendingOrders::new(self.dynamodb.clone(), self.output("OrdersTable")?))
+    }
+}
+
+/// The AWS configuration that the command line and the environment ask for.
+async fn load_aws(access: &Access) -> SdkConfig {
+    let mut loader = aws_config::defaults(BehaviorVersion::latest())
+        .retry_config(RetryConfig::standard())
+        .timeout_config(
+            TimeoutConfig::builder()
+                .connect_timeout(CONNECT_TIMEOUT)
+                .operation_attempt_timeout(ATTEMPT_TIMEOUT)
+                .build(),
+        );
+    if let Some(profile) = &access.profile {
+        // A profile that was asked for goes before credentials that happen to be in the environment.
+        let of_profile = ProfileFileCredentialsProvider::builder().profile_name(profile).build();
+        loader = loader.profile_name(profile).credentials_provider(of_profile);
+    }
+    if let Some(region) = &access.region {
+        loader = loader.region(Region::new(region.clone()));
+    }
+    if let Some(url) = &access.endpoint_url {
+        loader = loader.endpoint_url(url);
+    }
+    loader.load().await
+}
+
+/// Fails, and says how to get them, if there are no credentials.
+async fn require_credentials(aws: &SdkConfig, access: &Access) -> Result<(), CliError> {
+    let credentials = match aws.credentials_provider() {
+        Some(provider) => {
+            provider.provide_credentials().await.map_err(|error| ErrorChain(&error).to_string())
+        }
+        None => Err("none".to_owned()),
+    };
+    credentials.map(drop).map_err(|why| {
+        let of = access.profile.as_ref().map(|p| format!(" in profile {p}")).unwrap_or_default();
+        CliError::NotDone(format!(
+            "no AWS credentials{of}: sign in (`aws sso login`), choose a --profile, or set AWS_ACCESS_KEY_ID \
+             and AWS_SECRET_ACCESS_KEY (an emulator takes any); {}",
+            innermost(&why)
+        ))
+    })
 }
 
 type Named = BTreeMap<String, String>;
 
 /// A stack's outputs and parameters.
-async fn described(
+async fn describe(
     client: &aws_sdk_cloudformation::Client,
     name: &str,
     place: &str,
-) -> Result<(Named, Named), Failed> {
+) -> Result<(Named, Named), CliError> {
     let absent = || {
-        Failed::NotFound(format!(
+        CliError::NotFound(format!(
             "no stack {name} {place}: deploy it (`make up` runs one on this machine), or name another by --stack"
         ))
     };

@@ -10,28 +10,27 @@ use std::{
 };
 
 use aws_sdk_cloudwatch::types::{Dimension, Metric, MetricDataQuery, MetricStat};
-use aws_sdk_dynamodb::types::{AttributeValue, Select};
 use aws_sdk_sqs::types::QueueAttributeName;
-use delivery::outbox::{INDEX, SHARDS, STUCK};
-use futures::future::{join_all, try_join_all};
+use delivery::outbox::Backlog;
+use futures::future::try_join_all;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 use crate::{
     consumer,
-    failed::Failed,
+    error::CliError,
     output::table,
     stack::{Queue, Stack},
     when::short,
 };
 
-/// Metrics are looked for in so long a time: SQS reports each minute, some minutes late.
+/// How far back metrics are looked for: SQS reports each minute, some minutes late.
 const METRICS_WINDOW: Duration = Duration::from_secs(10 * 60);
 const METRICS_PERIOD_SECONDS: i32 = 60;
 /// If the stack does not say when an order has been pending for too long.
 const PENDING_MINUTES_DEFAULT: i64 = 15;
-/// So many of the orders that wait for too long are named.
-const ORDERS_NAMED_MAX: usize = 10;
+/// Maximum number of orders that are named because they wait for too long.
+const ORDERS_NAMED_MAX: i32 = 10;
 
 /// Where the flow stands.
 #[derive(Debug, Clone, Serialize)]
@@ -100,7 +99,7 @@ impl Status {
     ///
     /// # Errors
     /// Something other than a metric is not to be had.
-    pub async fn of(stack: &Stack) -> Result<Self, Failed> {
+    pub async fn of(stack: &Stack) -> Result<Self, CliError> {
         let queues = try_join_all(stack.queues.iter().map(|queue| queue_status(stack, queue)));
         let (queues, outbox, orders, metrics) =
             tokio::join!(queues, outbox_status(stack), orders_status(stack), metrics(stack));
@@ -162,7 +161,7 @@ impl Status {
 }
 
 /// How many messages a queue has: waiting, in flight, delayed.
-pub async fn counts(stack: &Stack, url: &str) -> Result<[u64; 3], Failed> {
+pub async fn counts(stack: &Stack, url: &str) -> Result<[u64; 3], CliError> {
     const NAMES: [QueueAttributeName; 3] = [
         QueueAttributeName::ApproximateNumberOfMessages,
         QueueAttributeName::ApproximateNumberOfMessagesNotVisible,
@@ -179,7 +178,7 @@ pub async fn counts(stack: &Stack, url: &str) -> Result<[u64; 3], Failed> {
     Ok(NAMES.map(|name| attributes.get(&name).and_then(|n| n.parse().ok()).unwrap_or_default()))
 }
 
-async fn queue_status(stack: &Stack, queue: &Queue) -> Result<QueueStatus, Failed> {
+async fn queue_status(stack: &Stack, queue: &Queue) -> Result<QueueStatus, CliError> {
     let (own, dead, consumer) = tokio::join!(
         counts(stack, &queue.url),
         counts(stack, &queue.dlq_url),
@@ -199,107 +198,24 @@ async fn queue_status(stack: &Stack, queue: &Queue) -> Result<QueueStatus, Faile
     })
 }
 
-async fn outbox_status(stack: &Stack) -> Result<OutboxStatus, Failed> {
-    let table = stack.output("EventLogTable")?;
-    let shards = (0..SHARDS).map(|shard| shard.to_string()).chain([STUCK.to_owned()]);
-    let shards =
-        shards.map(|shard| async move {
-            let counted = count(stack, table, INDEX, "outbox_shard", &shard, None);
-            let oldest = stack
-                .dynamodb
-                .query()
-                .table_name(table)
-                .index_name(INDEX)
-                .key_condition_expression("outbox_shard = :shard")
-                .expression_attribute_values(":shard", AttributeValue::S(shard.clone()))
-                .limit(1)
-                .send();
-            let (counted, oldest) = tokio::join!(counted, oldest);
-            let since =
-                oldest?.items.unwrap_or_default().into_iter().next().and_then(|item| {
-                    item.get("pending_since")?.as_s().ok()?.parse::<Timestamp>().ok()
-                });
-            Ok::<_, Failed>((shard, counted?, since))
-        });
-    let mut status = OutboxStatus { pending: 0, oldest_pending_since: None, stuck: 0 };
-    for shard in join_all(shards).await {
-        let (shard, counted, since) = shard?;
-        if shard == STUCK {
-            status.stuck = counted;
-        } else {
-            status.pending += counted;
-            status.oldest_pending_since =
-                [status.oldest_pending_since, since].into_iter().flatten().min();
-        }
-    }
-    Ok(status)
+async fn outbox_status(stack: &Stack) -> Result<OutboxStatus, CliError> {
+    let Backlog { pending, oldest_pending_since, stuck, .. } = stack.outbox()?.backlog().await?;
+    Ok(OutboxStatus { pending, oldest_pending_since, stuck })
 }
 
-async fn orders_status(stack: &Stack) -> Result<OrdersStatus, Failed> {
-    let table = stack.output("OrdersTable")?;
+async fn orders_status(stack: &Stack) -> Result<OrdersStatus, CliError> {
+    let orders = stack.pending_orders()?;
     let pending_max_minutes = stack
         .parameter("OrderPendingMaxMinutes")
         .and_then(|minutes| minutes.parse().ok())
         .unwrap_or(PENDING_MINUTES_DEFAULT);
     let before = Timestamp::now() - SignedDuration::from_mins(pending_max_minutes);
-    let before = format!("{before:.3}");
-    let all = count(stack, table, "pending", "pending_shard", "pending", None);
-    let late =
-        count(stack, table, "pending", "pending_shard", "pending", Some(("created_at", &before)));
-    let oldest = stack
-        .dynamodb
-        .query()
-        .table_name(table)
-        .index_name("pending")
-        .key_condition_expression("pending_shard = :shard AND created_at < :before")
-        .expression_attribute_values(":shard", AttributeValue::S("pending".into()))
-        .expression_attribute_values(":before", AttributeValue::S(before.clone()))
-        .limit(i32::try_from(ORDERS_NAMED_MAX).unwrap_or(i32::MAX))
-        .send();
-    let (all, late, oldest) = tokio::join!(all, late, oldest);
-    let oldest = oldest?.items.unwrap_or_default();
-    let named = oldest.iter().filter_map(|item| item.get("order_id")?.as_s().ok().cloned());
-    Ok(OrdersStatus {
-        pending: all?,
-        pending_too_long: late?,
-        oldest: named.collect(),
-        pending_max_minutes,
-    })
-}
-
-/// Counts one partition of an index, or what of it sorts before a moment.
-async fn count(
-    stack: &Stack,
-    table: &str,
-    index: &str,
-    key: &str,
-    value: &str,
-    before: Option<(&str, &str)>,
-) -> Result<u64, Failed> {
-    let mut total = 0;
-    let mut start = None;
-    loop {
-        let mut query = stack
-            .dynamodb
-            .query()
-            .table_name(table)
-            .index_name(index)
-            .expression_attribute_values(":value", AttributeValue::S(value.to_owned()))
-            .select(Select::Count)
-            .set_exclusive_start_key(start);
-        query = match before {
-            None => query.key_condition_expression(format!("{key} = :value")),
-            Some((sort, before)) => query
-                .key_condition_expression(format!("{key} = :value AND {sort} < :before"))
-                .expression_attribute_values(":before", AttributeValue::S(before.to_owned())),
-        };
-        let page = query.send().await?;
-        total += u64::try_from(page.count).unwrap_or_default();
-        start = page.last_evaluated_key;
-        if start.is_none() {
-            return Ok(total);
-        }
-    }
+    let (pending, pending_too_long, oldest) = tokio::try_join!(
+        orders.count(),
+        orders.count_placed_before(before),
+        orders.oldest_placed_before(before, ORDERS_NAMED_MAX),
+    )?;
+    Ok(OrdersStatus { pending, pending_too_long, oldest, pending_max_minutes })
 }
 
 /// The newest value of each metric of each queue, by name and the queue's index; empty where there are none.

@@ -5,12 +5,12 @@
 
 use jiff::{SignedDuration, Timestamp, civil, tz::TimeZone};
 
-/// A moment as it was typed: absolute, or so long before now.
+/// A moment as it was typed: absolute, or relative to now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum When {
     /// A moment.
     At(Timestamp),
-    /// So long ago.
+    /// This long ago.
     Ago(SignedDuration),
 }
 

@@ -7,6 +7,8 @@
 //! Guarantees: what decodes here needs no second check; what is written here decodes again; money is
 //! never a binary float, neither in memory nor on the way through JSON.
 
+#![warn(missing_docs)]
+
 mod envelope;
 mod payload;
 mod schema;

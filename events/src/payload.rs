@@ -71,7 +71,7 @@ pub struct Stock {
     pub items: Vec<StockLine>,
 }
 
-/// So many pieces of one product.
+/// A number of pieces of one product.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StockLine {
     /// Which product.

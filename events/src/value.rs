@@ -51,14 +51,14 @@ impl Money {
         i64::try_from(self.0.mantissa()).unwrap_or(MINOR_UNITS_MAX)
     }
 
-    /// This amount `quantity` times, or nothing if that is more than [`MINOR_UNITS_MAX`].
+    /// This amount `quantity` times, or `None` if that is more than [`MINOR_UNITS_MAX`].
     #[must_use]
     pub fn times(self, quantity: Quantity) -> Option<Self> {
         let units = self.minor().checked_mul(i64::from(quantity.get()))?;
         Self::from_minor(units).ok()
     }
 
-    /// The sum, or nothing if it is more than [`MINOR_UNITS_MAX`].
+    /// The sum, or `None` if it is more than [`MINOR_UNITS_MAX`].
     #[must_use]
     pub fn sum(amounts: impl IntoIterator<Item = Self>) -> Option<Self> {
         let units =
@@ -168,7 +168,7 @@ impl Quantity {
         self.0
     }
 
-    /// The sum of two lines of the same product, or nothing if it is more than one line may have.
+    /// The sum of two lines of the same product, or `None` if it is more than one line may have.
     #[must_use]
     pub fn plus(self, other: Self) -> Option<Self> {
         Self::try_from(u64::from(self.0) + u64::from(other.0)).ok()

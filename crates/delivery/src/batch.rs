@@ -7,57 +7,62 @@
 //! work stops before the invocation times out, because a time-out would fail the whole batch.
 
 use std::{
-    any::Any,
+    borrow::Cow,
+    collections::BTreeMap,
     fmt,
     future::Future,
     panic::AssertUnwindSafe,
-    str::FromStr,
+    sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use aws_lambda_events::event::sqs::{BatchItemFailure, SqsBatchResponse, SqsEvent, SqsMessage};
-use aws_sdk_sqs::{Client, error::DisplayErrorContext, types::MessageAttributeValue};
+use aws_sdk_sqs::{
+    Client,
+    error::{ProvideErrorMetadata, SdkError},
+    types::MessageAttributeValue,
+};
 use futures::{FutureExt, StreamExt, stream};
-use telemetry::Trace;
-use tracing::{Instrument, Span, field::Empty};
-use uuid::Uuid;
+use tracing::{Instrument, Span};
 
-/// So many messages of a batch are in work at a time.
+use crate::{
+    CallError, ErrorChain, TableError,
+    backoff::{Backoff, VISIBILITY_TIMEOUT_SECONDS_MAX},
+    error::{BoxError, panic_message},
+    transaction::CommitError,
+};
+
+/// Number of messages of a batch that are handled at a time.
 const CONCURRENCY: usize = 10;
-/// What has not ended so long before the invocation's deadline is given back.
+/// How long before the invocation's deadline a message that has not ended is given back.
 const DEADLINE_MARGIN: Duration = Duration::from_millis(1500);
-/// Of that margin, what SQS has to take a message back; the rest is for the invocation's answer.
-const SETTLE_TIME: Duration = Duration::from_millis(1000);
-/// SQS takes no longer visibility timeout (12 hours).
-const VISIBILITY_SECONDS_MAX: u64 = 43_200;
-/// SQS takes so many attributes on one message.
+/// The part of that margin in which SQS can take a message back; the rest is for the invocation's answer.
+const SETTLE_TIMEOUT: Duration = Duration::from_millis(1000);
+/// Maximum number of attributes of one message.
+/// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-message-metadata.html>
 const ATTRIBUTES_MAX: usize = 10;
 const DETAIL_CHARS_MAX: usize = 1000;
 
 /// One message, as the handler sees it.
 #[derive(Debug, Clone)]
 pub struct Incoming {
+    /// Its id on the queue.
+    pub message_id: String,
+    /// The number of this delivery: 1 is the first.
+    pub deliveries: u32,
     /// The body as it came.
     pub body: String,
-    /// What the sender's trace goes on as here.
-    pub trace: Trace,
+    /// The attributes that are texts.
+    pub attributes: BTreeMap<String, String>,
     /// When the handler has to have ended.
     pub deadline: SystemTime,
 }
 
 impl Incoming {
-    /// Names the event in the log line that this message ends with.
-    pub fn is_event(&self, id: Uuid, event_type: &str, stream: &str) {
-        let span = Span::current();
-        span.record("event_id", id.to_string());
-        span.record("event_type", event_type);
-        span.record("stream", stream);
-    }
-
     /// How long the handler still has.
     #[must_use]
     pub fn time_left(&self) -> Duration {
-        until(self.deadline)
+        time_until(self.deadline)
     }
 }
 
@@ -66,8 +71,8 @@ impl Incoming {
 pub enum Handled {
     /// It had its effect now.
     Done,
-    /// It had its effect before: a duplicate, or news that have been overtaken.
-    Already,
+    /// It had its effect before, or the state has moved past it.
+    Duplicate,
     /// This consumer has no use for it.
     Ignored,
 }
@@ -75,17 +80,17 @@ pub enum Handled {
 /// Why a message could not be handled, and whether another try can help.
 #[derive(Debug)]
 pub enum Failure {
-    /// It can: a throttle, a time-out, a conflict, a service that is down.
+    /// Another try can help: a throttle, a time-out, a conflict, a service that is down.
     Transient {
         /// What happened, for the log.
-        error: String,
+        error: BoxError,
         /// When to try again, if that is known better than by the schedule.
         retry_in: Option<Duration>,
     },
-    /// It cannot: the message itself is wrong.
+    /// No try can help: the message itself is wrong.
     Poison {
         /// A stable code, by which an operator selects.
-        reason: &'static str,
+        reason: Cow<'static, str>,
         /// A sentence that says what is wrong.
         detail: String,
     },
@@ -93,79 +98,176 @@ pub enum Failure {
 
 impl Failure {
     /// A failure that passes with time.
-    pub fn transient(error: impl fmt::Display) -> Self {
-        Self::Transient { error: error.to_string(), retry_in: None }
+    pub fn transient(error: impl Into<BoxError>) -> Self {
+        Self::Transient { error: error.into(), retry_in: None }
+    }
+
+    /// A failure of which it is known when it will have passed.
+    pub fn retry_in(retry_in: Duration, error: impl Into<BoxError>) -> Self {
+        Self::Transient { error: error.into(), retry_in: Some(retry_in) }
     }
 
     /// A message that no retry can save.
-    pub fn poison(reason: &'static str, detail: impl fmt::Display) -> Self {
-        Self::Poison { reason, detail: detail.to_string() }
+    pub fn poison(reason: impl Into<Cow<'static, str>>, detail: impl fmt::Display) -> Self {
+        Self::Poison { reason: reason.into(), detail: detail.to_string() }
     }
 }
 
-/// How long a message waits after its first, second, … failed delivery, in seconds.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Backoff(Vec<u64>);
-
-impl Backoff {
-    /// The pause after so many deliveries: at least the half of its step (equal jitter), so that messages that
-    /// failed together do not come back together.
-    #[must_use]
-    pub fn pause(&self, deliveries: u32, random: f64) -> Duration {
-        let step = usize::try_from(deliveries.saturating_sub(1)).unwrap_or(usize::MAX);
-        let seconds = self.0[step.min(self.0.len() - 1)];
-        Duration::from_secs(seconds).mul_f64(0.5 + random / 2.0)
+impl From<TableError> for Failure {
+    /// What is wrong in itself is poison: an operator repairs it and redrives the message.
+    fn from(error: TableError) -> Self {
+        if !error.is_permanent() {
+            return Self::transient(error);
+        }
+        let reason = match error {
+            TableError::CorruptItem { .. } => "corrupt_item",
+            _ => "invalid_transaction",
+        };
+        Self::poison(reason, ErrorChain(&error))
     }
 }
 
-impl Default for Backoff {
-    /// 30 s, 1 min, 5 min, then 15 min.
-    fn default() -> Self {
-        Self(vec![30, 60, 300, 900])
+impl From<CommitError> for Failure {
+    fn from(error: CommitError) -> Self {
+        TableError::from(error).into()
     }
 }
 
-impl FromStr for Backoff {
-    type Err = String;
+/// What became of one message.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// It is acknowledged.
+    Handled(Handled),
+    /// It will be delivered again.
+    Retried {
+        /// Why.
+        error: BoxError,
+        /// When, if SQS took the pause.
+        retry_in: Duration,
+    },
+    /// It was moved to the DLQ.
+    DeadLettered {
+        /// The stable code of what is wrong with it.
+        reason: Cow<'static, str>,
+    },
+    /// There was no time left to begin with it: it will be delivered again.
+    NotStarted,
+}
 
-    /// Reads `30,60,300,900`: seconds, the last of which repeats.
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let steps: Result<Vec<u64>, _> = text.split(',').map(|step| step.trim().parse()).collect();
-        match steps {
-            Ok(steps) if steps.iter().all(|step| *step <= VISIBILITY_SECONDS_MAX) => {
-                Ok(Self(steps))
+/// Hears of every outcome: for logs and metrics. It must neither block nor panic.
+pub trait Observer: fmt::Debug + Send + Sync {
+    /// The span in which a message is handled and its outcome is reported.
+    fn span(&self, consumer: &str, message: &Incoming) -> Span;
+
+    /// One message has come to this, within its span.
+    fn message_ended(&self, outcome: &Outcome);
+
+    /// The whole batch has come to this.
+    fn batch_ended(&self, outcomes: &[Outcome]);
+}
+
+/// Logs one line for each message by `tracing`, and counts nothing.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct LogObserver;
+
+impl Observer for LogObserver {
+    fn span(&self, consumer: &str, message: &Incoming) -> Span {
+        let Incoming { message_id, deliveries, .. } = message;
+        tracing::info_span!("message", consumer, message_id, deliveries)
+    }
+
+    fn message_ended(&self, outcome: &Outcome) {
+        match outcome {
+            Outcome::Handled(handled) => tracing::info!(outcome = ?handled, "message handled"),
+            Outcome::Retried { error, retry_in } => tracing::warn!(
+                outcome = "Retried",
+                error = %ErrorChain(error.as_ref()),
+                retry_in_seconds = retry_in.as_secs(),
+                "message failed"
+            ),
+            Outcome::DeadLettered { reason } => tracing::error!(
+                outcome = "DeadLettered",
+                reason = reason.as_ref(),
+                "message moved to the DLQ"
+            ),
+            Outcome::NotStarted => {
+                tracing::warn!(outcome = "NotStarted", "no time left for message");
             }
-            _ => Err(format!(
-                "must be whole seconds up to {VISIBILITY_SECONDS_MAX}, like 30,60,300,900"
-            )),
         }
     }
+
+    fn batch_ended(&self, _: &[Outcome]) {}
 }
 
 /// One consumer's queue and DLQ.
 #[derive(Debug, Clone)]
 pub struct Consumer {
-    /// Its name in logs, metrics and dead letters.
-    pub name: &'static str,
-    /// The queue client.
-    pub sqs: Client,
-    /// Where its messages come from.
-    pub queue_url: String,
-    /// Where its poison goes.
-    pub dlq_url: String,
-    /// When a failed message comes back.
-    pub backoff: Backoff,
+    name: String,
+    sqs: Client,
+    queue_url: String,
+    dlq_url: String,
+    backoff: Backoff,
+    observer: Arc<dyn Observer>,
 }
 
-/// What became of one message.
-enum Outcome {
-    Handled(Handled),
-    Retried { error: String, retry_in: Duration },
-    Poisoned { reason: &'static str },
-    NotBegun,
+/// SQS did not do what it was called for.
+#[derive(Debug, thiserror::Error)]
+enum SettleError {
+    #[error(transparent)]
+    Call(#[from] CallError),
+    #[error("{0} had no answer before the invocation's deadline")]
+    Timeout(&'static str),
+}
+
+/// A message is poison, and the DLQ did not take it.
+#[derive(Debug, thiserror::Error)]
+#[error("poison ({reason}), and the DLQ did not take it")]
+struct NotDeadLettered {
+    reason: Cow<'static, str>,
+    source: SettleError,
+}
+
+/// A handler neither ended well nor failed by itself.
+#[derive(Debug, thiserror::Error)]
+enum HandlerError {
+    #[error("panicked: {0}")]
+    Panicked(String),
+    #[error("did not end before the invocation's deadline")]
+    TimedOut,
 }
 
 impl Consumer {
+    /// The consumer of this queue, whose poison goes to this DLQ. `name` stands in logs, metrics and dead letters.
+    #[must_use]
+    pub fn new(
+        name: impl Into<String>,
+        sqs: Client,
+        queue_url: impl Into<String>,
+        dlq_url: impl Into<String>,
+    ) -> Self {
+        Self {
+            name: name.into(),
+            sqs,
+            queue_url: queue_url.into(),
+            dlq_url: dlq_url.into(),
+            backoff: Backoff::default(),
+            observer: Arc::new(LogObserver),
+        }
+    }
+
+    /// When a failed message comes back, instead of the default schedule.
+    #[must_use]
+    pub fn backoff(self, backoff: Backoff) -> Self {
+        Self { backoff, ..self }
+    }
+
+    /// Who hears of outcomes, instead of [`LogObserver`].
+    #[must_use]
+    pub fn observer(self, observer: impl Observer + 'static) -> Self {
+        Self { observer: Arc::new(observer), ..self }
+    }
+
     /// Handles every message of a batch and says which are to be delivered again. `deadline_ms` is the
     /// invocation's deadline in milliseconds since 1970 (`Context::deadline`).
     pub async fn run<H, F>(&self, batch: SqsEvent, deadline_ms: u64, handler: H) -> SqsBatchResponse
@@ -174,24 +276,26 @@ impl Consumer {
         F: Future<Output = Result<Handled, Failure>>,
     {
         let deadline = UNIX_EPOCH + Duration::from_millis(deadline_ms) - DEADLINE_MARGIN;
-        let outcomes: Vec<(String, Outcome)> = stream::iter(batch.records)
-            .map(|message| self.message(message, deadline, &handler))
+        let ended: Vec<(String, Outcome)> = stream::iter(batch.records)
+            .map(|message| self.run_message(message, deadline, &handler))
             .buffer_unordered(CONCURRENCY)
             .collect()
             .await;
-        Self::count(&outcomes);
         let mut answer = SqsBatchResponse::default();
-        for (message_id, outcome) in outcomes {
-            if matches!(outcome, Outcome::Retried { .. } | Outcome::NotBegun) {
+        let mut outcomes = Vec::with_capacity(ended.len());
+        for (message_id, outcome) in ended {
+            if matches!(outcome, Outcome::Retried { .. } | Outcome::NotStarted) {
                 let mut failure = BatchItemFailure::default();
                 failure.item_identifier = message_id;
                 answer.batch_item_failures.push(failure);
             }
+            outcomes.push(outcome);
         }
+        self.observer.batch_ended(&outcomes);
         answer
     }
 
-    async fn message<H, F>(
+    async fn run_message<H, F>(
         &self,
         message: SqsMessage,
         deadline: SystemTime,
@@ -201,31 +305,18 @@ impl Consumer {
         H: Fn(Incoming) -> F,
         F: Future<Output = Result<Handled, Failure>>,
     {
-        let message_id = message.message_id.clone().unwrap_or_default();
-        let deliveries = deliveries(&message);
-        let attribute = |name: &str| message.message_attributes.get(name)?.string_value.as_deref();
-        let trace = Trace::continued(attribute("correlation_id"), attribute("traceparent"));
-        let span = tracing::info_span!(
-            "message",
-            consumer = self.name,
-            message_id,
-            deliveries,
-            correlation_id = trace.correlation_id,
-            traceparent = trace.traceparent,
-            event_id = Empty,
-            event_type = Empty,
-            stream = Empty,
-        );
-        let incoming = Incoming { body: message.body.clone().unwrap_or_default(), trace, deadline };
+        let incoming = incoming(&message, deadline);
+        let (message_id, deliveries) = (incoming.message_id.clone(), incoming.deliveries);
+        let span = self.observer.span(&self.name, &incoming);
         let work = async {
             let outcome = match incoming.time_left() {
-                Duration::ZERO => Outcome::NotBegun,
+                Duration::ZERO => Outcome::NotStarted,
                 time_left => {
-                    let result = guarded(handler(incoming), time_left).await;
-                    self.settle(&message, deliveries, result, deadline + SETTLE_TIME).await
+                    let result = run_guarded(handler(incoming), time_left).await;
+                    self.settle(&message, deliveries, result, deadline + SETTLE_TIMEOUT).await
                 }
             };
-            log(&outcome);
+            self.observer.message_ended(&outcome);
             outcome
         };
         (message_id, work.instrument(span).await)
@@ -240,49 +331,52 @@ impl Consumer {
         result: Result<Handled, Failure>,
         end: SystemTime,
     ) -> Outcome {
-        let (error, retry_in) = match result {
+        let (error, retry_in): (BoxError, _) = match result {
             Ok(handled) => return Outcome::Handled(handled),
             Err(Failure::Poison { reason, detail }) => {
-                match self.bury(message, reason, &detail, end).await {
-                    Ok(()) => return Outcome::Poisoned { reason },
-                    Err(error) => (format!("{reason}, and the DLQ did not take it: {error}"), None),
+                match self.send_to_dlq(message, &reason, &detail, end).await {
+                    Ok(()) => return Outcome::DeadLettered { reason },
+                    Err(source) => (NotDeadLettered { reason, source }.into(), None),
                 }
             }
             Err(Failure::Transient { error, retry_in }) => (error, retry_in),
         };
         let retry_in = retry_in.unwrap_or_else(|| self.backoff.pause(deliveries, fastrand::f64()));
-        self.hide(message, retry_in, end).await;
+        self.delay_redelivery(message, retry_in, end).await;
         Outcome::Retried { error, retry_in }
     }
 
     /// Lets a message come back after a pause. If that fails it comes back after the queue's own timeout.
-    async fn hide(&self, message: &SqsMessage, pause: Duration, end: SystemTime) {
+    async fn delay_redelivery(&self, message: &SqsMessage, pause: Duration, end: SystemTime) {
         // Rounded up: a lease that a message waits for has then ended when it comes back.
-        let seconds = (pause.as_secs_f64().ceil() as u64).min(VISIBILITY_SECONDS_MAX);
+        let seconds = (pause.as_secs_f64().ceil() as u64).min(VISIBILITY_TIMEOUT_SECONDS_MAX);
         let call = self
             .sqs
             .change_message_visibility()
             .queue_url(&self.queue_url)
             .set_receipt_handle(message.receipt_handle.clone())
             .visibility_timeout(i32::try_from(seconds).unwrap_or(i32::MAX));
-        if let Err(error) = answered(call.send(), end).await {
-            tracing::warn!(error, "the pause was not set; the queue's visibility timeout holds");
+        if let Err(error) = call_until(end, "ChangeMessageVisibility", call.send()).await {
+            tracing::warn!(
+                error = %ErrorChain(&error),
+                "the pause was not set; the queue's visibility timeout holds"
+            );
         }
     }
 
     /// Moves poison to the DLQ, with its attributes and with what is wrong.
-    async fn bury(
+    async fn send_to_dlq(
         &self,
         message: &SqsMessage,
         reason: &str,
         detail: &str,
         end: SystemTime,
-    ) -> Result<(), String> {
+    ) -> Result<(), SettleError> {
         let own = [
             ("failure_reason", reason.to_owned()),
-            ("failure_detail", plain(detail)),
+            ("failure_detail", printable(detail)),
             ("failed_at", format!("{:.3}", jiff::Timestamp::now())),
-            ("consumer", self.name.to_owned()),
+            ("consumer", self.name.clone()),
         ];
         let mut send = self
             .sqs
@@ -306,88 +400,64 @@ impl Consumer {
                 .expect("an attribute has a type");
             send = send.message_attributes(name, value);
         }
-        answered(send.send(), end).await
-    }
-
-    fn count(outcomes: &[(String, Outcome)]) {
-        let of = |wanted: fn(&Outcome) -> bool| {
-            outcomes.iter().filter(|(_, outcome)| wanted(outcome)).count() as u64
-        };
-        telemetry::count(&[
-            ("done", of(|o| matches!(o, Outcome::Handled(Handled::Done)))),
-            ("already", of(|o| matches!(o, Outcome::Handled(Handled::Already)))),
-            ("ignored", of(|o| matches!(o, Outcome::Handled(Handled::Ignored)))),
-            ("retried", of(|o| matches!(o, Outcome::Retried { .. }))),
-            ("poisoned", of(|o| matches!(o, Outcome::Poisoned { .. }))),
-            ("not_begun", of(|o| matches!(o, Outcome::NotBegun))),
-        ]);
+        call_until(end, "SendMessage dead letter", send.send()).await
     }
 }
 
-/// Whether SQS did what it was called for until `end`; if not, why.
-async fn answered<T, E: std::error::Error>(
-    call: impl Future<Output = Result<T, E>>,
+fn incoming(message: &SqsMessage, deadline: SystemTime) -> Incoming {
+    let attributes = message.message_attributes.iter();
+    let receive_count = message.attributes.get("ApproximateReceiveCount");
+    Incoming {
+        message_id: message.message_id.clone().unwrap_or_default(),
+        deliveries: receive_count.and_then(|count| count.parse().ok()).unwrap_or(1),
+        body: message.body.clone().unwrap_or_default(),
+        attributes: attributes
+            .filter_map(|(name, value)| Some((name.clone(), value.string_value.clone()?)))
+            .collect(),
+        deadline,
+    }
+}
+
+/// Calls SQS, and gives up at `end`.
+async fn call_until<T, E, R>(
     end: SystemTime,
-) -> Result<(), String> {
-    match tokio::time::timeout(until(end), call).await {
-        Ok(answer) => answer.map(drop).map_err(|error| DisplayErrorContext(&error).to_string()),
-        Err(_) => Err("no answer before the invocation's deadline".to_owned()),
+    operation: &'static str,
+    call: impl Future<Output = Result<T, SdkError<E, R>>>,
+) -> Result<(), SettleError>
+where
+    E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+    R: fmt::Debug + Send + Sync + 'static,
+{
+    match tokio::time::timeout(time_until(end), call).await {
+        Ok(answer) => Ok(answer.map(drop).map_err(CallError::of(operation))?),
+        Err(_) => Err(SettleError::Timeout(operation)),
     }
 }
 
-fn until(time: SystemTime) -> Duration {
+fn time_until(time: SystemTime) -> Duration {
     time.duration_since(SystemTime::now()).unwrap_or_default()
 }
 
 /// Runs a handler so that neither a panic nor a standstill of it reaches the rest of the batch.
-async fn guarded(
+async fn run_guarded(
     handler: impl Future<Output = Result<Handled, Failure>>,
     time_left: Duration,
 ) -> Result<Handled, Failure> {
     match tokio::time::timeout(time_left, AssertUnwindSafe(handler).catch_unwind()).await {
         Ok(Ok(result)) => result,
-        Ok(Err(panic)) => Err(Failure::transient(format!("panicked: {}", panic_text(&*panic)))),
-        Err(_) => Err(Failure::transient("did not end before the invocation's deadline")),
+        Ok(Err(panic)) => {
+            Err(Failure::transient(HandlerError::Panicked(panic_message(&*panic).to_owned())))
+        }
+        Err(_) => Err(Failure::transient(HandlerError::TimedOut)),
     }
 }
 
-fn panic_text(panic: &(dyn Any + Send)) -> &str {
-    panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("with no message")
-}
-
-fn deliveries(message: &SqsMessage) -> u32 {
-    let count = message.attributes.get("ApproximateReceiveCount");
-    count.and_then(|count| count.parse().ok()).unwrap_or(1)
-}
-
 /// What SQS takes in an attribute: a bounded text without control characters.
-fn plain(text: &str) -> String {
+fn printable(text: &str) -> String {
     text.chars()
         .take(DETAIL_CHARS_MAX)
         .map(|c| if c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}') { ' ' } else { c })
         .collect()
-}
-
-fn log(outcome: &Outcome) {
-    match outcome {
-        Outcome::Handled(handled) => tracing::info!(outcome = ?handled, "message handled"),
-        Outcome::Retried { error, retry_in } => {
-            tracing::warn!(
-                outcome = "Retried",
-                error,
-                retry_in_seconds = retry_in.as_secs(),
-                "message failed"
-            );
-        }
-        Outcome::Poisoned { reason } => {
-            tracing::error!(outcome = "Poisoned", reason, "message moved to the DLQ");
-        }
-        Outcome::NotBegun => tracing::warn!(outcome = "NotBegun", "no time left for message"),
-    }
 }
 
 #[cfg(test)]
@@ -395,39 +465,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pauses_grow_by_the_schedule_and_keep_at_least_half_of_each_step() {
-        let backoff = Backoff::default();
-        for (deliveries, seconds) in [(0, 30), (1, 30), (2, 60), (3, 300), (4, 900), (99, 900)] {
-            let full = Duration::from_secs(seconds);
-            assert_eq!(backoff.pause(deliveries, 0.0), full / 2);
-            assert_eq!(backoff.pause(deliveries, 1.0), full);
-        }
-    }
-
-    #[test]
-    fn a_schedule_is_read_from_text_or_refused_with_an_example() {
-        assert_eq!("1,2".parse(), Ok(Backoff(vec![1, 2])));
-        for text in ["", "x", "1,,2", "-1", "43201", "1.5"] {
-            assert!(text.parse::<Backoff>().is_err_and(|why| why.contains("30,60")), "{text}");
-        }
-    }
-
-    #[test]
     fn a_failure_detail_holds_nothing_that_sqs_refuses() {
-        assert_eq!(plain("a\u{0}b\nc\u{ffff}"), "a b c ");
-        assert_eq!(plain(&"x".repeat(5000)).len(), DETAIL_CHARS_MAX);
+        assert_eq!(printable("a\u{0}b\nc\u{ffff}"), "a b c ");
+        assert_eq!(printable(&"x".repeat(5000)).len(), DETAIL_CHARS_MAX);
     }
 
     #[tokio::test]
     async fn a_panic_and_a_standstill_are_failures_of_their_message() {
         let panicking = async { panic!("boom {}", 1) };
-        let result = guarded(panicking, Duration::from_secs(5)).await;
+        let result = run_guarded(panicking, Duration::from_secs(5)).await;
         assert!(
-            matches!(result, Err(Failure::Transient { error, .. }) if error == "panicked: boom 1")
+            matches!(result, Err(Failure::Transient { error, .. }) if error.to_string() == "panicked: boom 1")
         );
-        let result = guarded(std::future::pending(), Duration::from_millis(1)).await;
+        let result = run_guarded(std::future::pending(), Duration::from_millis(1)).await;
         assert!(
-            matches!(result, Err(Failure::Transient { error, .. }) if error.contains("deadline"))
+            matches!(result, Err(Failure::Transient { error, .. }) if error.to_string().contains("deadline"))
         );
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! In: the id of an event. Out: whether its effect is still to be had. Two forms:
 //!
-//! - **Marker** ([`Inbox::marker`]): a put that fails if it is there, as one step of the transaction that has
+//! - **Marker** ([`Inbox::marker`]): a put that fails if it is there, as one write of the transaction that has
 //!   the effect. Survives a crash anywhere, because marker and effect exist together or not at all.
 //! - **Lease** ([`Inbox::claim`], [`Inbox::complete`], [`Inbox::release`]): for an effect that no transaction
 //!   can hold, such as a mail. Whoever claims first is the owner until the lease ends; completion is conditional
@@ -13,14 +13,16 @@ use std::time::Duration;
 
 use aws_sdk_dynamodb::{
     Client,
-    error::DisplayErrorContext,
     operation::put_item::PutItemError,
     types::{AttributeValue, Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem},
 };
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use crate::{Item, Role, Step};
+use crate::{
+    CallError, Item, Role, TableError, TransactionWrite,
+    table::{is_applied, number, text},
+};
 
 /// How long a marker is kept: longer than queue retention (4 days) and DLQ retention (14 days) together, so
 /// that a redriven event still meets the marker of its first delivery.
@@ -34,7 +36,7 @@ const IN_PROGRESS: &str = "in_progress";
 pub struct Inbox {
     client: Client,
     table: String,
-    consumer: &'static str,
+    consumer: String,
 }
 
 /// Whose the effect of an event is.
@@ -48,27 +50,16 @@ pub enum Claim {
     Held(Timestamp),
 }
 
-/// The table did not answer, or not with what it should hold.
-#[derive(Debug, thiserror::Error)]
-#[error("the idempotency table: {0}")]
-pub struct InboxError(String);
-
-impl InboxError {
-    pub(crate) fn new(error: impl std::fmt::Display) -> Self {
-        Self(error.to_string())
-    }
-}
-
 impl Inbox {
     /// The inbox of `consumer` in `table`, whose key is the text `key`.
     #[must_use]
-    pub fn new(client: Client, table: impl Into<String>, consumer: &'static str) -> Self {
-        Self { client, table: table.into(), consumer }
+    pub fn new(client: Client, table: impl Into<String>, consumer: impl Into<String>) -> Self {
+        Self { client, table: table.into(), consumer: consumer.into() }
     }
 
-    /// The step that lets an event have its effect once.
+    /// The write that lets an event have its effect once.
     #[must_use]
-    pub fn marker(&self, event_id: Uuid, now: Timestamp) -> Step {
+    pub fn marker<Tag>(&self, event_id: Uuid, now: Timestamp) -> TransactionWrite<Tag> {
         let put = Put::builder()
             .table_name(&self.table)
             .item("key", self.key(event_id))
@@ -78,7 +69,7 @@ impl Inbox {
             .expression_attribute_names("#key", "key")
             .build()
             .expect("a put has a table and an item");
-        Step::new(Role::Marker, TransactWriteItem::builder().put(put).build())
+        TransactionWrite::new(Role::Marker, TransactWriteItem::builder().put(put).build())
     }
 
     /// Claims the effect of an event for `owner` (new for every attempt) until `lease` has passed.
@@ -91,15 +82,15 @@ impl Inbox {
         owner: Uuid,
         now: Timestamp,
         lease: Duration,
-    ) -> Result<Claim, InboxError> {
+    ) -> Result<Claim, TableError> {
         let sent = self
             .client
             .put_item()
             .table_name(&self.table)
             .item("key", self.key(event_id))
             .item("state", text(IN_PROGRESS))
-            .item("owner", text(&owner.to_string()))
-            .item("leased_until", millis(now, lease))
+            .item("owner", text(owner))
+            .item("leased_until", milliseconds(now, lease))
             .item("expires_at", seconds(now, MARKER_TTL))
             .condition_expression(
                 "attribute_not_exists(#key) OR (#state = :in_progress AND leased_until <= :now)",
@@ -107,7 +98,7 @@ impl Inbox {
             .expression_attribute_names("#key", "key")
             .expression_attribute_names("#state", "state")
             .expression_attribute_values(":in_progress", text(IN_PROGRESS))
-            .expression_attribute_values(":now", millis(now, Duration::ZERO))
+            .expression_attribute_values(":now", milliseconds(now, Duration::ZERO))
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
             .send()
             .await;
@@ -115,18 +106,18 @@ impl Inbox {
             Ok(_) => Ok(Claim::Mine),
             Err(error) => match error.as_service_error() {
                 Some(PutItemError::ConditionalCheckFailedException(failed)) => {
-                    judge(failed.item(), owner)
+                    interpret_refused_claim(&self.table, failed.item(), owner)
                 }
-                _ => Err(InboxError::new(DisplayErrorContext(&error))),
+                _ => Err(CallError::of("PutItem claim")(error).into()),
             },
         }
     }
 
-    /// Marks the effect as had. `false`: the lease ended in the meantime and the claim is another's now.
+    /// Marks the effect as had. `false` if the lease ended in the meantime and the claim is another's now.
     ///
     /// # Errors
     /// The table did not answer: the effect may be repeated when the lease ends.
-    pub async fn complete(&self, event_id: Uuid, owner: Uuid) -> Result<bool, InboxError> {
+    pub async fn complete(&self, event_id: Uuid, owner: Uuid) -> Result<bool, TableError> {
         let sent = self
             .client
             .update_item()
@@ -138,28 +129,18 @@ impl Inbox {
             .expression_attribute_names("#state", "state")
             .expression_attribute_names("#owner", "owner")
             .expression_attribute_values(":done", text(DONE))
-            .expression_attribute_values(":owner", text(&owner.to_string()))
+            .expression_attribute_values(":owner", text(owner))
             .send()
             .await;
-        match sent {
-            Ok(_) => Ok(true),
-            Err(error)
-                if error
-                    .as_service_error()
-                    .is_some_and(|e| e.is_conditional_check_failed_exception()) =>
-            {
-                Ok(false)
-            }
-            Err(error) => Err(InboxError::new(DisplayErrorContext(&error))),
-        }
+        is_applied(sent, "UpdateItem completion")
     }
 
-    /// Gives a claim back because the effect failed, so that the next attempt need not wait for its end.
-    /// Nothing happens if the claim is another's by now.
+    /// Gives a claim back because the effect failed, so that the next attempt need not wait for its end. `false`
+    /// if the claim is another's by now, or completed: then it stays as it is.
     ///
     /// # Errors
     /// The table did not answer: the next attempt waits for the lease's end.
-    pub async fn release(&self, event_id: Uuid, owner: Uuid) -> Result<(), InboxError> {
+    pub async fn release(&self, event_id: Uuid, owner: Uuid) -> Result<bool, TableError> {
         let sent = self
             .client
             .delete_item()
@@ -168,30 +149,24 @@ impl Inbox {
             .condition_expression("#owner = :owner AND #state = :in_progress")
             .expression_attribute_names("#state", "state")
             .expression_attribute_names("#owner", "owner")
-            .expression_attribute_values(":owner", text(&owner.to_string()))
+            .expression_attribute_values(":owner", text(owner))
             .expression_attribute_values(":in_progress", text(IN_PROGRESS))
             .send()
             .await;
-        match sent {
-            Ok(_) => Ok(()),
-            Err(error)
-                if error
-                    .as_service_error()
-                    .is_some_and(|e| e.is_conditional_check_failed_exception()) =>
-            {
-                Ok(())
-            }
-            Err(error) => Err(InboxError::new(DisplayErrorContext(&error))),
-        }
+        is_applied(sent, "DeleteItem claim")
     }
 
     fn key(&self, event_id: Uuid) -> AttributeValue {
-        text(&format!("{}#{event_id}", self.consumer))
+        text(format!("{}#{event_id}", self.consumer))
     }
 }
 
-/// What a claim that was refused found.
-fn judge(found: Option<&Item>, owner: Uuid) -> Result<Claim, InboxError> {
+/// What a claim that was refused has found.
+fn interpret_refused_claim(
+    table: &str,
+    found: Option<&Item>,
+    owner: Uuid,
+) -> Result<Claim, TableError> {
     let field = |name: &str| found.and_then(|item| item.get(name));
     let is = |name: &str, wanted: &str| {
         field(name).and_then(|v| v.as_s().ok()).is_some_and(|v| v == wanted)
@@ -207,21 +182,18 @@ fn judge(found: Option<&Item>, owner: Uuid) -> Result<Claim, InboxError> {
         .and_then(|until| until.as_n().ok()?.parse().ok())
         .and_then(|until| Timestamp::from_millisecond(until).ok())
         .map(Claim::Held)
-        .ok_or_else(|| InboxError("a marker without state, owner and leased_until".into()))
+        .ok_or("a marker has state, owner and leased_until")
+        .map_err(TableError::corrupt(table))
 }
 
-fn text(text: &str) -> AttributeValue {
-    AttributeValue::S(text.to_owned())
-}
-
-fn millis(now: Timestamp, later: Duration) -> AttributeValue {
+fn milliseconds(now: Timestamp, later: Duration) -> AttributeValue {
     let later = i64::try_from(later.as_millis()).unwrap_or(i64::MAX);
-    AttributeValue::N(now.as_millisecond().saturating_add(later).to_string())
+    number(now.as_millisecond().saturating_add(later))
 }
 
 fn seconds(now: Timestamp, later: Duration) -> AttributeValue {
     let later = i64::try_from(later.as_secs()).unwrap_or(i64::MAX);
-    AttributeValue::N(now.as_second().saturating_add(later).to_string())
+    number(now.as_second().saturating_add(later))
 }
 
 #[cfg(test)]
@@ -229,20 +201,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_refused_claim_is_judged_by_what_it_met() {
+    fn a_refused_claim_is_interpreted_by_what_it_met() {
         let (me, other) = (Uuid::now_v7(), Uuid::now_v7());
         let held = |owner: Uuid| {
             Item::from([
                 ("state".to_owned(), text(IN_PROGRESS)),
-                ("owner".to_owned(), text(&owner.to_string())),
+                ("owner".to_owned(), text(owner)),
                 ("leased_until".to_owned(), AttributeValue::N("1000".into())),
             ])
         };
         let done = Item::from([("state".to_owned(), text(DONE))]);
-        assert_eq!(judge(Some(&done), me).ok(), Some(Claim::Done));
-        assert_eq!(judge(Some(&held(me)), me).ok(), Some(Claim::Mine));
+        assert_eq!(interpret_refused_claim("t", Some(&done), me).ok(), Some(Claim::Done));
+        assert_eq!(interpret_refused_claim("t", Some(&held(me)), me).ok(), Some(Claim::Mine));
         let until = Timestamp::from_millisecond(1000).expect("in range");
-        assert_eq!(judge(Some(&held(other)), me).ok(), Some(Claim::Held(until)));
-        assert!(judge(None, me).is_err());
+        assert_eq!(
+            interpret_refused_claim("t", Some(&held(other)), me).ok(),
+            Some(Claim::Held(until))
+        );
+        assert!(interpret_refused_claim("t", None, me).is_err());
     }
 }

@@ -1,4 +1,4 @@
-//! An event is stored with the change that it tells of, and published afterwards.
+//! An event is stored with the change that it reports, and published afterwards.
 //!
 //! In: events as bytes with their attributes. Out: the writes that store them as pending, for the caller's
 //! transaction ([`Outbox::append`]); then their publication ([`Outbox::publish`]).
@@ -12,34 +12,37 @@
 //! `outbox_shard` and `pending_since`, two attributes that an item has only while it is pending.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     hash::{DefaultHasher, Hash, Hasher},
     time::{Duration, Instant},
 };
 
 use aws_sdk_dynamodb::{
     Client,
-    error::{DisplayErrorContext, ProvideErrorMetadata},
-    types::{AttributeValue, KeysAndAttributes, Put, Select, TransactWriteItem},
+    types::{AttributeValue, Put, TransactWriteItem},
 };
-use aws_sdk_sns::types::{MessageAttributeValue, PublishBatchRequestEntry};
+use aws_sdk_sns::{
+    error::ProvideErrorMetadata,
+    types::{MessageAttributeValue, PublishBatchRequestEntry},
+};
+use futures::future::{join_all, try_join_all};
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use crate::{Item, Role, Step};
+use crate::{
+    CallError, ErrorChain, Item, Role, TableError, TransactionWrite,
+    batching::batches,
+    table::{batch_get, count_partition, is_applied, text},
+};
 
-/// The sparse index spreads over so many partitions.
+/// Number of partitions that the sparse index spreads over.
 pub const SHARDS: u64 = 8;
-/// SNS takes so many messages in one call.
-pub const PUBLISH_COUNT_MAX: usize = 10;
-/// SNS takes so many bytes in one call, of bodies and attributes together.
-pub const PUBLISH_BYTES_MAX: usize = 256 * 1024;
 /// The shard of events that SNS refuses for good: they wait for a person.
 pub const STUCK: &str = "stuck";
 /// The sparse index of pending events.
 pub const INDEX: &str = "outbox";
-/// DynamoDB reads so many items by key in one call.
-const SWEEP_PAGE: i32 = 100;
+/// Maximum number of events in one page of a sweep: as many as one BatchGetItem call reads.
+const SWEEP_PAGE_EVENTS: i32 = 100;
 /// What SNS says of a message that it will never take.
 const REFUSALS: [&str; 5] = [
     "InvalidParameter",
@@ -48,8 +51,8 @@ const REFUSALS: [&str; 5] = [
     "BatchRequestTooLong",
     "ValidationError",
 ];
-/// So long does a caller wait for SNS; what is not published by then is the sweep's.
-const PUBLISH_WAIT: Duration = Duration::from_secs(2);
+/// How long a caller waits for SNS; what is not published by then is the sweep's.
+const PUBLISH_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// One event on its way out.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,6 +69,7 @@ pub struct Outgoing {
 }
 
 impl Outgoing {
+    /// Its size as SNS counts it, in bytes of body and attributes.
     fn bytes(&self) -> usize {
         let attributes: usize = self
             .attributes
@@ -79,16 +83,11 @@ impl Outgoing {
 /// The event log, and the topic that its events are published on.
 #[derive(Debug, Clone)]
 pub struct Outbox {
-    /// The table client.
-    pub dynamodb: Client,
-    /// The topic client.
-    pub sns: aws_sdk_sns::Client,
-    /// The event log.
-    pub table: String,
-    /// What the event log calls its partition key.
-    pub stream_key: &'static str,
-    /// Where events are published.
-    pub topic_arn: String,
+    dynamodb: Client,
+    sns: aws_sdk_sns::Client,
+    table: String,
+    stream_key: String,
+    topic_arn: String,
 }
 
 /// What a sweep did, in events.
@@ -97,62 +96,90 @@ pub struct Swept {
     /// Published and taken out of the outbox.
     pub published: usize,
     /// Refused for good, now or earlier.
-    pub stuck: usize,
-    /// Still pending: SNS was not to be had, or the time was up.
+    pub stuck: u64,
+    /// Still pending: SNS did not take them, they could not be read, or the time was up.
     pub left: usize,
 }
 
-/// A sweep could not be made, or not to its end. What is pending stays so.
-#[derive(Debug, thiserror::Error)]
-#[error("the outbox cannot be read: {0}")]
-pub struct SweepError(String);
+/// What the outbox holds, in events.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Backlog {
+    /// Not published yet.
+    pub pending: u64,
+    /// Since when the oldest of them is pending, or `None` if none is.
+    pub oldest_pending_since: Option<Timestamp>,
+    /// Refused by SNS for good.
+    pub stuck: u64,
+}
 
 /// What became of one event that was handed to SNS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fate {
+enum Publication {
     Accepted,
-    /// Later it may be taken.
+    /// It may be taken later.
     Failed,
-    /// It is never going to be.
+    /// It is never going to be taken.
     Refused,
 }
 
 impl Outbox {
-    /// The steps that store these events as pending, for the transaction of the change that they tell of.
+    /// The outbox in the event log `table`, whose partition key is called `stream_key`; its events are published on
+    /// the topic.
     #[must_use]
-    pub fn append(&self, events: &[Outgoing], now: Timestamp) -> Vec<Step> {
+    pub fn new(
+        dynamodb: Client,
+        sns: aws_sdk_sns::Client,
+        table: impl Into<String>,
+        stream_key: impl Into<String>,
+        topic_arn: impl Into<String>,
+    ) -> Self {
+        Self {
+            dynamodb,
+            sns,
+            table: table.into(),
+            stream_key: stream_key.into(),
+            topic_arn: topic_arn.into(),
+        }
+    }
+
+    /// The name of the event log's table.
+    #[must_use]
+    pub fn table(&self) -> &str {
+        &self.table
+    }
+
+    /// The writes that store these events as pending, for the transaction of the change that they report.
+    #[must_use]
+    pub fn append<Tag>(&self, events: &[Outgoing], now: Timestamp) -> Vec<TransactionWrite<Tag>> {
         events.iter().map(|event| self.append_one(event, now)).collect()
     }
 
-    fn append_one(&self, event: &Outgoing, now: Timestamp) -> Step {
-        let attributes = event
-            .attributes
-            .iter()
-            .map(|(name, value)| (name.clone(), AttributeValue::S(value.clone())))
-            .collect();
+    fn append_one<Tag>(&self, event: &Outgoing, now: Timestamp) -> TransactionWrite<Tag> {
+        let attributes =
+            event.attributes.iter().map(|(name, value)| (name.clone(), text(value))).collect();
         let put = Put::builder()
             .table_name(&self.table)
-            .item(self.stream_key, AttributeValue::S(event.stream.clone()))
-            .item("event_id", AttributeValue::S(event.id.to_string()))
-            .item("body", AttributeValue::S(event.body.clone()))
+            .item(&self.stream_key, text(&event.stream))
+            .item("event_id", text(event.id))
+            .item("body", text(&event.body))
             .item("attributes", AttributeValue::M(attributes))
-            .item("outbox_shard", AttributeValue::S(shard(event.id)))
-            .item("pending_since", AttributeValue::S(moment(now)))
+            .item("outbox_shard", text(shard(event.id)))
+            .item("pending_since", text(sortable(now)))
             .build()
             .expect("a put has a table and an item");
-        Step::new(Role::Write, TransactWriteItem::builder().put(put).build())
+        TransactionWrite::new(Role::Unconditional, TransactWriteItem::builder().put(put).build())
     }
 
-    /// Publishes committed events and marks them as published, within two seconds. Says how many were
+    /// Publishes committed events and marks them as published, within two seconds. Returns how many were
     /// published and marked; the others stay pending, which loses nothing.
     pub async fn publish(&self, events: &[Outgoing]) -> usize {
         let mut published = 0;
         let work = async {
-            for batch in batches(events) {
+            for batch in batches(events, Outgoing::bytes) {
                 published += self.publish_batch(batch).await.published;
             }
         };
-        if tokio::time::timeout(PUBLISH_WAIT, work).await.is_err() {
+        if tokio::time::timeout(PUBLISH_TIMEOUT, work).await.is_err() {
             tracing::warn!(
                 pending = events.len() - published,
                 "publishing takes too long; left to the sweep"
@@ -166,17 +193,17 @@ impl Outbox {
     ///
     /// # Errors
     /// The event log did not answer. What other shards had pending may have been published.
-    pub async fn sweep(&self, age: Duration, deadline: Instant) -> Result<Swept, SweepError> {
+    pub async fn sweep(&self, age: Duration, deadline: Instant) -> Result<Swept, TableError> {
         let before = Timestamp::now() - jiff::SignedDuration::try_from(age).unwrap_or_default();
         let shards = (0..SHARDS).map(|shard| self.sweep_shard(shard.to_string(), before, deadline));
         let mut swept = Swept::default();
         // Every shard has its turn before an error of one is reported.
-        for shard in futures::future::join_all(shards).await {
+        for shard in join_all(shards).await {
             let shard = shard?;
             swept.published += shard.published;
             swept.left += shard.left;
         }
-        swept.stuck = self.stuck().await?;
+        swept.stuck = self.count_shard(STUCK).await?;
         Ok(swept)
     }
 
@@ -185,7 +212,7 @@ impl Outbox {
         shard: String,
         before: Timestamp,
         deadline: Instant,
-    ) -> Result<Swept, SweepError> {
+    ) -> Result<Swept, TableError> {
         let mut swept = Swept::default();
         let mut start = None;
         loop {
@@ -195,15 +222,16 @@ impl Outbox {
                 .table_name(&self.table)
                 .index_name(INDEX)
                 .key_condition_expression("outbox_shard = :shard AND pending_since < :before")
-                .expression_attribute_values(":shard", AttributeValue::S(shard.clone()))
-                .expression_attribute_values(":before", AttributeValue::S(moment(before)))
-                .limit(SWEEP_PAGE)
+                .expression_attribute_values(":shard", text(&shard))
+                .expression_attribute_values(":before", text(sortable(before)))
+                .limit(SWEEP_PAGE_EVENTS)
                 .set_exclusive_start_key(start)
                 .send()
                 .await
-                .map_err(|error| SweepError(DisplayErrorContext(error).to_string()))?;
-            let events = self.pending(page.items.unwrap_or_default()).await?;
-            for batch in batches(&events) {
+                .map_err(CallError::of("Query outbox"))?;
+            let (events, unread) = self.read_pending(page.items.unwrap_or_default()).await?;
+            swept.left += unread;
+            for batch in batches(&events, Outgoing::bytes) {
                 if Instant::now() >= deadline {
                     swept.left += batch.len();
                     continue;
@@ -219,126 +247,119 @@ impl Outbox {
         }
     }
 
-    /// The events of these keys that are still pending. The index may lag behind, so the table is asked.
-    async fn pending(&self, keys: Vec<Item>) -> Result<Vec<Outgoing>, SweepError> {
-        const ATTEMPTS_MAX: usize = 5;
-        let order: Vec<String> = keys.iter().filter_map(|key| text(key, "event_id")).collect();
-        if keys.is_empty() {
-            return Ok(Vec::new());
-        }
+    /// The events of these keys that are still pending, and how many of the keys could not be read now. The index
+    /// may lag behind, so the table is asked.
+    async fn read_pending(&self, keys: Vec<Item>) -> Result<(Vec<Outgoing>, usize), TableError> {
+        let order: Vec<String> =
+            keys.iter().filter_map(|key| text_field(key, "event_id")).collect();
         let only_key = |mut item: Item| {
-            item.retain(|name, _| name == self.stream_key || name == "event_id");
+            item.retain(|name, _| *name == self.stream_key || name == "event_id");
             item
         };
-        let keys = KeysAndAttributes::builder()
-            .consistent_read(true)
-            .set_keys(Some(keys.into_iter().map(only_key).collect()))
-            .build()
-            .map_err(|error| SweepError(error.to_string()))?;
-        let mut unread = Some(HashMap::from([(self.table.clone(), keys)]));
-        let mut found = Vec::new();
-        for _ in 0..ATTEMPTS_MAX {
-            let Some(request) = unread.take() else { break };
-            let answer = self
-                .dynamodb
-                .batch_get_item()
-                .set_request_items(Some(request))
-                .send()
-                .await
-                .map_err(|error| SweepError(DisplayErrorContext(error).to_string()))?;
-            let items = answer.responses.into_iter().flatten().flat_map(|(_, items)| items);
-            found.extend(items.filter(|item| item.contains_key("outbox_shard")));
-            // What a throttled table leaves out is found by the next sweep at the latest.
-            unread = answer.unprocessed_keys.filter(|keys| !keys.is_empty());
-        }
+        let keys = keys.into_iter().map(only_key).collect();
+        let read = batch_get(&self.dynamodb, &self.table, keys, "BatchGetItem events").await?;
+        let pending = read.items.iter().filter(|item| item.contains_key("outbox_shard"));
         let mut events: Vec<Outgoing> =
-            found.iter().filter_map(|item| outgoing(item, self.stream_key)).collect();
+            pending.filter_map(|item| outgoing(item, &self.stream_key)).collect();
         // A batch answer has no order; the index has.
         events.sort_by_key(|event| order.iter().position(|id| *id == event.id.to_string()));
-        Ok(events)
+        Ok((events, read.unprocessed))
     }
 
-    /// Makes an event pending again, as of the moment `since`: the next sweep publishes it once more. `false`:
-    /// there is no such event.
+    /// Makes an event pending again, as of the moment `since`: the next sweep publishes it once more. `false`
+    /// if there is no such event.
     ///
     /// # Errors
     /// The event log did not answer.
-    pub async fn nudge(
+    pub async fn republish(
         &self,
         stream: &str,
         id: Uuid,
         since: Timestamp,
-    ) -> Result<bool, SweepError> {
+    ) -> Result<bool, TableError> {
         let sent = self
             .dynamodb
             .update_item()
             .table_name(&self.table)
-            .key(self.stream_key, AttributeValue::S(stream.to_owned()))
-            .key("event_id", AttributeValue::S(id.to_string()))
+            .key(&self.stream_key, text(stream))
+            .key("event_id", text(id))
             .update_expression("SET outbox_shard = :shard, pending_since = :since")
             .condition_expression("attribute_exists(event_id)")
-            .expression_attribute_values(":shard", AttributeValue::S(shard(id)))
-            .expression_attribute_values(":since", AttributeValue::S(moment(since)))
+            .expression_attribute_values(":shard", text(shard(id)))
+            .expression_attribute_values(":since", text(sortable(since)))
             .send()
             .await;
-        match sent {
-            Ok(_) => Ok(true),
-            Err(error)
-                if error
-                    .as_service_error()
-                    .is_some_and(|e| e.is_conditional_check_failed_exception()) =>
-            {
-                Ok(false)
-            }
-            Err(error) => Err(SweepError(DisplayErrorContext(error).to_string())),
-        }
+        is_applied(sent, "UpdateItem event")
     }
 
-    /// How many events SNS has refused for good.
-    async fn stuck(&self) -> Result<usize, SweepError> {
-        let answer = self
+    /// What the outbox holds. The index lags a little behind the table.
+    ///
+    /// # Errors
+    /// The event log did not answer.
+    pub async fn backlog(&self) -> Result<Backlog, TableError> {
+        let shards: Vec<String> = (0..SHARDS).map(|shard| shard.to_string()).collect();
+        let counts = try_join_all(shards.iter().map(|shard| self.count_shard(shard)));
+        let oldest = try_join_all(shards.iter().map(|shard| self.oldest_in_shard(shard)));
+        let (counts, oldest, stuck) = tokio::try_join!(counts, oldest, self.count_shard(STUCK))?;
+        Ok(Backlog {
+            pending: counts.into_iter().sum(),
+            oldest_pending_since: oldest.into_iter().flatten().min(),
+            stuck,
+        })
+    }
+
+    async fn count_shard(&self, shard: &str) -> Result<u64, TableError> {
+        let partition = ("outbox_shard", shard);
+        count_partition(&self.dynamodb, (&self.table, INDEX), partition, None, "Query outbox").await
+    }
+
+    async fn oldest_in_shard(&self, shard: &str) -> Result<Option<Timestamp>, TableError> {
+        let page = self
             .dynamodb
             .query()
             .table_name(&self.table)
             .index_name(INDEX)
             .key_condition_expression("outbox_shard = :shard")
-            .expression_attribute_values(":shard", AttributeValue::S(STUCK.to_owned()))
-            .select(Select::Count)
+            .expression_attribute_values(":shard", text(shard))
+            .limit(1)
             .send()
             .await
-            .map_err(|error| SweepError(DisplayErrorContext(error).to_string()))?;
-        Ok(usize::try_from(answer.count).unwrap_or_default())
+            .map_err(CallError::of("Query outbox"))?;
+        let oldest = page.items.unwrap_or_default().into_iter().next();
+        Ok(oldest.and_then(|item| text_field(&item, "pending_since")?.parse().ok()))
     }
 
-    /// Publishes one batch and settles each of its events.
-    async fn publish_batch(&self, batch: &[Outgoing]) -> Swept {
-        let mut fates = self.hand_over(batch).await;
-        if batch.len() > 1 && fates.iter().all(|fate| *fate == Fate::Refused) {
+    /// Publishes one batch and marks each of its events accordingly.
+    async fn publish_batch(&self, batch: &[Outgoing]) -> PublishedBatch {
+        let mut publications = self.call_publish_batch(batch).await;
+        if batch.len() > 1 && publications.iter().all(|one| *one == Publication::Refused) {
             // The call was refused as a whole: one by one, only the guilty are.
-            for (event, fate) in batch.iter().zip(&mut fates) {
-                *fate = self.hand_over(std::slice::from_ref(event)).await[0];
+            for (event, publication) in batch.iter().zip(&mut publications) {
+                *publication = self.call_publish_batch(std::slice::from_ref(event)).await[0];
             }
         }
-        let settled = batch.iter().zip(&fates).map(|(event, fate)| async move {
-            match fate {
+        let marked = batch.iter().zip(&publications).map(|(event, publication)| async move {
+            match publication {
                 // Marked after publishing: a crash between publishes twice, and inboxes take it once.
-                Fate::Accepted => {
+                Publication::Accepted => {
                     self.mark(event, "REMOVE outbox_shard, pending_since", None).await
                 }
-                Fate::Refused => self.mark(event, "SET outbox_shard = :stuck", Some(STUCK)).await,
-                Fate::Failed => false,
+                Publication::Refused => {
+                    self.mark(event, "SET outbox_shard = :stuck", Some(STUCK)).await
+                }
+                Publication::Failed => false,
             }
         });
-        let settled = futures::future::join_all(settled).await;
-        let count = |wanted: Fate| {
-            fates.iter().zip(&settled).filter(|(fate, done)| **fate == wanted && **done).count()
+        let marked = join_all(marked).await;
+        let count = |wanted: Publication| {
+            publications.iter().zip(&marked).filter(|(one, done)| **one == wanted && **done).count()
         };
-        let (published, stuck) = (count(Fate::Accepted), count(Fate::Refused));
-        Swept { published, stuck, left: batch.len() - published - stuck }
+        let (published, stuck) = (count(Publication::Accepted), count(Publication::Refused));
+        PublishedBatch { published, left: batch.len() - published - stuck }
     }
 
     /// Hands one batch to SNS and reads every entry of its answer.
-    async fn hand_over(&self, batch: &[Outgoing]) -> Vec<Fate> {
+    async fn call_publish_batch(&self, batch: &[Outgoing]) -> Vec<Publication> {
         let entries = batch.iter().enumerate().map(|(index, event)| entry(index, event)).collect();
         let sent = self
             .sns
@@ -351,28 +372,30 @@ impl Outbox {
             Ok(answer) => answer,
             Err(error) => {
                 let refused = error.code().is_some_and(|code| REFUSALS.contains(&code));
-                let error = DisplayErrorContext(&error).to_string();
+                let error = ErrorChain(&error).to_string();
                 tracing::warn!(error, refused, events = batch.len(), "SNS did not take a batch");
-                return vec![if refused { Fate::Refused } else { Fate::Failed }; batch.len()];
+                let publication = if refused { Publication::Refused } else { Publication::Failed };
+                return vec![publication; batch.len()];
             }
         };
         // An entry that the answer leaves out was not taken.
-        let mut fates = vec![Fate::Failed; batch.len()];
-        let mut set = |id: Option<&str>, fate| {
+        let mut publications = vec![Publication::Failed; batch.len()];
+        let mut set = |id: Option<&str>, publication| {
             let index = id.and_then(|id| id.parse::<usize>().ok());
-            if let Some(slot) = index.and_then(|index| fates.get_mut(index)) {
-                *slot = fate;
+            if let Some(slot) = index.and_then(|index| publications.get_mut(index)) {
+                *slot = publication;
             }
         };
         for entry in answer.successful() {
-            set(entry.id(), Fate::Accepted);
+            set(entry.id(), Publication::Accepted);
         }
         for entry in answer.failed() {
             let refused = entry.sender_fault() && REFUSALS.contains(&entry.code());
             tracing::warn!(code = entry.code(), refused, "SNS did not take an event");
-            set(Some(entry.id()), if refused { Fate::Refused } else { Fate::Failed });
+            let publication = if refused { Publication::Refused } else { Publication::Failed };
+            set(Some(entry.id()), publication);
         }
-        fates
+        publications
     }
 
     async fn mark(&self, event: &Outgoing, expression: &str, shard: Option<&str>) -> bool {
@@ -380,42 +403,48 @@ impl Outbox {
             .dynamodb
             .update_item()
             .table_name(&self.table)
-            .key(self.stream_key, AttributeValue::S(event.stream.clone()))
-            .key("event_id", AttributeValue::S(event.id.to_string()))
+            .key(&self.stream_key, text(&event.stream))
+            .key("event_id", text(event.id))
             .update_expression(expression)
             .condition_expression("attribute_exists(event_id)")
             .set_expression_attribute_values(
-                shard.map(|shard| [(":stuck".into(), AttributeValue::S(shard.into()))].into()),
+                shard.map(|shard| [(":stuck".into(), text(shard))].into()),
             )
             .send()
             .await;
         if let Err(error) = &sent {
-            let error = DisplayErrorContext(error).to_string();
+            let error = ErrorChain(error).to_string();
             tracing::warn!(error, "an event stays pending; it will be published again");
         }
         sent.is_ok()
     }
 }
 
-/// An event as the log keeps it. Nothing: the item is not one that [`Outbox::append`] has written.
+/// What became of one batch, in events.
+struct PublishedBatch {
+    published: usize,
+    left: usize,
+}
+
+/// An event as the log keeps it, or `None` if the item is not one that [`Outbox::append`] has written.
 fn outgoing(item: &Item, stream_key: &str) -> Option<Outgoing> {
     let attributes = item.get("attributes")?.as_m().ok()?;
     let attributes =
         attributes.iter().map(|(name, value)| Some((name.clone(), value.as_s().ok()?.clone())));
     Some(Outgoing {
-        stream: text(item, stream_key)?,
-        id: text(item, "event_id")?.parse().ok()?,
-        body: text(item, "body")?,
+        stream: text_field(item, stream_key)?,
+        id: text_field(item, "event_id")?.parse().ok()?,
+        body: text_field(item, "body")?,
         attributes: attributes.collect::<Option<_>>()?,
     })
 }
 
-fn text(item: &Item, name: &str) -> Option<String> {
+fn text_field(item: &Item, name: &str) -> Option<String> {
     item.get(name)?.as_s().ok().cloned()
 }
 
-/// As the index sorts it: to the millisecond, in UTC.
-fn moment(moment: Timestamp) -> String {
+/// A moment as the index sorts it: to the millisecond, in UTC.
+fn sortable(moment: Timestamp) -> String {
     format!("{moment:.3}")
 }
 
@@ -433,29 +462,7 @@ fn entry(index: usize, event: &Outgoing) -> PublishBatchRequestEntry {
     entry.build().expect("an entry has an id and a message")
 }
 
-/// Cuts a list of events so that no batch has more entries or bytes than SNS takes. An event that is too
-/// large on its own gets a batch of its own, so that its refusal is its own.
-fn batches(events: &[Outgoing]) -> Vec<&[Outgoing]> {
-    let mut batches = Vec::new();
-    let mut rest = events;
-    while !rest.is_empty() {
-        let mut bytes = 0;
-        let fitting = rest
-            .iter()
-            .take(PUBLISH_COUNT_MAX)
-            .take_while(|event| {
-                bytes += event.bytes();
-                bytes <= PUBLISH_BYTES_MAX
-            })
-            .count();
-        let (batch, after) = rest.split_at(fitting.max(1));
-        batches.push(batch);
-        rest = after;
-    }
-    batches
-}
-
-/// Which partition of the sparse index an event waits in.
+/// The partition of the sparse index that an event waits in.
 fn shard(id: Uuid) -> String {
     let mut hasher = DefaultHasher::new();
     id.hash(&mut hasher);
@@ -467,29 +474,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn event(bytes: usize) -> Outgoing {
-        Outgoing {
-            stream: "s".into(),
-            id: Uuid::now_v7(),
-            body: "x".repeat(bytes),
-            attributes: BTreeMap::from([("event_type".into(), "Made".into())]),
-        }
-    }
-
     proptest! {
-        #[test]
-        fn batches_keep_every_event_in_order_and_within_what_sns_takes(
-            sizes in prop::collection::vec(0..300_000_usize, 0..40),
-        ) {
-            let events: Vec<_> = sizes.into_iter().map(event).collect();
-            let batches = batches(&events);
-            prop_assert_eq!(&batches.concat(), &events);
-            for batch in batches {
-                let bytes: usize = batch.iter().map(Outgoing::bytes).sum();
-                prop_assert!(batch.len() == 1 || (batch.len() <= PUBLISH_COUNT_MAX && bytes <= PUBLISH_BYTES_MAX));
-            }
-        }
-
         #[test]
         fn events_spread_over_all_shards(seed in any::<u128>()) {
             let shards: std::collections::BTreeSet<_> =

@@ -1,11 +1,11 @@
 //! Commits a DynamoDB transaction and says what became of it.
 //!
-//! In: steps, each a write with its [`Role`]. Out: a [`Commit`]. The verdict on a cancellation is a pure
-//! function ([`judge`]), because its order is what exactly-once hangs on: a marker first, then the guard,
-//! then conflicts, and only then a business refusal. DynamoDB need not report every failing reason, so a
-//! refusal that is reported beside a conflict is never believed before the conflict is gone.
+//! In: writes, each with its [`Role`]. Out: a [`Commit`]. What a cancellation means is decided by a pure function
+//! ([`interpret_cancellation`]), because its order is what exactly-once hangs on: a marker first, then a guard, then
+//! conflicts, and only then a failed business condition. DynamoDB need not report every failing reason, so a failed
+//! condition that is reported beside a conflict is never believed before the conflict is gone.
 //!
-//! Arithmetic belongs into a transaction: the SDK gives it a ClientRequestToken and keeps that over its own
+//! Arithmetic belongs in a transaction: the SDK gives it a ClientRequestToken and keeps that over its own
 //! retries, so that an answer that is lost does not add twice.
 //! <https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html>
 
@@ -13,169 +13,183 @@ use std::time::Duration;
 
 use aws_sdk_dynamodb::{
     Client,
-    error::{DisplayErrorContext, SdkError},
+    error::{ProvideErrorMetadata, SdkError},
     operation::transact_write_items::TransactWriteItemsError,
     types::{CancellationReason, TransactWriteItem},
 };
 
-use crate::Item;
+use crate::{CallError, Item, backoff::jittered_exponential};
 
-/// Why a step is in the transaction, which decides what its failure means.
+/// Why a write is in the transaction, which decides what its failure means.
+///
+/// `Tag` names the writes whose failure the caller has to tell apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
+pub enum Role<Tag> {
     /// The inbox marker: fails if the event has had its effect.
     Marker,
     /// The condition on the state that the decision was based on: fails if that state has changed.
-    Guard,
+    Guard(Tag),
     /// A condition of the business: fails if the answer is no.
-    Business,
+    Condition(Tag),
     /// A write without a condition that could fail.
-    Write,
+    Unconditional,
 }
 
 /// One write of a transaction.
 #[derive(Debug, Clone)]
-pub struct Step {
+pub struct TransactionWrite<Tag> {
     /// Why it is there.
-    pub role: Role,
+    pub role: Role<Tag>,
     /// What it does.
-    pub write: TransactWriteItem,
+    pub item: TransactWriteItem,
 }
 
-impl Step {
-    /// A step of this role.
+impl<Tag> TransactionWrite<Tag> {
+    /// A write of this role: a `Put`, `Update`, `Delete` or `ConditionCheck` in its `TransactWriteItem`.
     #[must_use]
-    pub fn new(role: Role, write: TransactWriteItem) -> Self {
-        Self { role, write }
+    pub fn new(role: Role<Tag>, item: TransactWriteItem) -> Self {
+        Self { role, item }
     }
 }
 
 /// What became of a transaction.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Commit {
-    /// All steps were carried out.
+pub enum Commit<Tag> {
+    /// All writes were carried out.
     Done,
-    /// Nothing was: the marker is there already.
-    Already,
-    /// Nothing was: a guard failed. Which step it was, and its item as it is now (none: there is no such
-    /// item), if the step asked for it with ALL_OLD.
-    Guarded(usize, Option<Item>),
-    /// Nothing was: these steps' conditions of the business failed; each with its item as it is now.
-    Refused(Vec<(usize, Option<Item>)>),
+    /// No write was carried out: the marker is there already.
+    Duplicate,
+    /// No write was carried out: a guard failed. Which one, and its item as it is now (`None` if there is no such
+    /// item), if the write asked for it with ALL_OLD.
+    GuardFailed(Tag, Option<Item>),
+    /// No write was carried out: these business conditions failed, each with its item as it is now.
+    ConditionFailed(Vec<(Tag, Option<Item>)>),
 }
 
 /// Why nothing is known, or can be known, of a transaction.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum CommitError {
-    /// Other transactions were in the way, every time. Nothing was carried out.
-    #[error("the items stayed in use by other transactions or throttled")]
+    /// Other transactions were in the way, every time. No write was carried out.
+    #[error("the items of the transaction stayed in use by other transactions or throttled")]
     Busy,
-    /// DynamoDB refuses the request itself; again would be refused again. Nothing was carried out.
+    /// DynamoDB refuses the request itself; again would be refused again. No write was carried out.
     #[error("DynamoDB refuses the transaction: {0}")]
     Invalid(String),
     /// The call failed, and the transaction may or may not have been carried out.
-    #[error("the transaction's outcome is unknown: {0}")]
-    Unknown(String),
+    #[error("the outcome of the transaction is unknown")]
+    Unknown(#[source] CallError),
 }
 
-/// What the reasons of a cancellation come to.
+/// What the reasons of a cancellation mean.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Verdict {
-    /// See [`Commit::Already`].
-    Already,
-    /// See [`Commit::Guarded`].
-    Guarded(usize, Option<Item>),
-    /// Try the whole again.
-    Retry,
-    /// See [`Commit::Refused`].
-    Refused(Vec<(usize, Option<Item>)>),
+pub enum Cancellation<Tag> {
+    /// See [`Commit::Duplicate`].
+    Duplicate,
+    /// See [`Commit::GuardFailed`].
+    GuardFailed(Tag, Option<Item>),
+    /// See [`Commit::ConditionFailed`].
+    ConditionFailed(Vec<(Tag, Option<Item>)>),
+    /// It passes with time: try the whole transaction again.
+    Transient,
     /// See [`CommitError::Invalid`].
     Invalid(String),
 }
 
-/// So often is a transaction tried that others are in the way of.
+/// Maximum number of attempts at a transaction that others are in the way of.
 const ATTEMPTS_MAX: u32 = 12;
-const PAUSE_FIRST: Duration = Duration::from_millis(20);
-const PAUSE_MAX: Duration = Duration::from_millis(400);
+/// First pause between two attempts, before jitter.
+pub(crate) const PAUSE_FIRST: Duration = Duration::from_millis(20);
+/// Longest pause between two attempts.
+pub(crate) const PAUSE_MAX: Duration = Duration::from_millis(400);
 
 /// Commits, and tries again, within bounds and with jitter, while conflicts or throttling are in the way.
 ///
 /// # Errors
 /// [`CommitError`]: whether anything was carried out is known unless it is [`CommitError::Unknown`].
-pub async fn commit(client: &Client, steps: &[Step]) -> Result<Commit, CommitError> {
-    let roles: Vec<Role> = steps.iter().map(|step| step.role).collect();
+pub async fn commit<Tag: Clone>(
+    client: &Client,
+    writes: &[TransactionWrite<Tag>],
+) -> Result<Commit<Tag>, CommitError> {
+    let roles: Vec<Role<Tag>> = writes.iter().map(|write| write.role.clone()).collect();
     for attempt in 0..ATTEMPTS_MAX {
         let sent = client
             .transact_write_items()
-            .set_transact_items(Some(steps.iter().map(|step| step.write.clone()).collect()))
+            .set_transact_items(Some(writes.iter().map(|write| write.item.clone()).collect()))
             .send()
             .await;
         let error = match sent {
             Ok(_) => return Ok(Commit::Done),
             Err(error) => error,
         };
-        match verdict(&roles, &error)? {
-            Verdict::Already => return Ok(Commit::Already),
-            Verdict::Guarded(step, item) => return Ok(Commit::Guarded(step, item)),
-            Verdict::Refused(steps) => return Ok(Commit::Refused(steps)),
-            Verdict::Invalid(why) => return Err(CommitError::Invalid(why)),
-            Verdict::Retry => tokio::time::sleep(pause(attempt, fastrand::f64())).await,
+        match interpret_error(&roles, error)? {
+            Cancellation::Duplicate => return Ok(Commit::Duplicate),
+            Cancellation::GuardFailed(tag, item) => return Ok(Commit::GuardFailed(tag, item)),
+            Cancellation::ConditionFailed(failed) => return Ok(Commit::ConditionFailed(failed)),
+            Cancellation::Invalid(why) => return Err(CommitError::Invalid(why)),
+            Cancellation::Transient => {
+                let pause = jittered_exponential(attempt, PAUSE_FIRST, PAUSE_MAX, fastrand::f64());
+                tokio::time::sleep(pause).await;
+            }
         }
     }
     Err(CommitError::Busy)
 }
 
-fn verdict(
-    roles: &[Role],
-    error: &SdkError<TransactWriteItemsError>,
-) -> Result<Verdict, CommitError> {
+fn interpret_error<Tag: Clone>(
+    roles: &[Role<Tag>],
+    error: SdkError<TransactWriteItemsError>,
+) -> Result<Cancellation<Tag>, CommitError> {
     match error.as_service_error() {
         Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) => {
-            Ok(judge(roles, cancelled.cancellation_reasons()))
+            Ok(interpret_cancellation(roles, cancelled.cancellation_reasons()))
         }
-        Some(TransactWriteItemsError::TransactionInProgressException(_)) => Ok(Verdict::Retry),
-        Some(error) if error.meta().code() == Some("ValidationException") => {
-            Ok(Verdict::Invalid(error.meta().message().unwrap_or_default().to_owned()))
+        Some(TransactWriteItemsError::TransactionInProgressException(_)) => {
+            Ok(Cancellation::Transient)
         }
-        _ => Err(CommitError::Unknown(DisplayErrorContext(error).to_string())),
+        Some(error) if error.code() == Some("ValidationException") => {
+            Ok(Cancellation::Invalid(error.message().unwrap_or_default().to_owned()))
+        }
+        _ => Err(CommitError::Unknown(CallError::of("TransactWriteItems")(error))),
     }
 }
 
-/// What the reasons of a cancellation come to: the marker first, then a guard, then whatever passes with
-/// time, and a refusal of the business only if nothing else is left.
+/// What the reasons of a cancellation mean: the marker first, then a guard, then whatever passes with
+/// time, and a failed business condition only if nothing else is left.
 #[must_use]
-pub fn judge(roles: &[Role], reasons: &[CancellationReason]) -> Verdict {
-    let failed = |role: Role| {
-        reasons.iter().enumerate().filter(move |(index, reason)| {
-            roles.get(*index) == Some(&role) && reason.code() == Some("ConditionalCheckFailed")
-        })
-    };
-    if failed(Role::Marker).next().is_some() {
-        return Verdict::Already;
+pub fn interpret_cancellation<Tag: Clone>(
+    roles: &[Role<Tag>],
+    reasons: &[CancellationReason],
+) -> Cancellation<Tag> {
+    let mut guard_failed = None;
+    let mut conditions_failed = Vec::new();
+    for (role, reason) in roles.iter().zip(reasons) {
+        if reason.code() != Some("ConditionalCheckFailed") {
+            continue;
+        }
+        let item = || reason.item().cloned();
+        match role {
+            Role::Marker => return Cancellation::Duplicate,
+            Role::Guard(tag) if guard_failed.is_none() => guard_failed = Some((tag, item())),
+            Role::Condition(tag) => conditions_failed.push((tag.clone(), item())),
+            Role::Guard(_) | Role::Unconditional => {}
+        }
     }
-    if let Some((step, reason)) = failed(Role::Guard).next() {
-        return Verdict::Guarded(step, reason.item().cloned());
+    if let Some((tag, item)) = guard_failed {
+        return Cancellation::GuardFailed(tag.clone(), item);
     }
     if let Some(reason) = reasons.iter().find(|reason| {
         matches!(reason.code(), Some("ValidationError" | "ItemCollectionSizeLimitExceeded"))
     }) {
-        return Verdict::Invalid(reason.message().unwrap_or_default().to_owned());
+        return Cancellation::Invalid(reason.message().unwrap_or_default().to_owned());
     }
-    let passes = |reason: &CancellationReason| {
+    let is_transient = |reason: &CancellationReason| {
         !matches!(reason.code(), None | Some("None" | "ConditionalCheckFailed"))
     };
-    let refused: Vec<_> =
-        failed(Role::Business).map(|(index, reason)| (index, reason.item().cloned())).collect();
-    if refused.is_empty() || reasons.iter().any(passes) {
-        return Verdict::Retry;
+    if conditions_failed.is_empty() || reasons.iter().any(is_transient) {
+        return Cancellation::Transient;
     }
-    Verdict::Refused(refused)
-}
-
-/// Doubling from [`PAUSE_FIRST`] to [`PAUSE_MAX`], of which at least the half (equal jitter).
-fn pause(attempt: u32, random: f64) -> Duration {
-    let full = PAUSE_FIRST.saturating_mul(2_u32.saturating_pow(attempt)).min(PAUSE_MAX);
-    full.mul_f64(0.5 + random / 2.0)
+    Cancellation::ConditionFailed(conditions_failed)
 }
 
 #[cfg(test)]
@@ -190,14 +204,14 @@ mod tests {
 
     #[test]
     fn the_marker_is_believed_before_everything_else() {
-        let roles = [Role::Guard, Role::Business, Role::Marker, Role::Write];
+        let roles = [Role::Guard(()), Role::Condition(()), Role::Marker, Role::Unconditional];
         let reasons = [
             reason("ConditionalCheckFailed"),
             reason("ConditionalCheckFailed"),
             reason("ConditionalCheckFailed"),
             reason("TransactionConflict"),
         ];
-        assert_eq!(judge(&roles, &reasons), Verdict::Already);
+        assert_eq!(interpret_cancellation(&roles, &reasons), Cancellation::Duplicate);
     }
 
     #[test]
@@ -207,34 +221,40 @@ mod tests {
             .code("ConditionalCheckFailed")
             .set_item(Some(item.clone()))
             .build();
-        let roles = [Role::Marker, Role::Guard];
-        assert_eq!(judge(&roles, &[reason("None"), guard]), Verdict::Guarded(1, Some(item)));
+        let roles = [Role::Marker, Role::Guard("order")];
+        assert_eq!(
+            interpret_cancellation(&roles, &[reason("None"), guard]),
+            Cancellation::GuardFailed("order", Some(item))
+        );
     }
 
     #[test]
-    fn a_refusal_beside_a_conflict_is_tried_again() {
-        let roles = [Role::Marker, Role::Business, Role::Business];
+    fn a_failed_condition_beside_a_conflict_is_tried_again() {
+        let roles = [Role::Marker, Role::Condition(1), Role::Condition(2)];
         let refused = reason("ConditionalCheckFailed");
         for passing in ["TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"] {
             let reasons = [reason("None"), refused.clone(), reason(passing)];
-            assert_eq!(judge(&roles, &reasons), Verdict::Retry, "{passing}");
+            assert_eq!(
+                interpret_cancellation(&roles, &reasons),
+                Cancellation::Transient,
+                "{passing}"
+            );
         }
         let reasons = [reason("None"), refused, reason("None")];
-        assert_eq!(judge(&roles, &reasons), Verdict::Refused(vec![(1, None)]));
+        assert_eq!(
+            interpret_cancellation(&roles, &reasons),
+            Cancellation::ConditionFailed(vec![(1, None)])
+        );
     }
 
     #[test]
     fn what_dynamodb_calls_invalid_is_not_tried_again() {
         let invalid =
             CancellationReason::builder().code("ValidationError").message("too big").build();
-        assert_eq!(judge(&[Role::Write], &[invalid]), Verdict::Invalid("too big".into()));
-    }
-
-    #[test]
-    fn pauses_grow_to_their_limit_and_are_jittered() {
-        assert_eq!(pause(0, 0.0), PAUSE_FIRST / 2);
-        assert_eq!(pause(0, 1.0), PAUSE_FIRST);
-        assert_eq!(pause(30, 1.0), PAUSE_MAX);
+        assert_eq!(
+            interpret_cancellation(&[Role::<()>::Unconditional], &[invalid]),
+            Cancellation::Invalid("too big".into())
+        );
     }
 
     const CODES: [&str; 6] = [
@@ -245,41 +265,54 @@ mod tests {
         "ProvisionedThroughputExceeded",
         "SomethingNew",
     ];
-    const ROLES: [Role; 4] = [Role::Marker, Role::Guard, Role::Business, Role::Write];
+    /// A role for the write at each place, tagged with that place.
+    const ROLES: [fn(usize) -> Role<usize>; 4] =
+        [|_| Role::Marker, Role::Guard, Role::Condition, |_| Role::Unconditional];
 
     proptest! {
         /// DynamoDB may leave failing reasons out. Hiding one may delay a verdict, never turn one business
         /// answer into another: what is hidden comes to light on the next try.
         #[test]
-        fn a_business_refusal_is_only_ever_believed_when_nothing_else_failed(
-            steps in prop::collection::vec((select(&ROLES[..]), select(&CODES[..])), 1..60),
+        fn a_failed_condition_is_only_ever_believed_when_nothing_else_failed(
+            writes in prop::collection::vec((select(&ROLES[..]), select(&CODES[..])), 1..60),
         ) {
-            let roles: Vec<_> = steps.iter().map(|step| step.0).collect();
-            let reasons: Vec<_> = steps.iter().map(|step| reason(step.1)).collect();
-            let failed = |role| steps.contains(&(role, "ConditionalCheckFailed"));
-            let other = steps.iter().any(|step| !matches!(step.1, "None" | "ConditionalCheckFailed"));
-            match judge(&roles, &reasons) {
-                Verdict::Already => prop_assert!(failed(Role::Marker)),
-                Verdict::Guarded(..) => prop_assert!(failed(Role::Guard) && !failed(Role::Marker)),
-                Verdict::Refused(refused) => {
-                    prop_assert!(!failed(Role::Marker) && !failed(Role::Guard) && !other);
-                    for (index, step) in steps.iter().enumerate() {
-                        let reported = refused.iter().any(|(reported, _)| *reported == index);
-                        prop_assert_eq!(*step == (Role::Business, "ConditionalCheckFailed"), reported);
+            let writes: Vec<_> = writes.into_iter().enumerate().map(|(n, (role, code))| (role(n), code)).collect();
+            let roles: Vec<_> = writes.iter().map(|write| write.0).collect();
+            let reasons: Vec<_> = writes.iter().map(|write| reason(write.1)).collect();
+            let any_failed = |is: fn(&Role<usize>) -> bool| {
+                writes.iter().any(|(role, code)| is(role) && *code == "ConditionalCheckFailed")
+            };
+            let marker_failed = any_failed(|role| matches!(role, Role::Marker));
+            let guard_failed = any_failed(|role| matches!(role, Role::Guard(_)));
+            let condition_failed = any_failed(|role| matches!(role, Role::Condition(_)));
+            let other = writes.iter().any(|write| !matches!(write.1, "None" | "ConditionalCheckFailed"));
+            match interpret_cancellation(&roles, &reasons) {
+                Cancellation::Duplicate => prop_assert!(marker_failed),
+                Cancellation::GuardFailed(tag, _) => {
+                    prop_assert!(!marker_failed);
+                    prop_assert_eq!(writes[tag], (Role::Guard(tag), "ConditionalCheckFailed"));
+                }
+                Cancellation::ConditionFailed(failed) => {
+                    prop_assert!(!marker_failed && !guard_failed && !other);
+                    for (index, write) in writes.iter().enumerate() {
+                        let reported = failed.iter().any(|(tag, _)| *tag == index);
+                        prop_assert_eq!(*write == (Role::Condition(index), "ConditionalCheckFailed"), reported);
                     }
                 }
-                Verdict::Retry => prop_assert!(!failed(Role::Marker) && !failed(Role::Guard)
-                    && (other || !failed(Role::Business))),
-                Verdict::Invalid(why) => prop_assert!(false, "{}", why),
+                Cancellation::Transient => {
+                    prop_assert!(!marker_failed && !guard_failed && (other || !condition_failed));
+                }
+                Cancellation::Invalid(why) => prop_assert!(false, "{}", why),
             }
         }
 
         #[test]
-        fn fewer_reasons_than_steps_panic_nowhere(
+        fn fewer_reasons_than_writes_panic_nowhere(
             roles in prop::collection::vec(select(&ROLES[..]), 0..5),
             codes in prop::collection::vec(select(&CODES[..]), 0..5),
         ) {
-            let _ = judge(&roles, &codes.iter().map(|code| reason(code)).collect::<Vec<_>>());
+            let roles: Vec<_> = roles.iter().enumerate().map(|(n, role)| role(n)).collect();
+            let _ = interpret_cancellation(&roles, &codes.iter().map(|code| reason(code)).collect::<Vec<_>>());
         }
     }
 }

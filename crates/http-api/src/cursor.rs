@@ -5,9 +5,9 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{FieldError, Problem};
 
-/// So many entries has a page where the client does not say.
+/// Number of entries of a page where the client does not say.
 pub const PAGE_DEFAULT: i32 = 50;
-/// So many entries has a page at the most.
+/// Maximum number of entries of a page.
 pub const PAGE_MAX: i32 = 100;
 
 /// The query of a paged call, as it comes.

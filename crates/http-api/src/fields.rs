@@ -45,7 +45,7 @@ impl<'a> Fields<'a> {
         self.values.get(name).is_some_and(|raw| raw.get() != "null")
     }
 
-    /// A field that must be there. Nothing: it is not, or it is wrong, and [`Fields::finish`] will say so.
+    /// A field that must be there, or `None` if it is missing or wrong; then [`Fields::finish`] says so.
     pub fn required<T: DeserializeOwned>(&mut self, name: &str) -> Option<T> {
         if !self.values.contains_key(name) {
             self.complain(name, "is missing");
@@ -54,7 +54,7 @@ impl<'a> Fields<'a> {
         self.read(name)
     }
 
-    /// A field that may be absent or null. Nothing also stands for a wrong one.
+    /// A field that may be absent or null, which is `None`, as is a wrong one.
     pub fn optional<T: DeserializeOwned>(&mut self, name: &str) -> Option<T> {
         if self.has(name) { self.read(name) } else { None }
     }

@@ -9,10 +9,12 @@ mod cursor;
 mod fields;
 mod problem;
 mod request_key;
+mod routes;
 mod serve;
 
 pub use cursor::{Cursor, PAGE_DEFAULT, PAGE_MAX, Page};
 pub use fields::{BODY_BYTES_MAX, Fields};
 pub use problem::{FieldError, Problem};
 pub use request_key::RequestKey;
+pub use routes::{ROUTES, unrouted};
 pub use serve::{Caller, serve};

@@ -4,6 +4,7 @@ use axum::{
     body::Body,
     response::{IntoResponse, Response},
 };
+use delivery::{ErrorChain, TableError};
 use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 
@@ -109,6 +110,12 @@ impl Problem {
         )
     }
 
+    /// 500: our fault, because of an error that should not be. Logged here, once.
+    pub fn unexpected(error: impl std::error::Error + 'static) -> Self {
+        tracing::error!(error = %ErrorChain(&error), "the request could not be answered");
+        Self::internal()
+    }
+
     /// 500: our fault. What happened is in the log, under the correlation id.
     #[must_use]
     pub fn internal() -> Self {
@@ -123,6 +130,19 @@ impl Problem {
     /// 503: it may work in a moment.
     pub fn unavailable(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Try again in a moment", detail)
+    }
+}
+
+impl From<TableError> for Problem {
+    /// 503 if another try can help; 500 if it cannot. Logged here, once.
+    fn from(error: TableError) -> Self {
+        let chain = ErrorChain(&error);
+        if error.is_permanent() {
+            tracing::error!(error = %chain, "a table cannot be read or written, and no retry can help");
+            return Self::internal();
+        }
+        tracing::error!(error = %chain, "a table could not be read or written");
+        Self::unavailable("The tables did not answer; try again.")
     }
 }
 

@@ -12,6 +12,7 @@ use futures::FutureExt;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header::CONTENT_TYPE};
 use lambda_http::request::RequestContext;
 use telemetry::Trace;
+use tracing::Instrument;
 
 use crate::{BODY_BYTES_MAX, Problem, problem::PROBLEM_JSON};
 
@@ -37,8 +38,8 @@ fn app(routes: Router, unrouted: Router) -> Router {
         .fallback(|| async { Problem::not_found("There is no such path.") })
         .method_not_allowed_fallback(|| async { Problem::not_found("There is no such call.") });
     let app = Router::new().fallback(move |request: Request| {
-        let chosen = if by_catch_all(&request) { unrouted.clone() } else { routes.clone() };
-        async move { tower::ServiceExt::oneshot(chosen, request).await }
+        let router = if by_catch_all(&request) { unrouted.clone() } else { routes.clone() };
+        async move { tower::ServiceExt::oneshot(router, request).await }
     });
     app.layer(middleware::map_response(as_problem)).layer(middleware::from_fn(boundary))
 }
@@ -79,9 +80,12 @@ async fn boundary(mut request: Request, next: Next) -> Response {
     let method = request.method().clone();
     let route = route(&request).map(str::to_owned);
     request.extensions_mut().insert(caller.clone());
-    let answer = AssertUnwindSafe(next.run(request)).catch_unwind().await;
-    let mut response = answer.unwrap_or_else(|_| {
-        tracing::error!(correlation_id = caller.correlation_id, "the handler panicked");
+    // What a handler logs is found by the correlation id, too.
+    let span = tracing::info_span!("request", correlation_id = caller.correlation_id);
+    let answer = AssertUnwindSafe(next.run(request).instrument(span)).catch_unwind().await;
+    let mut response = answer.unwrap_or_else(|panic| {
+        let panic = delivery::panic_message(&*panic);
+        tracing::error!(panic, correlation_id = caller.correlation_id, "the handler panicked");
         Problem::internal().into_response()
     });
     if let Ok(id) = HeaderValue::from_str(&caller.correlation_id) {

@@ -1,4 +1,4 @@
-//! What a function is told from outside: environment variables and the AWS configuration.
+//! The configuration of functions: environment variables and the AWS configuration.
 //!
 //! In: the environment. Out: typed settings, or one error that names everything that is missing or wrong,
 //! so that a deployment is put right in one go. The AWS SDK follows `AWS_ENDPOINT_URL`, which is how the
@@ -9,58 +9,55 @@ use std::{fmt::Display, str::FromStr, time::Duration};
 use anyhow::bail;
 use aws_config::{BehaviorVersion, SdkConfig, retry::RetryConfig, timeout::TimeoutConfig};
 
-/// Reads settings one by one and keeps every complaint for [`Environment::check`].
+/// Reads settings one by one and keeps every complaint, so that [`read`] can name all of them at once.
 #[derive(Debug, Default)]
 pub struct Environment {
     complaints: Vec<String>,
 }
 
-impl Environment {
-    /// A text that must be there and not be empty.
-    pub fn text(&mut self, name: &str) -> String {
-        match std::env::var(name) {
-            Ok(text) if !text.is_empty() => text,
-            Ok(_) => self.refuse(format!("{name} is empty")),
-            Err(error) => self.refuse(format!("{name}: {error}")),
-        }
-    }
-
-    /// Adds a complaint of the caller's.
-    pub fn complain(&mut self, complaint: impl Into<String>) {
-        self.complaints.push(complaint.into());
-    }
-
-    /// A value that must be there and be readable as `T`. `stand_in` takes its place until
-    /// [`Environment::check`] has refused to start.
-    pub fn value<T: FromStr<Err: Display>>(&mut self, name: &str, stand_in: T) -> T {
-        let text = self.text(name);
-        if text.is_empty() {
-            return stand_in;
-        }
-        text.parse().unwrap_or_else(|error| {
-            self.complain(format!("{name}={text:?}: {error}"));
-            stand_in
-        })
-    }
-
-    /// # Errors
-    /// All complaints at once.
-    pub fn check(self) -> anyhow::Result<()> {
-        if !self.complaints.is_empty() {
-            bail!("the environment is not complete: {}", self.complaints.join("; "));
-        }
-        Ok(())
-    }
-
-    fn refuse(&mut self, complaint: String) -> String {
-        self.complain(complaint);
-        String::new()
+/// Reads a function's configuration: `config` reads each of its settings from the environment, all of them before it
+/// returns `None` because one is missing.
+///
+/// # Errors
+/// All complaints at once.
+pub fn read<C>(config: impl FnOnce(&mut Environment) -> Option<C>) -> anyhow::Result<C> {
+    let mut environment = Environment::default();
+    let config = config(&mut environment);
+    match config {
+        Some(config) if environment.complaints.is_empty() => Ok(config),
+        _ => bail!("the environment is not complete: {}", environment.complaints.join("; ")),
     }
 }
 
-/// One attempt of one AWS call: far more than any call here takes, far less than an invocation may.
+impl Environment {
+    /// A text that must be there and not be empty. `None` if it is not: the complaint is kept.
+    pub fn text(&mut self, name: &str) -> Option<String> {
+        match std::env::var(name) {
+            Ok(text) if !text.is_empty() => Some(text),
+            Ok(_) => self.complain(format!("{name} is empty")),
+            Err(error) => self.complain(format!("{name}: {error}")),
+        }
+    }
+
+    /// A value that must be there and be readable as `T`. `None` if it is not: the complaint is kept.
+    pub fn value<T: FromStr<Err: Display>>(&mut self, name: &str) -> Option<T> {
+        let text = self.text(name)?;
+        match text.parse() {
+            Ok(value) => Some(value),
+            Err(error) => self.complain(format!("{name}={text:?}: {error}")),
+        }
+    }
+
+    /// Keeps a complaint of the caller's.
+    pub fn complain<T>(&mut self, complaint: impl Into<String>) -> Option<T> {
+        self.complaints.push(complaint.into());
+        None
+    }
+}
+
+/// Maximum time of one attempt of one AWS call: far more than any call here takes, far less than an invocation may.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
-/// One AWS call with all its attempts: a function's timeout is 10 s, and an answer must still be given.
+/// Maximum time of one AWS call with all its attempts: a function's timeout is 10 s, and an answer must still be given.
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(8);
 const ATTEMPTS_MAX: u32 = 3;
 
@@ -84,10 +81,12 @@ mod tests {
 
     #[test]
     fn every_missing_and_wrong_setting_is_named_at_once() {
-        let mut environment = Environment::default();
-        environment.text("ORDERFLOW_TEST_NO_SUCH");
-        environment.value::<u32>("PATH", 1);
-        let error = environment.check().expect_err("two settings are wrong").to_string();
+        let error = read(|environment| {
+            let missing = environment.text("ORDERFLOW_TEST_NO_SUCH");
+            let wrong = environment.value::<u32>("PATH");
+            Some((missing?, wrong?))
+        });
+        let error = error.expect_err("two settings are wrong").to_string();
         assert!(error.contains("ORDERFLOW_TEST_NO_SUCH") && error.contains("PATH="), "{error}");
     }
 }

@@ -18,10 +18,9 @@ pub fn count(counts: &[(&str, u64)]) {
     }
 }
 
-/// Tells how things stand: zero is told too, so that an alarm can end.
-pub fn gauge(values: &[(&str, usize)]) {
-    let values: Vec<_> = values.iter().map(|(name, value)| (*name, *value as u64)).collect();
-    write(&values);
+/// Reports present values: zeros too, so that an alarm can end.
+pub fn gauge(values: &[(&str, u64)]) {
+    write(values);
 }
 
 fn write(values: &[(&str, u64)]) {

@@ -2,19 +2,19 @@
 //!
 //! In: the ends of calls, and the time. Out: whether a call may be made. Guarantees: no more than one call is
 //! let through in each pause of an open breaker; one success closes it. Written here because the libraries
-//! wrap the call and read the clock themselves, and cannot be asked beforehand.
+//! read the system's clock themselves: with the time passed in, every sequence of calls and pauses is a test.
 
 use std::time::{Duration, Instant};
 
-/// So many failures in a row open it.
+/// Number of failures in a row that open it.
 pub const FAILURES_MAX: u32 = 5;
-/// So long is the provider left alone.
+/// How long the provider is left alone.
 pub const PAUSE: Duration = Duration::from_secs(30);
 
 /// See the module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Breaker {
-    /// Calls are made; so many have failed since the last success.
+    /// Calls are made; this number of them has failed since the last success.
     Closed(u32),
     /// No calls before this time. The first after it is let through and begins the next pause: one that never
     /// ends keeps nobody out for longer.
@@ -22,22 +22,22 @@ pub enum Breaker {
 }
 
 impl Breaker {
-    /// How long there is no point in calling; nothing: a call may be let through.
+    /// How long it stays open, or `None` if a call may be let through.
     #[must_use]
-    pub fn shut_for(&self, now: Instant) -> Option<Duration> {
+    pub fn open_for(&self, now: Instant) -> Option<Duration> {
         match self {
             Self::Open(until) if now < *until => Some(*until - now),
             _ => None,
         }
     }
 
-    /// Lets a call through, whose end has to be told, or says for how long there will be none.
+    /// Lets a call through, whose end has to be recorded, or says for how long there will be none.
     ///
     /// # Errors
     /// How long it stays open.
     pub fn admit(&mut self, now: Instant) -> Result<(), Duration> {
-        if let Some(wait) = self.shut_for(now) {
-            return Err(wait);
+        if let Some(remaining) = self.open_for(now) {
+            return Err(remaining);
         }
         if let Self::Open(until) = self {
             *until = now + PAUSE;
@@ -46,12 +46,12 @@ impl Breaker {
     }
 
     /// A call was answered.
-    pub fn succeeded(&mut self) {
+    pub fn record_success(&mut self) {
         *self = Self::Closed(0);
     }
 
     /// A call failed. Whether this is what opened it.
-    pub fn failed(&mut self, now: Instant) -> bool {
+    pub fn record_failure(&mut self, now: Instant) -> bool {
         match self {
             Self::Closed(failures) if *failures + 1 < FAILURES_MAX => {
                 *failures += 1;
@@ -84,7 +84,7 @@ mod tests {
         let mut breaker = Breaker::default();
         for nth in 1..=FAILURES_MAX {
             assert_eq!(breaker.admit(now), Ok(()));
-            assert_eq!(breaker.failed(now), nth == FAILURES_MAX);
+            assert_eq!(breaker.record_failure(now), nth == FAILURES_MAX);
         }
         breaker
     }
@@ -95,7 +95,7 @@ mod tests {
         let mut breaker = opened(now);
         assert_eq!(breaker.admit(now), Err(PAUSE));
         assert_eq!(breaker.admit(now + PAUSE / 3), Err(PAUSE - PAUSE / 3));
-        assert_eq!(breaker.shut_for(now + PAUSE), None);
+        assert_eq!(breaker.open_for(now + PAUSE), None);
     }
 
     #[test]
@@ -103,8 +103,8 @@ mod tests {
         let now = Instant::now();
         let mut breaker = Breaker::default();
         for _ in 0..3 {
-            (1..FAILURES_MAX).for_each(|_| assert!(!breaker.failed(now)));
-            breaker.succeeded();
+            (1..FAILURES_MAX).for_each(|_| assert!(!breaker.record_failure(now)));
+            breaker.record_success();
         }
         assert_eq!(breaker.admit(now), Ok(()));
     }
@@ -115,10 +115,10 @@ mod tests {
         let mut breaker = opened(Instant::now());
         assert_eq!(breaker.admit(later + PAUSE), Ok(()));
         assert!(breaker.admit(later + PAUSE).is_err(), "one, not two");
-        assert!(!breaker.failed(later + PAUSE));
+        assert!(!breaker.record_failure(later + PAUSE));
         assert_eq!(breaker.admit(later + PAUSE), Err(PAUSE), "another pause");
         assert_eq!(breaker.admit(later + 2 * PAUSE), Ok(()));
-        breaker.succeeded();
+        breaker.record_success();
         (0..10).for_each(|_| assert_eq!(breaker.admit(later + 2 * PAUSE), Ok(())));
     }
 
@@ -134,7 +134,7 @@ mod tests {
             let mut last_while_open: Option<Instant> = None;
             for (seconds, end) in steps {
                 now += Duration::from_secs(seconds);
-                prop_assert!(breaker.shut_for(now).is_none_or(|wait| wait <= PAUSE));
+                prop_assert!(breaker.open_for(now).is_none_or(|wait| wait <= PAUSE));
                 let open = matches!(breaker, Breaker::Open(_));
                 if breaker.admit(now).is_err() {
                     continue;
@@ -144,9 +144,9 @@ mod tests {
                     last_while_open = Some(now);
                 }
                 match end {
-                    0 => breaker.succeeded(),
+                    0 => breaker.record_success(),
                     1 => {}
-                    _ => _ = breaker.failed(now),
+                    _ => _ = breaker.record_failure(now),
                 }
                 if breaker == Breaker::Closed(0) {
                     last_while_open = None;

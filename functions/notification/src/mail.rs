@@ -1,4 +1,4 @@
-//! What a customer is told of an event: pure functions from event to mail.
+//! The mail that an event calls for: pure functions from event to mail.
 
 use askama::Template;
 use events::{Body, Currency, Email, Event, Line, Money, OrderId};
@@ -26,7 +26,7 @@ struct Text<'a> {
     date: String,
 }
 
-/// The mail that an event calls for. Nothing: the customer need not know of it.
+/// The mail that an event calls for, or `None` if the customer need not know of it.
 #[must_use]
 pub fn mail(event: &Event) -> Option<Mail> {
     let (outcome, opening) = match event.body {
@@ -34,7 +34,7 @@ pub fn mail(event: &Event) -> Option<Mail> {
         Body::OrderConfirmed(_) => {
             ("Confirmed", "Your order is confirmed: its goods are set aside.")
         }
-        Body::OrderRejected(_) => ("Rejected", "We are sorry: your order could not be fulfilled."),
+        Body::OrderRejected(_) => ("Rejected", "We are sorry: your order could not be accepted."),
         Body::OrderCancelled(_) => ("Cancelled", "Your order has been cancelled."),
         Body::OrderShipped(_) => ("Shipped", "Your order is on its way."),
         _ => return None,

@@ -16,27 +16,63 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aws_lambda_events::event::sqs::SqsEvent;
 use breaker::Breaker;
-use delivery::{Claim, Consumer, Failure, Handled, Inbox, Incoming};
+use delivery::{Claim, Failure, Handled, Inbox, Incoming};
 use events::{Email, Event};
 use jiff::{SignedDuration, Timestamp};
-use lambda_runtime::{Error, LambdaEvent, service_fn};
+use lambda_runtime::Error;
 use mail::Mail;
+use messaging::ConsumerConfig;
 use rate::Rate;
 use sender::{Mode, SendError, Sender};
 use settings::Environment;
 use uuid::Uuid;
 
 const NAME: &str = "notification-consumer";
-/// A lease outlives the attempt that holds it by so much: the clocks of two machines may differ.
+/// How long a lease outlives the attempt that holds it: the clocks of two machines may differ.
 const LEASE_MARGIN: Duration = Duration::from_secs(2);
-/// Of an invocation so much must be left for a mail to be begun: one attempt of the provider's client.
+/// Minimum time that an invocation has left when a mail is begun: one attempt of the provider's client.
 const SENDING_TIME_MIN: Duration = Duration::from_secs(3);
-/// So long before the invocation's deadline a call to the provider is given up, to give the lease back.
+/// How long before the invocation's deadline a call to the provider is given up, to give the lease back.
 const RELEASE_TIME: Duration = Duration::from_millis(500);
 
-struct Mailing {
+struct Config {
+    consumer: ConsumerConfig,
+    /// The sender of mails, or `None` in console mode.
+    from: Option<Email>,
+    mails_per_second: NonZeroU32,
+    age_max_days: u16,
+}
+
+impl Config {
+    fn read(environment: &mut Environment) -> Option<Self> {
+        let consumer = ConsumerConfig::read(environment);
+        let from = match environment.value("MAIL_MODE") {
+            Some(Mode::Ses) => environment.value("MAIL_FROM").map(Some),
+            Some(Mode::Console) => Some(None),
+            None => None,
+        };
+        let mails_per_second = environment.value("MAILS_PER_SECOND");
+        let age_max_days = environment.value("MAIL_MAX_AGE_DAYS");
+        // An event must not outlive its marker: a replay would mail it again.
+        let marker_days = delivery::inbox::MARKER_TTL.as_secs() / SECONDS_PER_DAY;
+        if age_max_days.is_some_and(|days: u16| u64::from(days) >= marker_days) {
+            return environment.complain(format!(
+                "MAIL_MAX_AGE_DAYS must be less than {marker_days}, the days that a marker is kept"
+            ));
+        }
+        Some(Self {
+            consumer: consumer?,
+            from: from?,
+            mails_per_second: mails_per_second?,
+            age_max_days: age_max_days?,
+        })
+    }
+}
+
+const SECONDS_PER_DAY: u64 = 24 * 60 * 60;
+
+struct Notifier {
     inbox: Inbox,
     sender: Sender,
     breaker: Mutex<Breaker>,
@@ -52,88 +88,71 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[tokio::main]
 async fn main() -> Result<(), Error> {
     telemetry::init();
-    let mut environment = Environment::default();
-    let idempotency_table = environment.text("IDEMPOTENCY_TABLE");
-    let queue_url = environment.text("QUEUE_URL");
-    let dlq_url = environment.text("DLQ_URL");
-    let backoff = environment.value("RETRY_SCHEDULE", delivery::batch::Backoff::default());
-    let mode = environment.value("MAIL_MODE", Mode::Console);
-    let from: Option<Email> = match mode {
-        Mode::Console => None,
-        Mode::Ses => environment.text("MAIL_FROM").parse().map_or_else(
-            |error| {
-                environment.complain(format!("MAIL_FROM {error}"));
-                None
-            },
-            Some,
-        ),
-    };
-    let mails_per_second = environment.value("MAILS_PER_SECOND", NonZeroU32::MIN);
-    // An event must not outlive its marker: a replay would mail it again.
-    let age_days = environment.value("MAIL_MAX_AGE_DAYS", 14_u16);
-    if u64::from(age_days) * 86_400 >= delivery::inbox::MARKER_TTL.as_secs() {
-        environment
-            .complain("MAIL_MAX_AGE_DAYS must be less than 30, the days that a marker is kept");
-    }
-    environment.check()?;
+    let config = settings::read(Config::read)?;
     let aws = settings::aws().await;
-    let mailing = Mailing {
-        inbox: Inbox::new(aws_sdk_dynamodb::Client::new(&aws), idempotency_table, NAME),
-        sender: match from {
+    let notifier = Notifier {
+        inbox: config.consumer.inbox(&aws, NAME),
+        sender: match config.from {
             Some(from) => Sender::Ses { client: aws_sdk_ses::Client::new(&aws), from },
             None => Sender::Console,
         },
         breaker: Mutex::default(),
-        rate: Mutex::new(Rate::per_second(mails_per_second)),
-        age_max: SignedDuration::from_hours(24 * i64::from(age_days)),
+        rate: Mutex::new(Rate::per_second(config.mails_per_second)),
+        age_max: SignedDuration::from_hours(24 * i64::from(config.age_max_days)),
     };
-    let sqs = aws_sdk_sqs::Client::new(&aws);
-    let consumer = Consumer { name: NAME, sqs, queue_url, dlq_url, backoff };
-    lambda_runtime::run(service_fn(async |event: LambdaEvent<SqsEvent>| {
-        let handle = |message| mailing.handle(message);
-        Ok::<_, Error>(consumer.run(event.payload, event.context.deadline, handle).await)
-    }))
-    .await
+    let handle = async |event, _, message| notifier.handle(event, message).await;
+    config.consumer.serve(&aws, NAME, handle).await
 }
 
-impl Mailing {
-    async fn handle(&self, message: Incoming) -> Result<Handled, Failure> {
-        let event = Event::decode(message.body.as_bytes())
-            .map_err(|error| Failure::poison(error.reason(), error))?;
-        message.is_event(
-            event.id,
-            event.body.event_type().as_str(),
-            event.body.order_id().as_str(),
-        );
+/// Another attempt holds the lease of this mail.
+#[derive(Debug, thiserror::Error)]
+#[error("another attempt holds the lease until {until}")]
+struct LeaseHeld {
+    until: Timestamp,
+}
+
+/// There was no time left for a mail at the permitted rate.
+#[derive(Debug, thiserror::Error)]
+#[error("no time left for a mail at this rate")]
+struct NoTimeLeft;
+
+/// The mail provider is left alone. The message waits by the schedule, and not just until the provider is called
+/// again: each return costs one of its attempts, and those have to outlast an outage of hours.
+#[derive(Debug, thiserror::Error)]
+#[error("the mail provider is left alone for another {} s", remaining.as_secs())]
+struct BreakerOpen {
+    remaining: Duration,
+}
+
+impl Notifier {
+    async fn handle(&self, event: Event, message: Incoming) -> Result<Handled, Failure> {
         let Some(mail) = mail::mail(&event) else { return Ok(Handled::Ignored) };
         let now = Timestamp::now();
         if now.duration_since(event.timestamp.timestamp()) > self.age_max {
             return Ok(Handled::Ignored);
         }
         // Asked before the event is claimed, which would be for nothing.
-        if let Some(wait) = lock(&self.breaker).shut_for(Instant::now()) {
-            return Err(left_alone(wait));
+        if let Some(remaining) = lock(&self.breaker).open_for(Instant::now()) {
+            return Err(Failure::transient(BreakerOpen { remaining }));
         }
         let owner = Uuid::new_v4();
         let lease = message.time_left() + LEASE_MARGIN;
-        match self.inbox.claim(event.id, owner, now, lease).await.map_err(Failure::transient)? {
-            Claim::Done => return Ok(Handled::Already),
+        match self.inbox.claim(event.id, owner, now, lease).await? {
+            Claim::Done => return Ok(Handled::Duplicate),
             Claim::Held(until) => {
                 let wait = until.duration_since(Timestamp::now()).try_into().unwrap_or_default();
-                let error = "another attempt holds the lease".to_owned();
-                return Err(Failure::Transient { error, retry_in: Some(wait) });
+                return Err(Failure::retry_in(wait, LeaseHeld { until }));
             }
             Claim::Mine => {}
         }
         match self.send(&mail, &message).await {
             // Marked after sending: a crash between repeats a mail, never loses one.
-            Ok(()) => match self.inbox.complete(event.id, owner).await {
-                Ok(true) => Ok(Handled::Done),
-                Ok(false) => Ok(Handled::Already),
-                Err(error) => Err(Failure::transient(error)),
+            Ok(()) => match self.inbox.complete(event.id, owner).await? {
+                true => Ok(Handled::Done),
+                false => Ok(Handled::Duplicate),
             },
             Err(failure) => {
-                self.inbox.release(event.id, owner).await.map_err(Failure::transient)?;
+                self.inbox.release(event.id, owner).await?;
                 Err(failure)
             }
         }
@@ -144,36 +163,32 @@ impl Mailing {
         let patience = message.time_left().checked_sub(SENDING_TIME_MIN);
         let slot = patience.and_then(|patience| lock(&self.rate).slot(Instant::now(), patience));
         let Some(wait) = slot else {
-            return Err(Failure::transient("no time left for a mail at this rate"));
+            return Err(Failure::transient(NoTimeLeft));
         };
         tokio::time::sleep(wait).await;
-        lock(&self.breaker).admit(Instant::now()).map_err(left_alone)?;
+        lock(&self.breaker)
+            .admit(Instant::now())
+            .map_err(|remaining| Failure::transient(BreakerOpen { remaining }))?;
         let limit = message.time_left().saturating_sub(RELEASE_TIME);
         let sent = tokio::time::timeout(limit, self.sender.send(mail)).await;
-        let sent = sent.unwrap_or_else(|_| Err(SendError::Failed("no answer in time".into())));
+        let sent = sent.unwrap_or(Err(SendError::Timeout));
         match sent {
             Ok(()) => {
-                lock(&self.breaker).succeeded();
+                lock(&self.breaker).record_success();
                 Ok(())
             }
             Err(SendError::Refused(why)) => {
                 // This mail is at fault; the provider has answered.
-                lock(&self.breaker).succeeded();
+                lock(&self.breaker).record_success();
                 Err(Failure::poison("address_refused", why))
             }
-            Err(failed @ SendError::Failed(_)) => {
-                if lock(&self.breaker).failed(Instant::now()) {
+            Err(error @ (SendError::Call(_) | SendError::Print(_) | SendError::Timeout)) => {
+                if lock(&self.breaker).record_failure(Instant::now()) {
                     let seconds = breaker::PAUSE.as_secs();
                     tracing::error!(seconds, "the mail provider keeps failing and is left alone");
                 }
-                Err(Failure::transient(failed))
+                Err(Failure::transient(error))
             }
         }
     }
-}
-
-/// The message waits by the schedule, and not just until the provider is called again: each return costs one of
-/// its attempts, and those have to outlast an outage of hours.
-fn left_alone(wait: Duration) -> Failure {
-    Failure::transient(format!("the mail provider is left alone for another {} s", wait.as_secs()))
 }

@@ -16,7 +16,7 @@ pub struct Rate {
 }
 
 impl Rate {
-    /// So many a second.
+    /// At most this number a second.
     #[must_use]
     pub fn per_second(count: NonZeroU32) -> Self {
         // Rounded up: with 3 a second, 333 ms apart would be four in a second.
@@ -24,7 +24,8 @@ impl Rate {
         Self { apart: Duration::from_nanos(nanos), next: None }
     }
 
-    /// Takes the next slot; how long until it begins. Nothing, and none is taken: longer than `patience`.
+    /// Takes the next slot and returns how long until it begins, or `None`, and takes none, if that is longer than
+    /// `patience`.
     pub fn slot(&mut self, now: Instant, patience: Duration) -> Option<Duration> {
         let slot = self.next.map_or(now, |next| next.max(now));
         let wait = slot - now;

@@ -4,10 +4,10 @@ use std::{fmt::Write as _, io::Write as _, str::FromStr};
 
 use aws_sdk_ses::{
     Client,
-    error::DisplayErrorContext,
     operation::send_email::SendEmailError,
     types::{Body, Content, Destination, Message},
 };
+use delivery::CallError;
 use events::Email;
 
 use crate::mail::Mail;
@@ -40,8 +40,14 @@ pub enum SendError {
     #[error("the mail was refused: {0}")]
     Refused(String),
     /// Whether it was sent is unknown, or the provider is not in order: later it may be.
-    #[error("the mail provider failed: {0}")]
-    Failed(String),
+    #[error("the mail provider failed")]
+    Call(#[source] CallError),
+    /// It could not be printed.
+    #[error("the mail could not be printed")]
+    Print(#[source] std::io::Error),
+    /// Whether it was sent is unknown.
+    #[error("the mail provider did not answer in time")]
+    Timeout,
 }
 
 /// The way out.
@@ -70,7 +76,7 @@ impl Sender {
                 std::io::stdout()
                     .lock()
                     .write_all(printed(mail).as_bytes())
-                    .map_err(|error| SendError::Failed(error.to_string()))
+                    .map_err(SendError::Print)
             }
             Self::Ses { client, from } => send(client, from, mail).await,
         }
@@ -98,7 +104,7 @@ async fn send(client: &Client, from: &Email, mail: &Mail) -> Result<(), SendErro
             Some(SendEmailError::MessageRejected(rejected)) => {
                 Err(SendError::Refused(rejected.message().unwrap_or("no reason given").to_owned()))
             }
-            _ => Err(SendError::Failed(DisplayErrorContext(error).to_string())),
+            _ => Err(SendError::Call(CallError::of("SendEmail")(error))),
         },
     }
 }

@@ -1,46 +1,51 @@
 //! The order service's tables.
 //!
 //! In: decisions of [`crate::rules`]. Out: what DynamoDB made of them. Guarantee: an order and the event that
-//! tells of it change in one transaction or not at all, and the event is then published at least once.
+//! reports it change in one transaction or not at all, and the event is then published at least once.
 
 use std::collections::HashMap;
 
 use aws_sdk_dynamodb::{
     Client,
-    error::DisplayErrorContext,
     types::{
-        AttributeValue, KeysAndAttributes, Put, ReturnValuesOnConditionCheckFailure::AllOld,
-        TransactWriteItem, Update,
+        AttributeValue, Put, ReturnValuesOnConditionCheckFailure::AllOld, TransactWriteItem, Update,
     },
 };
 use delivery::{
-    Commit, Failure, Handled, Inbox, Item, Outbox, Outgoing, Repeated, Role, Step, commit, request,
-    transaction::CommitError,
+    CallError, Commit, EarlierRequest, Failure, Handled, IdempotencyKeys, Inbox, Item, Outbox,
+    Role, TableError, TransactionWrite, commit,
+    idempotency_keys::interpret_key_item,
+    table::{batch_get, count_partition, text},
 };
 use events::{Body, Email, Event, OrderId, ProductId, Stamp};
 use http_api::RequestKey;
-use serde::{Deserialize, Serialize};
+use jiff::Timestamp;
+use messaging::outgoing;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use telemetry::Trace;
 
-use crate::rules::{Move, Offer, Order, Status, Stock, Wish, after_settle, settle};
+use crate::rules::{
+    CatalogEntry, Decision, Order, Status, StockDecision, Transition, interpret_settlement, settle,
+};
 
-/// The tables did not answer, or hold something that they should not.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct StoreError(String);
+/// The sparse index of pending orders.
+const PENDING_INDEX: &str = "pending";
+/// What an order carries in that index until it leaves the status `pending`.
+const PENDING_SHARD: &str = "pending";
 
-/// What an order carries in the sparse index `pending` until it leaves that status.
-pub const PENDING_SHARD: &str = "pending";
-
-/// The orders table, and what is to be told of it.
+/// The orders table, and the outbox of its events.
 #[derive(Debug, Clone)]
 pub struct Orders {
-    /// The table client.
-    pub client: Client,
-    /// The orders table.
-    pub table: String,
-    /// What is to be told.
-    pub outbox: Outbox,
+    client: Client,
+    table: String,
+    outbox: Outbox,
+}
+
+/// The writes whose failure means something of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum OrderWrite {
+    Order,
+    IdempotencyKey,
 }
 
 /// What became of a new order.
@@ -48,43 +53,59 @@ pub struct Orders {
 pub enum Added {
     /// It is stored.
     Now,
-    /// Its request key came before.
-    Before(Repeated),
+    /// Its idempotency key came before.
+    Earlier(EarlierRequest),
 }
 
-/// What became of a wish.
+/// A client's idempotency key, and the answer that is stored with it.
+#[derive(Debug)]
+pub struct KeyedAnswer<'a> {
+    /// Where keys are stored.
+    pub keys: &'a IdempotencyKeys,
+    /// The key of this request.
+    pub key: &'a RequestKey,
+    /// Its answer.
+    pub answer: &'a str,
+}
+
+/// What became of a request for a transition.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Fulfilled {
-    /// The order stands as wished, now or already.
-    So(Order),
-    /// The order stands where this cannot be.
+pub enum TransitionOutcome {
+    /// The order is in the requested status, now or already.
+    Applied(Order),
+    /// The order is in a status from which this cannot be done.
     Refused(Status),
     /// There is no such order.
-    Unknown,
+    UnknownOrder,
 }
 
-/// Where a page of orders ends.
+/// The position after which a page of orders begins.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct AfterOrder {
+pub struct OrderCursor {
     after: OrderId,
     created_at: Stamp,
 }
 
-impl http_api::Cursor for AfterOrder {}
+impl http_api::Cursor for OrderCursor {}
 
 impl Orders {
-    /// Stores a new order with its event, and publishes that. With a request key and the step that stores it,
-    /// once a key.
+    /// The orders in this table, whose events go through this outbox.
+    #[must_use]
+    pub fn new(client: Client, table: impl Into<String>, outbox: Outbox) -> Self {
+        Self { client, table: table.into(), outbox }
+    }
+
+    /// Stores a new order with its event, and publishes that; with an idempotency key, once a key.
     ///
     /// # Errors
     /// The tables did not answer: whether the order is stored is unknown.
     pub async fn add(
         &self,
         order: &Order,
-        key: Option<(&RequestKey, Step)>,
+        keyed: Option<KeyedAnswer<'_>>,
         trace: &Trace,
-    ) -> Result<Added, StoreError> {
-        let item: Item = serde_dynamo::to_item(order).map_err(failed)?;
+    ) -> Result<Added, TableError> {
+        let item: Item = serde_dynamo::to_item(order).map_err(TableError::corrupt(&self.table))?;
         let put = Put::builder()
             .table_name(&self.table)
             .set_item(Some(item))
@@ -93,73 +114,79 @@ impl Orders {
             .condition_expression("attribute_not_exists(order_id)")
             .build()
             .expect("a put has a table and an item");
-        let created = [told(&trace.correlation_id, Body::OrderCreated(order.told()), trace)];
-        let mut steps = vec![Step::new(Role::Guard, TransactWriteItem::builder().put(put).build())];
+        let put = TransactWriteItem::builder().put(put).build();
+        let body = Body::OrderCreated(order.to_payload());
+        let events = [outgoing(&trace.correlation_id, body, trace)];
+        let mut writes = vec![TransactionWrite::new(Role::Guard(OrderWrite::Order), put)];
         let now = order.created_at.timestamp();
-        steps.extend(self.outbox.append(&created, now));
-        let key_step = steps.len();
-        let key = key.map(|(key, step)| {
-            steps.push(step);
-            key
-        });
-        match (commit(&self.client, &steps).await.map_err(failed)?, key) {
-            (Commit::Done, _) => {
-                self.outbox.publish(&created).await;
+        writes.extend(self.outbox.append(&events, now));
+        if let Some(KeyedAnswer { keys, key, answer }) = &keyed {
+            let tag = OrderWrite::IdempotencyKey;
+            writes.push(keys.record(tag, &key.key, &key.fingerprint, answer, now));
+        }
+        match commit(&self.client, &writes).await? {
+            Commit::Done => {
+                self.outbox.publish(&events).await;
                 Ok(Added::Now)
-            }
-            (Commit::Guarded(step, item), Some(key)) if step == key_step => {
-                let item = item.ok_or_else(|| failed("a request key without its item"))?;
-                Ok(Added::Before(request::judge(&item, &key.fingerprint)))
             }
             // The id is random: what is there under it is this very order, stored by an attempt whose
             // answer was lost. The sweep publishes it.
-            (Commit::Guarded(..), _) => Ok(Added::Now),
-            (other, _) => Err(failed(format!("a new order cannot come to {other:?}"))),
-        }
-    }
-
-    /// Makes the move that `wish` finds, and tells of it. If the order moves on in between, asks again.
-    ///
-    /// # Errors
-    /// The tables did not answer: whether the move was made is unknown, and asking again finds out.
-    pub async fn fulfil(
-        &self,
-        id: &OrderId,
-        wish: fn(&Order) -> Wish,
-        trace: &Trace,
-    ) -> Result<Fulfilled, StoreError> {
-        // Statuses only move forward, and there are two moves at most before the last.
-        const MOVES_MAX: usize = 3;
-        let Some(mut order) = self.get(id).await? else { return Ok(Fulfilled::Unknown) };
-        for _ in 0..MOVES_MAX {
-            let planned = match wish(&order) {
-                Wish::Do(planned) => planned,
-                Wish::AlreadySo => return Ok(Fulfilled::So(order)),
-                Wish::Refused(status) => return Ok(Fulfilled::Refused(status)),
-            };
-            let now = Stamp::now();
-            let news = [told(&trace.correlation_id, planned.body.clone(), trace)];
-            let mut steps = vec![self.step(id, &planned, now)];
-            steps.extend(self.outbox.append(&news, now.timestamp()));
-            match commit(&self.client, &steps).await.map_err(failed)? {
-                Commit::Done => {
-                    self.outbox.publish(&news).await;
-                    return Ok(Fulfilled::So(Order {
-                        status: planned.to,
-                        updated_at: now,
-                        ..order
-                    }));
-                }
-                Commit::Guarded(_, Some(item)) => {
-                    order = serde_dynamo::from_item(item).map_err(failed)?;
-                }
-                other => return Err(failed(format!("a move cannot come to {other:?}"))),
+            Commit::GuardFailed(OrderWrite::Order, _) => Ok(Added::Now),
+            Commit::GuardFailed(OrderWrite::IdempotencyKey, item) => {
+                let fingerprint = keyed.map(|keyed| keyed.key.fingerprint.as_str());
+                let earlier =
+                    interpret_key_item(&item.unwrap_or_default(), fingerprint.unwrap_or_default());
+                Ok(Added::Earlier(earlier))
+            }
+            Commit::Duplicate | Commit::ConditionFailed(_) => {
+                unreachable!("the transaction has neither a marker nor a business condition")
             }
         }
-        Err(failed("the order kept moving"))
     }
 
-    /// A page of a customer's orders, newest first, and where the next one begins.
+    /// Makes the transition that `decide` finds, with the event that reports it. If the order moves on in between,
+    /// decides again.
+    ///
+    /// # Errors
+    /// The tables did not answer: whether the transition was made is unknown, and asking again finds out.
+    pub async fn apply_transition(
+        &self,
+        id: &OrderId,
+        decide: fn(&Order) -> Decision,
+        trace: &Trace,
+    ) -> Result<TransitionOutcome, TableError> {
+        // Statuses only move forward, and there are two transitions at most before the last.
+        const ATTEMPTS_MAX: usize = 3;
+        let Some(mut order) = self.get(id).await? else {
+            return Ok(TransitionOutcome::UnknownOrder);
+        };
+        for _ in 0..ATTEMPTS_MAX {
+            let transition = match decide(&order) {
+                Decision::Apply(transition) => transition,
+                Decision::AlreadyApplied => return Ok(TransitionOutcome::Applied(order)),
+                Decision::Refused(status) => return Ok(TransitionOutcome::Refused(status)),
+            };
+            let now = Stamp::now();
+            let events = [outgoing(&trace.correlation_id, transition.body.clone(), trace)];
+            let mut writes = vec![self.transition_write(id, &transition, now)];
+            writes.extend(self.outbox.append(&events, now.timestamp()));
+            match commit(&self.client, &writes).await? {
+                Commit::Done => {
+                    self.outbox.publish(&events).await;
+                    let order = Order { status: transition.to, updated_at: now, ..order };
+                    return Ok(TransitionOutcome::Applied(order));
+                }
+                Commit::GuardFailed(_, Some(item)) => order = self.read(item)?,
+                Commit::GuardFailed(_, None) => return Ok(TransitionOutcome::UnknownOrder),
+                Commit::Duplicate | Commit::ConditionFailed(_) => {
+                    unreachable!("the transaction has neither a marker nor a business condition")
+                }
+            }
+        }
+        Err(TableError::Contended { subject: "the order's status" })
+    }
+
+    /// A page of a customer's orders, newest first, and the cursor of the next one.
     ///
     /// # Errors
     /// The table did not answer.
@@ -167,12 +194,12 @@ impl Orders {
         &self,
         customer_email: &Email,
         limit: i32,
-        after: Option<AfterOrder>,
-    ) -> Result<(Vec<Order>, Option<AfterOrder>), StoreError> {
+        after: Option<OrderCursor>,
+    ) -> Result<(Vec<Order>, Option<OrderCursor>), TableError> {
         let start = after.map(|at| {
             Item::from([
                 ("order_id".to_owned(), text(at.after.as_str())),
-                ("created_at".to_owned(), text(&at.created_at.to_string())),
+                ("created_at".to_owned(), text(at.created_at.to_string())),
                 ("customer_email".to_owned(), text(customer_email.as_str())),
             ])
         });
@@ -188,37 +215,38 @@ impl Orders {
             .set_exclusive_start_key(start)
             .send()
             .await
-            .map_err(|error| failed(DisplayErrorContext(error)))?;
+            .map_err(CallError::of("Query orders by customer"))?;
         let next = answer.last_evaluated_key.and_then(|key| {
             let field = |name: &str| key.get(name)?.as_s().ok();
-            Some(AfterOrder {
+            Some(OrderCursor {
                 after: field("order_id")?.parse().ok()?,
                 created_at: field("created_at")?.parse().ok()?,
             })
         });
-        let orders = serde_dynamo::from_items(answer.items.unwrap_or_default()).map_err(failed)?;
-        Ok((orders, next))
+        let orders: Result<_, _> =
+            answer.items.unwrap_or_default().into_iter().map(|item| self.read(item)).collect();
+        Ok((orders?, next))
     }
 
     /// The events of an order as they were stored, in the order in which they were made.
     ///
     /// # Errors
     /// The event log did not answer.
-    pub async fn history(&self, id: &OrderId) -> Result<Vec<String>, StoreError> {
+    pub async fn history(&self, id: &OrderId) -> Result<Vec<String>, TableError> {
         let mut bodies = Vec::new();
         let mut start = None;
         loop {
             let page = self
                 .client
                 .query()
-                .table_name(&self.outbox.table)
+                .table_name(self.outbox.table())
                 .key_condition_expression("order_id = :id")
                 .expression_attribute_values(":id", text(id.as_str()))
                 .consistent_read(true)
                 .set_exclusive_start_key(start)
                 .send()
                 .await
-                .map_err(|error| failed(DisplayErrorContext(error)))?;
+                .map_err(CallError::of("Query event log"))?;
             let items = page.items.unwrap_or_default().into_iter();
             bodies.extend(items.filter_map(|mut item| match item.remove("body") {
                 Some(AttributeValue::S(body)) => Some(body),
@@ -231,11 +259,11 @@ impl Orders {
         }
     }
 
-    /// One order, as the last write left it.
+    /// One order, as the last write left it, or `None` if there is no such order.
     ///
     /// # Errors
     /// The table did not answer.
-    pub async fn get(&self, id: &OrderId) -> Result<Option<Order>, StoreError> {
+    pub async fn get(&self, id: &OrderId) -> Result<Option<Order>, TableError> {
         let answer = self
             .client
             .get_item()
@@ -244,22 +272,31 @@ impl Orders {
             .consistent_read(true)
             .send()
             .await
-            .map_err(|error| failed(DisplayErrorContext(error)))?;
-        answer.item.map(|item| serde_dynamo::from_item(item).map_err(failed)).transpose()
+            .map_err(CallError::of("GetItem order"))?;
+        answer.item.map(|item| self.read(item)).transpose()
     }
 
-    /// The step that makes a move, if the order is still where it starts from.
-    fn step(&self, id: &OrderId, planned: &Move, now: Stamp) -> Step {
+    fn read<T: DeserializeOwned>(&self, item: Item) -> Result<T, TableError> {
+        serde_dynamo::from_item(item).map_err(TableError::corrupt(&self.table))
+    }
+
+    /// The write that makes a transition, if the order is still in the status from which it is made.
+    fn transition_write(
+        &self,
+        id: &OrderId,
+        transition: &Transition,
+        now: Stamp,
+    ) -> TransactionWrite<OrderWrite> {
         let mut update = Update::builder()
             .table_name(&self.table)
             .key("order_id", text(id.as_str()))
             .condition_expression("#status = :from")
             .expression_attribute_names("#status", "status")
-            .expression_attribute_values(":from", text(planned.from.as_str()))
-            .expression_attribute_values(":to", text(planned.to.as_str()))
-            .expression_attribute_values(":now", text(&now.to_string()))
+            .expression_attribute_values(":from", text(transition.from.as_str()))
+            .expression_attribute_values(":to", text(transition.to.as_str()))
+            .expression_attribute_values(":now", text(now.to_string()))
             .return_values_on_condition_check_failure(AllOld);
-        update = match &planned.reason {
+        update = match &transition.reason {
             None => update
                 .update_expression("SET #status = :to, updated_at = :now REMOVE pending_shard"),
             Some(reason) => update
@@ -269,118 +306,169 @@ impl Orders {
                 .expression_attribute_values(":reason", text(reason)),
         };
         let update = update.build().expect("an update has a table, a key and an expression");
-        Step::new(Role::Guard, TransactWriteItem::builder().update(update).build())
+        let update = TransactWriteItem::builder().update(update).build();
+        TransactionWrite::new(Role::Guard(OrderWrite::Order), update)
     }
 }
 
 /// What order-consumer works with.
 #[derive(Debug, Clone)]
-pub struct Settling {
+pub struct OrderConsumer {
     /// The orders.
     pub orders: Orders,
-    /// What has had its effect.
+    /// The events that have had their effect.
     pub inbox: Inbox,
 }
 
-impl Settling {
-    /// Moves an order as its stock says, and tells of it.
+impl OrderConsumer {
+    /// Handles one event of the queue `order`.
     ///
     /// # Errors
-    /// No such order, which is poison; or nothing was done, or whether it was is unknown, and another try
+    /// As for [`OrderConsumer::settle`].
+    pub async fn handle(&self, event: Event, trace: Trace) -> Result<Handled, Failure> {
+        let stock = match &event.body {
+            Body::StockReserved(_) => StockDecision::Reserved,
+            Body::StockRejected(rejected) => StockDecision::Rejected(rejected),
+            _ => return Ok(Handled::Ignored),
+        };
+        self.settle(&event, stock, &trace).await
+    }
+
+    /// Moves an order as the decision about its stock says, with the event that reports it.
+    ///
+    /// # Errors
+    /// There is no such order, which is poison; or nothing was done, or whether it was is unknown, and another try
     /// finds out.
-    pub async fn settle(
+    async fn settle(
         &self,
         event: &Event,
-        id: &OrderId,
-        stock: Stock<'_>,
+        stock: StockDecision<'_>,
         trace: &Trace,
     ) -> Result<Handled, Failure> {
-        let order = self.orders.get(id).await.map_err(Failure::transient)?;
+        let id = event.body.order_id();
+        let order = self.orders.get(id).await?;
         let order =
             order.ok_or_else(|| Failure::poison("unknown_order", format!("no order {id}")))?;
-        let Some(planned) = settle(&order, stock) else { return Ok(Handled::Already) };
+        let Some(transition) = settle(&order, stock) else { return Ok(Handled::Duplicate) };
         let now = Stamp::now();
-        let news = [told(&event.correlation_id, planned.body.clone(), trace)];
-        let mut steps =
-            vec![self.inbox.marker(event.id, now.timestamp()), self.orders.step(id, &planned, now)];
-        steps.extend(self.orders.outbox.append(&news, now.timestamp()));
-        match commit(&self.orders.client, &steps).await {
-            Ok(commit) => {
-                if commit == Commit::Done {
-                    self.orders.outbox.publish(&news).await;
-                }
-                Ok(after_settle(&commit))
-            }
-            Err(CommitError::Invalid(why)) => Err(Failure::poison("invalid_transaction", why)),
-            Err(passing) => Err(Failure::transient(passing)),
+        let events = [outgoing(&event.correlation_id, transition.body.clone(), trace)];
+        let mut writes = vec![
+            self.inbox.marker(event.id, now.timestamp()),
+            self.orders.transition_write(id, &transition, now),
+        ];
+        writes.extend(self.orders.outbox.append(&events, now.timestamp()));
+        let commit = commit(&self.orders.client, &writes).await?;
+        if commit == Commit::Done {
+            self.orders.outbox.publish(&events).await;
         }
+        Ok(interpret_settlement(&commit))
     }
 }
 
-/// What order-api reads of other services' tables.
+/// What order-api reads of the product service's table.
 #[derive(Debug, Clone)]
-pub struct Offers {
-    /// The table client.
-    pub client: Client,
-    /// The products table.
-    pub table: String,
+pub struct Catalog {
+    client: Client,
+    table: String,
 }
 
-impl Offers {
+impl Catalog {
+    /// The catalog in this products table.
+    #[must_use]
+    pub fn new(client: Client, table: impl Into<String>) -> Self {
+        Self { client, table: table.into() }
+    }
+
     /// These products, as the last write left them. A product that is not there is left out.
     ///
     /// # Errors
     /// The table did not answer, or not with everything in several tries.
-    pub async fn of(
+    pub async fn entries(
         &self,
         ids: impl IntoIterator<Item = &ProductId>,
-    ) -> Result<HashMap<ProductId, Offer>, StoreError> {
-        const ATTEMPTS_MAX: usize = 5;
-        let mut wanted: Vec<&ProductId> = ids.into_iter().collect();
-        wanted.sort();
-        wanted.dedup();
-        let mut keys = KeysAndAttributes::builder().consistent_read(true);
-        for id in wanted {
-            keys = keys.keys(Item::from([("product_id".to_owned(), text(id.as_str()))]));
+    ) -> Result<HashMap<ProductId, CatalogEntry>, TableError> {
+        const OPERATION: &str = "BatchGetItem products";
+        let mut ids: Vec<&ProductId> = ids.into_iter().collect();
+        ids.sort();
+        ids.dedup();
+        let key = |id: &ProductId| Item::from([("product_id".to_owned(), text(id.as_str()))]);
+        let keys = ids.into_iter().map(key).collect();
+        let read = batch_get(&self.client, &self.table, keys, OPERATION).await?;
+        // What a throttled table leaves out is no missing product.
+        if read.unprocessed > 0 {
+            return Err(TableError::Unprocessed { operation: OPERATION });
         }
-        let keys = keys.build().map_err(failed)?;
-        let mut unread = Some(HashMap::from([(self.table.clone(), keys)]));
-        let mut offers = HashMap::new();
-        for _ in 0..ATTEMPTS_MAX {
-            let Some(request) = unread.take() else { return Ok(offers) };
-            let answer = self
-                .client
-                .batch_get_item()
-                .set_request_items(Some(request))
-                .send()
-                .await
-                .map_err(|error| failed(DisplayErrorContext(error)))?;
-            for item in answer.responses.into_iter().flatten().flat_map(|(_, items)| items) {
-                let offer: Offer = serde_dynamo::from_item(item).map_err(failed)?;
-                offers.insert(offer.product_id.clone(), offer);
-            }
-            // A throttled table answers in part: what it left out is no missing product.
-            unread = answer.unprocessed_keys.filter(|keys| !keys.is_empty());
-        }
-        if unread.is_none() { Ok(offers) } else { Err(failed("the products table is throttled")) }
+        let entry = |item| {
+            let entry: CatalogEntry =
+                serde_dynamo::from_item(item).map_err(TableError::corrupt(&self.table))?;
+            Ok((entry.product_id.clone(), entry))
+        };
+        read.items.into_iter().map(entry).collect()
     }
 }
 
-/// An event that happens now, ready to be stored and published.
-fn told(correlation_id: &str, body: Body, trace: &Trace) -> Outgoing {
-    let event = Event::now(correlation_id, body);
-    Outgoing {
-        stream: event.body.order_id().to_string(),
-        id: event.id,
-        body: event.encode(),
-        attributes: event.attributes(&trace.traceparent),
+/// The orders that are not settled, read over the sparse index `pending`: an order is in it only while it is pending.
+#[derive(Debug, Clone)]
+pub struct PendingOrders {
+    client: Client,
+    table: String,
+}
+
+impl PendingOrders {
+    /// The pending orders of this orders table.
+    #[must_use]
+    pub fn new(client: Client, table: impl Into<String>) -> Self {
+        Self { client, table: table.into() }
     }
-}
 
-fn failed(error: impl std::fmt::Display) -> StoreError {
-    StoreError(error.to_string())
-}
+    /// How many there are.
+    ///
+    /// # Errors
+    /// The table did not answer.
+    pub async fn count(&self) -> Result<u64, TableError> {
+        self.count_partition(None).await
+    }
 
-fn text(text: &str) -> AttributeValue {
-    AttributeValue::S(text.to_owned())
+    /// How many of them were placed before this moment.
+    ///
+    /// # Errors
+    /// The table did not answer.
+    pub async fn count_placed_before(&self, moment: Timestamp) -> Result<u64, TableError> {
+        self.count_partition(Some(("created_at", &Stamp::from(moment).to_string()))).await
+    }
+
+    async fn count_partition(&self, before: Option<(&str, &str)>) -> Result<u64, TableError> {
+        let (index, partition) = ((&*self.table, PENDING_INDEX), ("pending_shard", PENDING_SHARD));
+        count_partition(&self.client, index, partition, before, "Query pending orders").await
+    }
+
+    /// The ids of the oldest that were placed before this moment, at most `limit`.
+    ///
+    /// # Errors
+    /// The table did not answer.
+    pub async fn oldest_placed_before(
+        &self,
+        moment: Timestamp,
+        limit: i32,
+    ) -> Result<Vec<String>, TableError> {
+        let answer = self
+            .client
+            .query()
+            .table_name(&self.table)
+            .index_name(PENDING_INDEX)
+            .key_condition_expression("pending_shard = :shard AND created_at < :before")
+            .expression_attribute_values(":shard", text(PENDING_SHARD))
+            .expression_attribute_values(":before", text(Stamp::from(moment).to_string()))
+            .limit(limit)
+            .send()
+            .await
+            .map_err(CallError::of("Query pending orders"))?;
+        let items = answer.items.unwrap_or_default().into_iter();
+        Ok(items
+            .filter_map(|mut item| match item.remove("order_id") {
+                Some(AttributeValue::S(id)) => Some(id),
+                _ => None,
+            })
+            .collect())
+    }
 }

@@ -8,69 +8,46 @@ use axum::{
     extract::{Path, Query, State},
     http::{HeaderMap, HeaderName, StatusCode, header},
     response::{IntoResponse, Response},
-    routing::{any, get, post},
+    routing::{get, post},
 };
-use delivery::{Repeated, Requests};
+use delivery::{EarlierRequest, IdempotencyKeys};
 use events::{Currency, Email, InvalidValue, Line, Money, OrderId, Stamp, StockLine};
 use http_api::{Caller, Cursor, FieldError, Fields, Page, Problem, RequestKey};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::{
-    rules::{LINES_MAX, Order, Status, Wanted, Wish, cancel, place, ship},
-    dynamodb::{Added, AfterOrder, Fulfilled, Offers, Orders},
+    dynamodb::{Added, Catalog, KeyedAnswer, OrderCursor, Orders, TransitionOutcome},
+    rules::{Decision, LINES_MAX, Order, OrderRequest, Status, cancel, place, ship},
 };
 
 /// What the calls work with.
 #[derive(Debug, Clone)]
-pub struct Desk {
+pub struct OrderApi {
     /// The orders.
     pub orders: Orders,
     /// What can be ordered.
-    pub offers: Offers,
+    pub catalog: Catalog,
     /// Of every order.
     pub currency: Currency,
-    /// Which requests have been answered.
-    pub requests: Requests,
+    /// The requests that have been answered.
+    pub idempotency_keys: IdempotencyKeys,
 }
 
 /// The calls.
-pub fn routes(desk: Desk) -> Router {
+pub fn routes(api: OrderApi) -> Router {
     Router::new()
-        .route("/orders", post(create).get(list))
-        .route("/orders/{id}", get(show))
-        .route("/orders/{id}/cancel", post(cancelled))
-        .route("/orders/{id}/ship", post(shipped))
-        .route("/orders/{id}/events", get(history))
-        .with_state(desk)
+        .route("/orders", post(create_order).get(list_orders))
+        .route("/orders/{id}", get(show_order))
+        .route("/orders/{id}/cancel", post(cancel_order))
+        .route("/orders/{id}/ship", post(ship_order))
+        .route("/orders/{id}/events", get(show_history))
+        .with_state(api)
 }
 
-/// Every path of the API with the methods that it takes: what the gateway's catch-all is answered from.
-pub const PATHS: [(&str, &str); 8] = [
-    ("/orders", "GET, POST"),
-    ("/orders/{id}", "GET"),
-    ("/orders/{id}/cancel", "POST"),
-    ("/orders/{id}/ship", "POST"),
-    ("/orders/{id}/events", "GET"),
-    ("/products", "GET, POST"),
-    ("/products/{id}", "GET, PATCH"),
-    ("/products/{id}/stock", "POST"),
-];
-
-/// The answers to what the gateway has no route for: another path, or another method.
-pub fn unrouted() -> Router {
-    let not_found = Router::new().fallback(|| async {
-        let paths: Vec<_> =
-            PATHS.iter().map(|(path, methods)| format!("{methods} {path}")).collect();
-        Problem::not_found(format!("There is no such path. There are: {}.", paths.join("; ")))
-    });
-    PATHS.into_iter().fold(not_found, |router, (path, methods)| {
-        router.route(path, any(async move || Problem::method_not_allowed(methods)))
-    })
-}
-
+/// An order as clients see it.
 #[derive(Serialize)]
-struct Shown {
+struct OrderResponse {
     id: OrderId,
     status: Status,
     items: Vec<Line>,
@@ -83,7 +60,7 @@ struct Shown {
     updated_at: Stamp,
 }
 
-impl From<Order> for Shown {
+impl From<Order> for OrderResponse {
     fn from(order: Order) -> Self {
         let items = order.lines();
         let Order { order_id: id, status, total, currency, customer_email, .. } = order;
@@ -103,18 +80,18 @@ impl From<Order> for Shown {
 }
 
 #[derive(Serialize)]
-struct Listed {
-    orders: Vec<Shown>,
+struct OrderPage {
+    orders: Vec<OrderResponse>,
     next_cursor: Option<String>,
 }
 
 #[derive(Serialize)]
-struct History {
+struct OrderHistory {
     events: Vec<Box<RawValue>>,
 }
 
-async fn create(
-    State(desk): State<Desk>,
+async fn create_order(
+    State(api): State<OrderApi>,
     Extension(caller): Extension<Caller>,
     headers: HeaderMap,
     body: Bytes,
@@ -122,69 +99,72 @@ async fn create(
     // Before everything else: a repetition is answered as the first time, whatever has changed since.
     let key = RequestKey::of(&headers, "POST", "/orders", &body)?;
     if let Some(key) = &key {
-        let found = desk.requests.find(&key.key, &key.fingerprint).await;
-        match found.map_err(unavailable)? {
-            Some(Repeated::Same(answer)) => return accepted(answer),
-            Some(Repeated::Other) => return Err(Problem::key_reused()),
-            None => {}
+        let earlier = api.idempotency_keys.find(&key.key, &key.fingerprint).await?;
+        if let Some(earlier) = earlier {
+            return answer_earlier(earlier);
         }
     }
-    let wanted = wanted(&body)?;
-    let products = wanted.lines.iter().map(|line| &line.product_id);
-    let offers = desk.offers.of(products).await.map_err(unavailable)?;
-    let order = place(OrderId::random(), wanted, &offers, &desk.currency, Stamp::now())
+    let request = parse_order_request(&body)?;
+    let catalog = api.catalog.entries(request.lines.iter().map(|line| &line.product_id)).await?;
+    let order = place(OrderId::random(), request, &catalog, &api.currency, Stamp::now())
         .map_err(Problem::invalid)?;
-    let answer = serde_json::to_string(&Shown::from(order.clone())).map_err(unavailable)?;
-    let key = key.as_ref().map(|key| {
-        let now = order.created_at.timestamp();
-        (key, desk.requests.step(&key.key, &key.fingerprint, &answer, now))
-    });
-    match desk.orders.add(&order, key, &caller).await.map_err(unavailable)? {
-        Added::Now => accepted(answer),
-        Added::Before(Repeated::Same(first)) => accepted(first),
-        Added::Before(Repeated::Other) => Err(Problem::key_reused()),
+    let answer =
+        serde_json::to_string(&OrderResponse::from(order.clone())).map_err(Problem::unexpected)?;
+    let keyed =
+        key.as_ref().map(|key| KeyedAnswer { keys: &api.idempotency_keys, key, answer: &answer });
+    match api.orders.add(&order, keyed, &caller).await? {
+        Added::Now => answer_created(answer),
+        Added::Earlier(earlier) => answer_earlier(earlier),
+    }
+}
+
+fn answer_earlier(earlier: EarlierRequest) -> Result<Response, Problem> {
+    match earlier {
+        EarlierRequest::Replayed(answer) => answer_created(answer),
+        EarlierRequest::KeyReused => Err(Problem::key_reused()),
     }
 }
 
 /// The answer to a new order, given for the first time or again.
-fn accepted(answer: String) -> Result<Response, Problem> {
+fn answer_created(answer: String) -> Result<Response, Problem> {
     #[derive(Deserialize)]
-    struct Made {
+    struct Created {
         id: OrderId,
     }
-    let made: Made = serde_json::from_str(&answer).map_err(unavailable)?;
+    let created: Created = serde_json::from_str(&answer).map_err(Problem::unexpected)?;
     let headers = [
-        (header::LOCATION, format!("/orders/{}", made.id)),
+        (header::LOCATION, format!("/orders/{}", created.id)),
         (header::CONTENT_TYPE, "application/json".to_owned()),
     ];
     Ok((StatusCode::CREATED, headers, answer).into_response())
 }
 
-async fn show(
-    State(desk): State<Desk>,
+async fn show_order(
+    State(api): State<OrderApi>,
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let order_id = known(&id)?;
+    let order_id = parse_order_id(&id)?;
     let wait = headers.get("prefer").and_then(|prefer| preferred_wait(prefer.to_str().ok()?));
     let deadline = Instant::now() + wait.unwrap_or_default();
     let order = loop {
-        let order = desk.orders.get(&order_id).await.map_err(unavailable)?;
-        let order = order.ok_or_else(|| no_such(&id))?;
+        let order = api.orders.get(&order_id).await?;
+        let order = order.ok_or_else(|| order_not_found(&id))?;
         if order.status != Status::Pending || Instant::now() + WAIT_PAUSE > deadline {
             break order;
         }
         tokio::time::sleep(WAIT_PAUSE).await;
     };
-    let mut response = Json(Shown::from(order)).into_response();
+    let mut response = Json(OrderResponse::from(order)).into_response();
     if let Some(wait) = wait {
         let applied = format!("wait={}", wait.as_secs());
-        response.headers_mut().insert(PREFERENCE_APPLIED, applied.parse().map_err(unavailable)?);
+        let applied = applied.parse().map_err(Problem::unexpected)?;
+        response.headers_mut().insert(PREFERENCE_APPLIED, applied);
     }
     Ok(response)
 }
 
-/// So long does a call wait for an order to settle: less than the function's timeout of 10 s.
+/// Maximum time that a call waits for an order to settle: less than the function's timeout of 10 s.
 const WAIT_SECONDS_MAX: u64 = 8;
 const WAIT_PAUSE: Duration = Duration::from_millis(200);
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
@@ -197,113 +177,107 @@ fn preferred_wait(prefer: &str) -> Option<Duration> {
     Some(Duration::from_secs(seconds.min(WAIT_SECONDS_MAX)))
 }
 
-async fn cancelled(
-    State(desk): State<Desk>,
+async fn cancel_order(
+    State(api): State<OrderApi>,
     Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
-) -> Result<Json<Shown>, Problem> {
-    fulfil(&desk, &caller, &id, cancel, "cancelled").await
+) -> Result<Json<OrderResponse>, Problem> {
+    apply_transition(&api, &caller, &id, cancel, "cancelled").await
 }
 
-async fn shipped(
-    State(desk): State<Desk>,
+async fn ship_order(
+    State(api): State<OrderApi>,
     Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
-) -> Result<Json<Shown>, Problem> {
-    fulfil(&desk, &caller, &id, ship, "shipped").await
+) -> Result<Json<OrderResponse>, Problem> {
+    apply_transition(&api, &caller, &id, ship, "shipped").await
 }
 
-async fn fulfil(
-    desk: &Desk,
+async fn apply_transition(
+    api: &OrderApi,
     caller: &Caller,
     id: &str,
-    wish: fn(&Order) -> Wish,
-    wished: &str,
-) -> Result<Json<Shown>, Problem> {
-    let order_id = known(id)?;
-    match desk.orders.fulfil(&order_id, wish, caller).await.map_err(unavailable)? {
-        Fulfilled::So(order) => Ok(Json(order.into())),
-        Fulfilled::Refused(status) => Err(Problem::conflict(
+    decide: fn(&Order) -> Decision,
+    participle: &str,
+) -> Result<Json<OrderResponse>, Problem> {
+    let order_id = parse_order_id(id)?;
+    match api.orders.apply_transition(&order_id, decide, caller).await? {
+        TransitionOutcome::Applied(order) => Ok(Json(order.into())),
+        TransitionOutcome::Refused(status) => Err(Problem::conflict(
             "order-status",
-            format!("The order is {}; it cannot be {wished}.", status.as_str()),
+            format!("The order is {}; it cannot be {participle}.", status.as_str()),
         )),
-        Fulfilled::Unknown => Err(no_such(id)),
+        TransitionOutcome::UnknownOrder => Err(order_not_found(id)),
     }
 }
 
-async fn history(
-    State(desk): State<Desk>,
+async fn show_history(
+    State(api): State<OrderApi>,
     Path(id): Path<String>,
-) -> Result<Json<History>, Problem> {
-    let events = desk.orders.history(&known(&id)?).await.map_err(unavailable)?;
+) -> Result<Json<OrderHistory>, Problem> {
+    let events = api.orders.history(&parse_order_id(&id)?).await?;
     if events.is_empty() {
-        return Err(no_such(&id));
+        return Err(order_not_found(&id));
     }
     let events = events.into_iter().map(RawValue::from_string).collect::<Result<_, _>>();
-    Ok(Json(History { events: events.map_err(unavailable)? }))
+    Ok(Json(OrderHistory { events: events.map_err(Problem::unexpected)? }))
 }
 
 #[derive(Debug, Deserialize)]
-struct OfCustomer {
+struct CustomerQuery {
     customer_email: Option<String>,
     limit: Option<String>,
     cursor: Option<String>,
 }
 
-async fn list(
-    State(desk): State<Desk>,
-    Query(query): Query<OfCustomer>,
-) -> Result<Json<Listed>, Problem> {
-    let page = Page::new(query.limit, query.cursor).read::<AfterOrder>();
+async fn list_orders(
+    State(api): State<OrderApi>,
+    Query(query): Query<CustomerQuery>,
+) -> Result<Json<OrderPage>, Problem> {
+    let page = Page::new(query.limit, query.cursor).read::<OrderCursor>();
     let email: Result<Email, _> = query.customer_email.as_deref().unwrap_or_default().parse();
     let customer_email = email.map_err(|error: InvalidValue| {
         let message = error.to_string();
         Problem::invalid(vec![FieldError { field: "customer_email".into(), message }])
     })?;
     let (limit, after) = page?;
-    let found = desk.orders.of_customer(&customer_email, limit, after).await;
-    let (orders, next) = found.map_err(unavailable)?;
-    let orders = orders.into_iter().map(Shown::from).collect();
-    Ok(Json(Listed { orders, next_cursor: next.map(|next| next.encode()) }))
+    let (orders, next) = api.orders.of_customer(&customer_email, limit, after).await?;
+    let orders = orders.into_iter().map(OrderResponse::from).collect();
+    Ok(Json(OrderPage { orders, next_cursor: next.map(|next| next.encode()) }))
 }
 
-/// What cannot be an id is the id of nothing.
-fn known(id: &str) -> Result<OrderId, Problem> {
-    id.parse().map_err(|_| no_such(id))
+/// What cannot be an id is the id of no order.
+fn parse_order_id(id: &str) -> Result<OrderId, Problem> {
+    id.parse().map_err(|_| order_not_found(id))
 }
 
-fn no_such(id: &str) -> Problem {
+fn order_not_found(id: &str) -> Problem {
     Problem::not_found(format!("There is no order {id:?}."))
 }
 
-/// Reads an order. A single product may be given flat, beside the address.
+/// Reads a request for an order. A single product may be given flat, beside the address.
 ///
 /// # Errors
 /// Everything that is wrong with it.
-pub fn wanted(body: &[u8]) -> Result<Wanted, Problem> {
+pub fn parse_order_request(body: &[u8]) -> Result<OrderRequest, Problem> {
     let mut fields = Fields::of_body(body)?;
     let customer_email = fields.required("customer_email");
     let lines = if fields.has("product_id") && !fields.has("items") {
-        line(&mut fields).map(|line| vec![line])
+        parse_line(&mut fields).map(|line| vec![line])
     } else {
-        fields.list("items", (1, LINES_MAX), line)
+        fields.list("items", (1, LINES_MAX), parse_line)
     };
     fields.finish()?;
     match (customer_email, lines) {
-        (Some(customer_email), Some(lines)) => Ok(Wanted { customer_email, lines }),
+        (Some(customer_email), Some(lines)) => Ok(OrderRequest { customer_email, lines }),
         _ => Err(Problem::internal()),
     }
 }
 
-fn line(fields: &mut Fields<'_>) -> Option<StockLine> {
+fn parse_line(fields: &mut Fields<'_>) -> Option<StockLine> {
     // Both are read before either is missed, so that both complaints are heard.
     let (product_id, quantity) = (fields.required("product_id"), fields.required("quantity"));
     Some(StockLine { product_id: product_id?, quantity: quantity? })
-}
-
-fn unavailable(error: impl std::fmt::Display) -> Problem {
-    tracing::error!(error = %error, "the tables failed");
-    Problem::unavailable("The order could not be read or written; try again.")
 }
 
 #[cfg(test)]
@@ -329,7 +303,7 @@ mod tests {
         let flat = br#"{"product_id":"p","quantity":2,"customer_email":"a@example.com"}"#;
         let listed =
             br#"{"items":[{"product_id":"p","quantity":2}],"customer_email":"a@example.com"}"#;
-        assert_eq!(wanted(flat).ok(), wanted(listed).ok());
-        assert!(wanted(flat).is_ok());
+        assert_eq!(parse_order_request(flat).ok(), parse_order_request(listed).ok());
+        assert!(parse_order_request(flat).is_ok());
     }
 }

@@ -3,8 +3,8 @@
 //! In: HTTP calls (order-api) and the events StockReserved and StockRejected (order-consumer). Out: the
 //! events OrderCreated, OrderConfirmed and OrderRejected. Guarantees: an order that was answered with 201 is
 //! stored together with its event, so it is carried on whatever happens next; its status only ever moves
-//! forward, and each move is told once.
+//! forward, and each transition has one event.
 
+pub mod dynamodb;
 pub mod http;
 pub mod rules;
-pub mod dynamodb;

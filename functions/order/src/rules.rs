@@ -10,10 +10,10 @@ use events::{
 use http_api::FieldError;
 use serde::{Deserialize, Serialize};
 
-/// So many lines may an order have, as sent.
+/// Maximum number of lines of an order, as sent.
 pub const LINES_MAX: usize = 50;
 
-/// Where an order stands.
+/// The status of an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
@@ -23,9 +23,9 @@ pub enum Status {
     Confirmed,
     /// Stock could not be had.
     Rejected,
-    /// Called off by the customer.
+    /// Cancelled by the customer.
     Cancelled,
-    /// On its way.
+    /// On its way to the customer.
     Shipped,
 }
 
@@ -48,7 +48,7 @@ impl Status {
 pub struct Order {
     /// Its key.
     pub order_id: OrderId,
-    /// Where it stands.
+    /// Its status.
     pub status: Status,
     /// One line a product.
     pub items: Vec<StoredLine>,
@@ -96,9 +96,9 @@ impl Order {
             .collect()
     }
 
-    /// The order as events tell it.
+    /// The order as the payload of an event.
     #[must_use]
-    pub fn told(&self) -> events::Order {
+    pub fn to_payload(&self) -> events::Order {
         events::Order {
             order_id: self.order_id.clone(),
             items: self.lines(),
@@ -109,18 +109,18 @@ impl Order {
     }
 }
 
-/// What a customer asks for: checked field by field, not yet against the products.
+/// A customer's request for an order: checked field by field, not yet against the products.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Wanted {
+pub struct OrderRequest {
     /// Who orders.
     pub customer_email: Email,
     /// What, as sent.
     pub lines: Vec<StockLine>,
 }
 
-/// A product as order-api sees it.
+/// A product as order-api sees it: what it is called and what it costs.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct Offer {
+pub struct CatalogEntry {
     /// Its key.
     pub product_id: ProductId,
     /// What it is called.
@@ -132,15 +132,15 @@ pub struct Offer {
     pub currency: Currency,
 }
 
-/// The order that follows from what a customer wants and what is on offer. It never looks at stock: that is
+/// The order that follows from a customer's request and the catalog. It never looks at stock: that is
 /// decided where stock is taken.
 ///
 /// # Errors
 /// Every line that cannot be ordered, by its place in the request.
 pub fn place(
     order_id: OrderId,
-    wanted: Wanted,
-    offers: &HashMap<ProductId, Offer>,
+    request: OrderRequest,
+    catalog: &HashMap<ProductId, CatalogEntry>,
     currency: &Currency,
     now: Stamp,
 ) -> Result<Order, Vec<FieldError>> {
@@ -149,11 +149,11 @@ pub fn place(
         message,
     };
     let mut errors = Vec::new();
-    for (place, line) in wanted.lines.iter().enumerate() {
-        match offers.get(&line.product_id) {
-            Some(offer) if offer.currency == *currency => {}
-            Some(offer) => {
-                let message = format!("is priced in {}, not in {currency}", offer.currency);
+    for (place, line) in request.lines.iter().enumerate() {
+        match catalog.get(&line.product_id) {
+            Some(entry) if entry.currency == *currency => {}
+            Some(entry) => {
+                let message = format!("is priced in {}, not in {currency}", entry.currency);
                 errors.push(error(place, "product_id", message));
             }
             None => {
@@ -166,21 +166,21 @@ pub fn place(
         return Err(errors);
     }
     let place_of = |product: &ProductId| {
-        wanted.lines.iter().rposition(|line| line.product_id == *product).unwrap_or_default()
+        request.lines.iter().rposition(|line| line.product_id == *product).unwrap_or_default()
     };
-    let merged = merge(wanted.lines.iter().cloned()).map_err(|product| {
+    let merged = merge(request.lines.iter().cloned()).map_err(|product| {
         let message = "the lines of this product have more than 1000 pieces together".to_owned();
         vec![error(place_of(&product), "quantity", message)]
     })?;
     let mut items = Vec::with_capacity(merged.len());
     for StockLine { product_id, quantity } in merged {
-        let offer = &offers[&product_id];
-        let line_total = offer.price.times(quantity).ok_or_else(too_expensive)?;
+        let entry = &catalog[&product_id];
+        let line_total = entry.price.times(quantity).ok_or_else(too_expensive)?;
         items.push(StoredLine {
             product_id,
-            product_name: offer.name.clone(),
+            product_name: entry.name.clone(),
             quantity,
-            unit_price: offer.price,
+            unit_price: entry.price,
             line_total,
         });
     }
@@ -191,7 +191,7 @@ pub fn place(
         items,
         total,
         currency: currency.clone(),
-        customer_email: wanted.customer_email,
+        customer_email: request.customer_email,
         reason: None,
         created_at: now,
         updated_at: now,
@@ -203,97 +203,102 @@ fn too_expensive() -> Vec<FieldError> {
     vec![FieldError { field: "items".into(), message }]
 }
 
-/// What product-service said of an order's stock.
+/// What product-service decided about an order's stock.
 #[derive(Debug, Clone, Copy)]
-pub enum Stock<'a> {
+pub enum StockDecision<'a> {
     /// All of it was taken.
     Reserved,
-    /// None of it was.
+    /// None of it was taken.
     Rejected(&'a RejectedStock),
 }
 
-/// A move of an order from one status to another.
+/// A transition of an order from one status to another.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Move {
+pub struct Transition {
     /// The only status from which it is made.
     pub from: Status,
     /// Where it leads.
     pub to: Status,
-    /// Why, where the customer is told.
+    /// Why, for the customer.
     pub reason: Option<String>,
-    /// What tells of it.
+    /// The event that reports it.
     pub body: Body,
 }
 
-/// The move that news of stock call for. Nothing: the order has moved on, and the news are overtaken. A
-/// confirmation that meets a cancelled order leaves it cancelled: the release of its stock is on its way.
+/// The transition that a decision about stock calls for, or `None` if the order is no longer pending. A
+/// reservation that meets a cancelled order leaves it cancelled: the release of its stock is on its way.
 #[must_use]
-pub fn settle(order: &Order, stock: Stock<'_>) -> Option<Move> {
+pub fn settle(order: &Order, stock: StockDecision<'_>) -> Option<Transition> {
     if order.status != Status::Pending {
         return None;
     }
     let from = Status::Pending;
     Some(match stock {
-        Stock::Reserved => Move {
+        StockDecision::Reserved => Transition {
             from,
             to: Status::Confirmed,
             reason: None,
-            body: Body::OrderConfirmed(order.told()),
+            body: Body::OrderConfirmed(order.to_payload()),
         },
-        Stock::Rejected(rejected) => {
+        StockDecision::Rejected(rejected) => {
             let reason = reason(order, rejected);
-            let body = Body::OrderRejected(RejectedOrder::new(order.told(), reason.clone()));
-            Move { from, to: Status::Rejected, reason: Some(reason), body }
+            let body = Body::OrderRejected(RejectedOrder::new(order.to_payload(), reason.clone()));
+            Transition { from, to: Status::Rejected, reason: Some(reason), body }
         }
     })
 }
 
-/// What the transaction of a settlement came to. Statuses only move forward: an order that has left
+/// What the transaction of a settlement means for its message. Statuses only move forward: an order that has left
 /// `pending` has been settled or cancelled, so a guard that failed is an answer.
 #[must_use]
-pub fn after_settle(commit: &Commit) -> Handled {
-    if *commit == Commit::Done { Handled::Done } else { Handled::Already }
-}
-
-/// What a customer's or an administrator's wish comes to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Wish {
-    /// This move is to be made.
-    Do(Box<Move>),
-    /// It is so already.
-    AlreadySo,
-    /// The order stands where this cannot be done any more, or not yet.
-    Refused(Status),
-}
-
-/// Calls an order off, unless it is on its way or came to nothing.
-#[must_use]
-pub fn cancel(order: &Order) -> Wish {
-    match order.status {
-        from @ (Status::Pending | Status::Confirmed) => Wish::Do(Box::new(Move {
-            from,
-            to: Status::Cancelled,
-            reason: None,
-            body: Body::OrderCancelled(order.told()),
-        })),
-        Status::Cancelled => Wish::AlreadySo,
-        refused @ (Status::Rejected | Status::Shipped) => Wish::Refused(refused),
+pub fn interpret_settlement<Tag>(commit: &Commit<Tag>) -> Handled {
+    match commit {
+        Commit::Done => Handled::Done,
+        Commit::Duplicate | Commit::GuardFailed(..) | Commit::ConditionFailed(_) => {
+            Handled::Duplicate
+        }
     }
 }
 
-/// Sends a confirmed order on its way.
+/// What a customer's or an administrator's request for a transition comes to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision {
+    /// This transition is to be made.
+    Apply(Box<Transition>),
+    /// The order is in the requested status already.
+    AlreadyApplied,
+    /// The order is in a status from which this cannot be done any more, or not yet.
+    Refused(Status),
+}
+
+/// Cancels an order, unless it is shipped or was rejected.
 #[must_use]
-pub fn ship(order: &Order) -> Wish {
+pub fn cancel(order: &Order) -> Decision {
     match order.status {
-        from @ Status::Confirmed => Wish::Do(Box::new(Move {
+        from @ (Status::Pending | Status::Confirmed) => Decision::Apply(Box::new(Transition {
+            from,
+            to: Status::Cancelled,
+            reason: None,
+            body: Body::OrderCancelled(order.to_payload()),
+        })),
+        Status::Cancelled => Decision::AlreadyApplied,
+        refused @ (Status::Rejected | Status::Shipped) => Decision::Refused(refused),
+    }
+}
+
+/// Ships a confirmed order.
+#[must_use]
+pub fn ship(order: &Order) -> Decision {
+    match order.status {
+        from @ Status::Confirmed => Decision::Apply(Box::new(Transition {
             from,
             to: Status::Shipped,
             reason: None,
-            body: Body::OrderShipped(order.told()),
+            body: Body::OrderShipped(order.to_payload()),
         })),
-        Status::Shipped => Wish::AlreadySo,
+        Status::Shipped => Decision::AlreadyApplied,
         refused @ (Status::Pending | Status::Rejected | Status::Cancelled) => {
-            Wish::Refused(refused)
+            Decision::Refused(refused)
         }
     }
 }
@@ -329,37 +334,37 @@ mod tests {
         StockLine { product_id: id(product), quantity: quantity.try_into().expect("a quantity") }
     }
 
-    fn offer(product: usize, price_minor: i64) -> (ProductId, Offer) {
-        let offer = Offer {
+    fn entry(product: usize, price_minor: i64) -> (ProductId, CatalogEntry) {
+        let entry = CatalogEntry {
             product_id: id(product),
             name: format!("Product {product}").parse().expect("a name"),
             price: Money::from_minor(price_minor).expect("in range"),
             currency: Currency::default(),
         };
-        (id(product), offer)
+        (id(product), entry)
     }
 
-    fn wanted(lines: Vec<StockLine>) -> Wanted {
-        Wanted { customer_email: "test@example.com".parse().expect("an address"), lines }
+    fn request(lines: Vec<StockLine>) -> OrderRequest {
+        OrderRequest { customer_email: "test@example.com".parse().expect("an address"), lines }
     }
 
     fn order(
         lines: Vec<StockLine>,
-        offers: &HashMap<ProductId, Offer>,
+        catalog: &HashMap<ProductId, CatalogEntry>,
     ) -> Result<Order, Vec<FieldError>> {
-        place(OrderId::random(), wanted(lines), offers, &Currency::default(), Stamp::now())
+        place(OrderId::random(), request(lines), catalog, &Currency::default(), Stamp::now())
     }
 
     #[test]
     fn five_laptops_at_a_thousand_are_five_thousand() {
-        let order = order(vec![line(1, 5)], &HashMap::from([offer(1, 100_000)])).expect("placed");
+        let order = order(vec![line(1, 5)], &HashMap::from([entry(1, 100_000)])).expect("placed");
         assert_eq!(order.total.to_string(), "5000.00");
         assert_eq!(order.status, Status::Pending);
     }
 
     #[test]
     fn every_unknown_product_is_named_by_its_place() {
-        let errors = order(vec![line(1, 1), line(2, 1), line(3, 1)], &HashMap::from([offer(2, 1)]))
+        let errors = order(vec![line(1, 1), line(2, 1), line(3, 1)], &HashMap::from([entry(2, 1)]))
             .expect_err("two are unknown");
         let places: Vec<_> = errors.into_iter().map(|error| error.field).collect();
         assert_eq!(places, ["items[0].product_id", "items[2].product_id"]);
@@ -367,26 +372,26 @@ mod tests {
 
     #[test]
     fn lines_of_one_product_must_fit_into_one_line() {
-        let offers = HashMap::from([offer(1, 1)]);
-        let merged = order(vec![line(1, 400), line(1, 600)], &offers).expect("1000 fit");
+        let catalog = HashMap::from([entry(1, 1)]);
+        let merged = order(vec![line(1, 400), line(1, 600)], &catalog).expect("1000 fit");
         assert_eq!(merged.items.len(), 1);
         assert_eq!(merged.items[0].quantity, Quantity::MAX);
-        let errors = order(vec![line(1, 400), line(1, 601)], &offers).expect_err("1001 do not");
+        let errors = order(vec![line(1, 400), line(1, 601)], &catalog).expect_err("1001 do not");
         assert_eq!(errors[0].field, "items[1].quantity");
     }
 
     #[test]
     fn a_product_of_another_currency_is_refused() {
-        let (id, mut offer) = offer(1, 1);
-        offer.currency = "EUR".parse().expect("a currency");
-        let errors = order(vec![line(1, 1)], &HashMap::from([(id, offer)])).expect_err("refused");
+        let (id, mut entry) = entry(1, 1);
+        entry.currency = "EUR".parse().expect("a currency");
+        let errors = order(vec![line(1, 1)], &HashMap::from([(id, entry)])).expect_err("refused");
         assert!(errors[0].message.contains("EUR"), "{errors:?}");
     }
 
     #[test]
-    fn news_of_stock_move_a_pending_order_and_no_other() {
-        let offers = HashMap::from([offer(1, 100)]);
-        let mut order = order(vec![line(1, 2)], &offers).expect("placed");
+    fn a_decision_about_stock_moves_a_pending_order_and_no_other() {
+        let catalog = HashMap::from([entry(1, 100)]);
+        let mut order = order(vec![line(1, 2)], &catalog).expect("placed");
         let rejected = RejectedStock {
             order_id: order.order_id.clone(),
             items: vec![line(1, 2)],
@@ -396,22 +401,22 @@ mod tests {
                 available: Some(1),
             }],
         };
-        let confirmed = settle(&order, Stock::Reserved).expect("a move");
+        let confirmed = settle(&order, StockDecision::Reserved).expect("a transition");
         assert_eq!(confirmed.to, Status::Confirmed);
-        assert_eq!(confirmed.body, Body::OrderConfirmed(order.told()));
-        let refused = settle(&order, Stock::Rejected(&rejected)).expect("a move");
+        assert_eq!(confirmed.body, Body::OrderConfirmed(order.to_payload()));
+        let refused = settle(&order, StockDecision::Rejected(&rejected)).expect("a transition");
         assert_eq!(refused.to, Status::Rejected);
         assert_eq!(refused.reason.as_deref(), Some("Out of stock: Product 1"));
         for status in [Status::Confirmed, Status::Rejected, Status::Cancelled, Status::Shipped] {
             order.status = status;
-            assert_eq!(settle(&order, Stock::Reserved), None);
-            assert_eq!(settle(&order, Stock::Rejected(&rejected)), None);
+            assert_eq!(settle(&order, StockDecision::Reserved), None);
+            assert_eq!(settle(&order, StockDecision::Rejected(&rejected)), None);
         }
     }
 
     #[test]
-    fn only_what_is_on_its_way_or_came_to_nothing_cannot_be_cancelled() {
-        let mut order = order(vec![line(1, 2)], &HashMap::from([offer(1, 100)])).expect("placed");
+    fn only_shipped_and_rejected_orders_cannot_be_cancelled() {
+        let mut order = order(vec![line(1, 2)], &HashMap::from([entry(1, 100)])).expect("placed");
         for (status, cancelled, shipped) in [
             (Status::Pending, Some(Status::Cancelled), None),
             (Status::Confirmed, Some(Status::Cancelled), Some(Status::Shipped)),
@@ -420,26 +425,26 @@ mod tests {
             (Status::Shipped, None, None),
         ] {
             order.status = status;
-            let to = |wish| match wish {
-                Wish::Do(planned) => {
-                    assert_eq!(planned.from, status);
-                    Some(planned.to)
+            let to = |decision| match decision {
+                Decision::Apply(transition) => {
+                    assert_eq!(transition.from, status);
+                    Some(transition.to)
                 }
-                Wish::AlreadySo | Wish::Refused(_) => None,
+                Decision::AlreadyApplied | Decision::Refused(_) => None,
             };
             assert_eq!((to(cancel(&order)), to(ship(&order))), (cancelled, shipped), "{status:?}");
         }
         order.status = Status::Cancelled;
-        assert_eq!(cancel(&order), Wish::AlreadySo);
+        assert_eq!(cancel(&order), Decision::AlreadyApplied);
         order.status = Status::Shipped;
-        assert_eq!(ship(&order), Wish::AlreadySo);
-        assert_eq!(cancel(&order), Wish::Refused(Status::Shipped));
+        assert_eq!(ship(&order), Decision::AlreadyApplied);
+        assert_eq!(cancel(&order), Decision::Refused(Status::Shipped));
     }
 
     #[test]
     fn an_order_survives_the_table() {
         let order =
-            order(vec![line(1, 2), line(2, 3)], &HashMap::from([offer(1, 199), offer(2, 5)]))
+            order(vec![line(1, 2), line(2, 3)], &HashMap::from([entry(1, 199), entry(2, 5)]))
                 .expect("placed");
         let item: delivery::Item = serde_dynamo::to_item(&order).expect("an item");
         assert_eq!(item["total"].as_n().map(String::as_str), Ok("413"));
@@ -452,8 +457,8 @@ mod tests {
             lines in prop::collection::vec((0..8_usize, 1..=20_u64), 1..=LINES_MAX),
             prices in prop::collection::vec(0..=1_000_000_000_i64, 8),
         ) {
-            let offers: HashMap<_, _> = prices.iter().enumerate().map(|(n, price)| offer(n, *price)).collect();
-            let order = order(lines.iter().map(|(n, q)| line(*n, *q)).collect(), &offers).expect("placed");
+            let catalog: HashMap<_, _> = prices.iter().enumerate().map(|(n, price)| entry(n, *price)).collect();
+            let order = order(lines.iter().map(|(n, q)| line(*n, *q)).collect(), &catalog).expect("placed");
             let wanted: i64 = lines.iter().map(|(n, q)| prices[*n] * i64::try_from(*q).expect("small")).sum();
             prop_assert_eq!(order.total.minor(), wanted);
             let sum: i64 = order.items.iter().map(|line| line.line_total.minor()).sum();

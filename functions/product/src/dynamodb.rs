@@ -1,44 +1,39 @@
 //! The product service's tables.
 //!
 //! In: decisions of [`crate::rules`]. Out: what DynamoDB made of them. Guarantee: marker, reservation, stock
-//! and the event that tells of it change in one transaction or not at all.
+//! and the event that reports it change in one transaction or not at all.
 
 use aws_sdk_dynamodb::{
     Client,
-    error::DisplayErrorContext,
-    types::{
-        AttributeValue, Put, ReturnValuesOnConditionCheckFailure::AllOld, TransactWriteItem, Update,
-    },
+    types::{Put, ReturnValuesOnConditionCheckFailure::AllOld, TransactWriteItem, Update},
 };
 use delivery::{
-    Commit, Failure, Handled, Inbox, Item, Outbox, Outgoing, Repeated, Requests, Role, Step,
-    commit, request, transaction::CommitError,
+    CallError, Commit, EarlierRequest, Failure, Handled, IdempotencyKeys, Inbox, Item, Outbox,
+    Outgoing, Role, TableError, TransactionWrite, commit,
+    idempotency_keys::interpret_key_item,
+    table::{is_applied, number, text},
 };
 use events::{Body, Event, Id, Name, OrderId, ProductId, RejectedStock, Stock, StockLine};
 use http_api::RequestKey;
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use messaging::outgoing;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use telemetry::Trace;
 
-use crate::rules::{self, Product, Release, Released, Reservation, STOCK_MAX, Standing};
-
-/// The table did not answer, or holds something that it should not.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct StoreError(String);
+use crate::rules::{
+    self, Product, Release, ReleaseOutcome, Reservation, ReservationStatus, STOCK_MAX,
+};
 
 /// The products table.
 #[derive(Debug, Clone)]
 pub struct Products {
-    /// The table client.
-    pub client: Client,
-    /// The table's name.
-    pub table: String,
+    client: Client,
+    table: String,
 }
 
-/// What to change of a product; what is nothing stays.
+/// A change of a product; what is `None` stays.
 #[derive(Debug, Default)]
-pub struct Change {
+pub struct ProductChange {
     /// A new name.
     pub name: Option<Name>,
     /// A new price.
@@ -55,48 +50,61 @@ pub enum Restocked {
     /// The stock as it is: the change would have left the range from 0 to [`STOCK_MAX`].
     OutOfRange(u64),
     /// There is no such product.
-    Unknown,
+    UnknownProduct,
 }
 
-/// What became of a change of stock that came with a request key.
+/// What became of a change of stock that came with an idempotency key.
 #[derive(Debug, PartialEq, Eq)]
 pub enum RestockedOnce {
     /// The key is new, or was refused before.
     Now(Restocked),
     /// The key came before.
-    Before(Repeated),
+    Earlier(EarlierRequest),
 }
 
-/// Where a page of products ends.
+/// The position after which a page of products begins.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct AfterProduct {
+pub struct ProductCursor {
     after: ProductId,
 }
 
-impl http_api::Cursor for AfterProduct {}
+impl http_api::Cursor for ProductCursor {}
+
+/// The writes whose failure means something of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum RestockWrite {
+    Product,
+    IdempotencyKey,
+}
 
 impl Products {
+    /// The products in this table.
+    #[must_use]
+    pub fn new(client: Client, table: impl Into<String>) -> Self {
+        Self { client, table: table.into() }
+    }
+
     /// Stores a new product.
     ///
     /// # Errors
     /// The table did not answer.
-    pub async fn add(&self, product: &Product) -> Result<(), StoreError> {
-        let item = serde_dynamo::to_item(product).map_err(failed)?;
+    pub async fn add(&self, product: &Product) -> Result<(), TableError> {
+        let item = serde_dynamo::to_item(product).map_err(TableError::corrupt(&self.table))?;
         self.client
             .put_item()
             .table_name(&self.table)
             .set_item(Some(item))
             .send()
             .await
-            .map(drop)
-            .map_err(|error| failed(DisplayErrorContext(error)))
+            .map_err(CallError::of("PutItem product"))?;
+        Ok(())
     }
 
-    /// One product, as the last write left it.
+    /// One product, as the last write left it, or `None` if there is no such product.
     ///
     /// # Errors
     /// The table did not answer.
-    pub async fn get(&self, id: &ProductId) -> Result<Option<Product>, StoreError> {
+    pub async fn get(&self, id: &ProductId) -> Result<Option<Product>, TableError> {
         let answer = self
             .client
             .get_item()
@@ -105,19 +113,19 @@ impl Products {
             .consistent_read(true)
             .send()
             .await
-            .map_err(|error| failed(DisplayErrorContext(error)))?;
-        answer.item.map(|item| serde_dynamo::from_item(item).map_err(failed)).transpose()
+            .map_err(CallError::of("GetItem product"))?;
+        answer.item.map(|item| read(item, &self.table)).transpose()
     }
 
-    /// A page of products, and where the next one begins.
+    /// A page of products, and the cursor of the next one.
     ///
     /// # Errors
     /// The table did not answer.
     pub async fn page(
         &self,
         limit: i32,
-        after: Option<AfterProduct>,
-    ) -> Result<(Vec<Product>, Option<AfterProduct>), StoreError> {
+        after: Option<ProductCursor>,
+    ) -> Result<(Vec<Product>, Option<ProductCursor>), TableError> {
         let start = after.map(|at| Item::from([("product_id".into(), text(at.after.as_str()))]));
         let answer = self
             .client
@@ -127,31 +135,32 @@ impl Products {
             .set_exclusive_start_key(start)
             .send()
             .await
-            .map_err(|error| failed(DisplayErrorContext(error)))?;
+            .map_err(CallError::of("Scan products"))?;
         let next = answer.last_evaluated_key.and_then(|key| {
-            Some(AfterProduct { after: key.get("product_id")?.as_s().ok()?.parse().ok()? })
+            Some(ProductCursor { after: key.get("product_id")?.as_s().ok()?.parse().ok()? })
         });
-        let products =
-            serde_dynamo::from_items(answer.items.unwrap_or_default()).map_err(failed)?;
-        Ok((products, next))
+        let items = answer.items.unwrap_or_default().into_iter();
+        let products: Result<_, _> = items.map(|item| read(item, &self.table)).collect();
+        Ok((products?, next))
     }
 
-    /// Changes a product. Nothing: there is no such product.
+    /// Changes a product, and returns it, or `None` if there is no such product.
     ///
     /// # Errors
     /// The table did not answer, or others kept changing the product.
     pub async fn change(
         &self,
         id: &ProductId,
-        change: &Change,
-    ) -> Result<Option<Product>, StoreError> {
+        change: &ProductChange,
+    ) -> Result<Option<Product>, TableError> {
         const ATTEMPTS_MAX: usize = 5;
         for _ in 0..ATTEMPTS_MAX {
             let Some(mut product) = self.get(id).await? else { return Ok(None) };
-            let read = product.version;
+            let read_version = product.version;
             product.version += 1;
             let mut sets = vec!["version = :version"];
-            let mut values = vec![(":version", number(product.version)), (":read", number(read))];
+            let mut values =
+                vec![(":version", number(product.version)), (":read", number(read_version))];
             if let Some(name) = &change.name {
                 sets.push("#name = :name");
                 values.push((":name", text(name.as_str())));
@@ -159,7 +168,7 @@ impl Products {
             }
             if let Some(price) = change.price {
                 sets.push("price = :price");
-                values.push((":price", AttributeValue::N(price.minor().to_string())));
+                values.push((":price", number(price.minor())));
                 product.price = price;
             }
             if let Some(category) = &change.category {
@@ -173,7 +182,7 @@ impl Products {
                 .table_name(&self.table)
                 .key("product_id", text(id.as_str()))
                 .update_expression(format!("SET {}", sets.join(", ")))
-                // Set to what was reckoned, not added to: a retry of the SDK cannot count twice.
+                // Set to a computed number, not added to: a retry of the SDK cannot count twice.
                 .condition_expression("version = :read");
             if change.name.is_some() {
                 update = update.expression_attribute_names("#name", "name");
@@ -181,37 +190,33 @@ impl Products {
             for (name, value) in values {
                 update = update.expression_attribute_values(name, value);
             }
-            match update.send().await {
-                Ok(_) => return Ok(Some(product)),
-                Err(error)
-                    if error
-                        .as_service_error()
-                        .is_some_and(|e| e.is_conditional_check_failed_exception()) => {}
-                Err(error) => return Err(failed(DisplayErrorContext(error))),
+            if is_applied(update.send().await, "UpdateItem product")? {
+                return Ok(Some(product));
             }
         }
-        Err(failed("others kept changing the product"))
+        Err(TableError::Contended { subject: "the product" })
     }
 
     /// Adds to the stock of a product, or takes from it.
     ///
     /// # Errors
     /// The table did not answer: whether the stock has changed is unknown.
-    pub async fn restock(&self, id: &ProductId, delta: i64) -> Result<Restocked, StoreError> {
-        let step = Step::new(Role::Business, self.stock_change(id, delta));
-        match commit(&self.client, &[step]).await.map_err(failed)? {
-            Commit::Done => {
-                let product = self.get(id).await?;
-                Ok(product.map_or(Restocked::Unknown, |product| Restocked::Now(product.stock)))
-            }
-            _ => Ok(match self.get(id).await? {
-                Some(product) => Restocked::OutOfRange(product.stock),
-                None => Restocked::Unknown,
-            }),
-        }
+    pub async fn restock(&self, id: &ProductId, delta: i64) -> Result<Restocked, TableError> {
+        let change = self.stock_change(id, delta);
+        let write = TransactionWrite::new(Role::Condition(RestockWrite::Product), change);
+        let commit = commit(&self.client, &[write]).await?;
+        let product = self.get(id).await?;
+        Ok(match (commit, product) {
+            (_, None) => Restocked::UnknownProduct,
+            (Commit::Done, Some(product)) => Restocked::Now(product.stock),
+            (
+                Commit::Duplicate | Commit::GuardFailed(..) | Commit::ConditionFailed(_),
+                Some(product),
+            ) => Restocked::OutOfRange(product.stock),
+        })
     }
 
-    /// The same, once a request key. The new stock is part of the answer that is kept with the key, so it has to
+    /// The same, once an idempotency key. The new stock is part of the answer that is kept with the key, so it has to
     /// be known beforehand: the transaction holds only if the stock is still what was read.
     ///
     /// # Errors
@@ -222,15 +227,15 @@ impl Products {
         id: &ProductId,
         delta: i64,
         key: &RequestKey,
-        requests: &Requests,
+        keys: &IdempotencyKeys,
         answer: impl Fn(u64) -> String,
-    ) -> Result<RestockedOnce, StoreError> {
+    ) -> Result<RestockedOnce, TableError> {
         const ATTEMPTS_MAX: usize = 20;
         for _ in 0..ATTEMPTS_MAX {
             let Some(product) = self.get(id).await? else {
-                return Ok(RestockedOnce::Now(Restocked::Unknown));
+                return Ok(RestockedOnce::Now(Restocked::UnknownProduct));
             };
-            let Some(stock) = rules::restocked(product.stock, delta) else {
+            let Some(stock) = rules::stock_after(product.stock, delta) else {
                 return Ok(RestockedOnce::Now(Restocked::OutOfRange(product.stock)));
             };
             let set = Update::builder()
@@ -242,19 +247,31 @@ impl Products {
                 .expression_attribute_values(":read", number(product.stock))
                 .build()
                 .expect("an update has a table, a key and an expression");
-            let steps = [
-                requests.step(&key.key, &key.fingerprint, &answer(stock), Timestamp::now()),
-                Step::new(Role::Guard, TransactWriteItem::builder().update(set).build()),
+            let set = TransactWriteItem::builder().update(set).build();
+            let answer = answer(stock);
+            let RequestKey { key, fingerprint } = key;
+            let writes = [
+                keys.record(
+                    RestockWrite::IdempotencyKey,
+                    key,
+                    fingerprint,
+                    &answer,
+                    Timestamp::now(),
+                ),
+                TransactionWrite::new(Role::Guard(RestockWrite::Product), set),
             ];
-            match commit(&self.client, &steps).await.map_err(failed)? {
+            match commit(&self.client, &writes).await? {
                 Commit::Done => return Ok(RestockedOnce::Now(Restocked::Now(stock))),
-                Commit::Guarded(0, Some(item)) => {
-                    return Ok(RestockedOnce::Before(request::judge(&item, &key.fingerprint)));
+                Commit::GuardFailed(RestockWrite::IdempotencyKey, item) => {
+                    let earlier = interpret_key_item(&item.unwrap_or_default(), fingerprint);
+                    return Ok(RestockedOnce::Earlier(earlier));
                 }
-                _ => {}
+                Commit::GuardFailed(RestockWrite::Product, _)
+                | Commit::Duplicate
+                | Commit::ConditionFailed(_) => {}
             }
         }
-        Err(failed("the stock kept changing"))
+        Err(TableError::Contended { subject: "the stock" })
     }
 
     /// The write that changes stock by `delta`, if that leaves it between 0 and [`STOCK_MAX`].
@@ -269,7 +286,7 @@ impl Products {
             .key("product_id", text(id.as_str()))
             .update_expression("SET stock = stock + :delta")
             .condition_expression(condition)
-            .expression_attribute_values(":delta", AttributeValue::N(delta.to_string()))
+            .expression_attribute_values(":delta", number(delta))
             .expression_attribute_values(":bound", number(bound))
             .return_values_on_condition_check_failure(AllOld)
             .build()
@@ -278,25 +295,42 @@ impl Products {
     }
 }
 
+/// The writes whose failure means something of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum StockWrite {
+    Reservation,
+    /// The stock of a line, by its place in the order.
+    Line(usize),
+}
+
 /// What product-consumer works with.
 #[derive(Debug, Clone)]
-pub struct Reservations {
+pub struct ProductConsumer {
     /// Where stock is.
     pub products: Products,
-    /// The reservations table.
-    pub table: String,
-    /// What has had its effect.
+    /// The table of reservations.
+    pub reservations_table: String,
+    /// The events that have had their effect.
     pub inbox: Inbox,
-    /// What is to be told.
+    /// The events on their way out.
     pub outbox: Outbox,
 }
 
-impl Reservations {
-    /// Takes the stock of all lines, or rejects the order; and tells of it.
+impl ProductConsumer {
+    /// Handles one event of the queue `product`.
     ///
     /// # Errors
     /// Nothing was done, or whether it was is unknown; another try finds out.
-    pub async fn reserve(
+    pub async fn handle(&self, event: Event, trace: Trace) -> Result<Handled, Failure> {
+        match &event.body {
+            Body::OrderCreated(order) => self.reserve(&event, order, &trace).await,
+            Body::OrderCancelled(order) => self.release(&event, &order.order_id, &trace).await,
+            _ => Ok(Handled::Ignored),
+        }
+    }
+
+    /// Takes the stock of all lines, or rejects the order; with the event that reports it.
+    async fn reserve(
         &self,
         event: &Event,
         order: &events::Order,
@@ -308,131 +342,144 @@ impl Reservations {
         }))
         .map_err(|product| Failure::poison("schema", format!("{product}: too many pieces")))?;
         let id = &order.order_id;
-        let reserved = told(
-            event,
-            Body::StockReserved(Stock { order_id: id.clone(), items: lines.clone() }),
-            trace,
-        );
-        let mut steps = self.opening(event, id, Standing::Reserved, &lines)?;
-        let first_line = steps.len();
-        steps.extend(lines.iter().map(|line| {
-            let delta = -i64::from(line.quantity.get());
-            Step::new(Role::Business, self.products.stock_change(&line.product_id, delta))
-        }));
-        let refused = match rules::after_reserve(self.commit(steps, reserved).await?) {
+        let body = Body::StockReserved(Stock { order_id: id.clone(), items: lines.clone() });
+        let mut writes = self.first_writes(event, id, ReservationStatus::Reserved, &lines)?;
+        writes.extend(self.line_writes(&lines, |pieces| -pieces));
+        let reserved = outgoing(&event.correlation_id, body, trace);
+        let failed = match rules::interpret_reservation(self.commit(writes, reserved).await?) {
             Ok(handled) => return Ok(handled),
-            Err(refused) => refused,
+            Err(failed) => failed,
         };
-        let refused: Vec<_> =
-            refused.into_iter().map(|(step, item)| (step - first_line, item)).collect();
-        let rejected = told(
-            event,
-            Body::StockRejected(RejectedStock {
-                order_id: id.clone(),
-                items: lines.clone(),
-                short: rules::short(&lines, &refused),
-            }),
-            trace,
-        );
+        let failed: Vec<_> = failed
+            .into_iter()
+            .filter_map(|(write, item)| match write {
+                StockWrite::Line(place) => Some((place, item)),
+                StockWrite::Reservation => None,
+            })
+            .collect();
+        let short = rules::short_lines(&lines, &failed);
         // Stock may have come in between. The rejection stands: the first look decides.
-        let steps = self.opening(event, id, Standing::Rejected, &lines)?;
-        let commit = self.commit(steps, rejected).await?;
-        // It has no line that could be refused again.
-        Ok(rules::after_reserve(commit).unwrap_or(Handled::Already))
+        let writes = self.first_writes(event, id, ReservationStatus::Rejected, &lines)?;
+        let body = Body::StockRejected(RejectedStock { order_id: id.clone(), items: lines, short });
+        let rejected = outgoing(&event.correlation_id, body, trace);
+        let commit = self.commit(writes, rejected).await?;
+        // It has no line that could be short again.
+        Ok(rules::interpret_reservation(commit).unwrap_or(Handled::Duplicate))
     }
 
-    /// Gives back what a cancelled order has taken, or sees to it that it takes nothing; and tells of it.
-    ///
-    /// # Errors
-    /// As for [`Reservations::reserve`].
-    pub async fn release(
+    /// Gives back what a cancelled order has taken, with the event that reports it, or sees to it that the order takes
+    /// nothing.
+    async fn release(
         &self,
         event: &Event,
         order_id: &OrderId,
         trace: &Trace,
     ) -> Result<Handled, Failure> {
         // A guard that fails has met a step forward (none, reserved, released), of which there are two.
-        const STEPS_FORWARD: usize = 3;
-        for _ in 0..STEPS_FORWARD {
-            let commit = match rules::release(self.get(order_id).await?) {
-                Release::Nothing => return Ok(Handled::Already),
-                Release::Entomb => {
-                    let steps = self.opening(event, order_id, Standing::Cancelled, &[])?;
-                    commit(&self.products.client, &steps).await.map_err(unfinished)?
-                }
-                Release::GiveBack(lines) => {
-                    let released = told(
-                        event,
-                        Body::StockReleased(Stock {
-                            order_id: order_id.clone(),
-                            items: lines.clone(),
-                        }),
-                        trace,
-                    );
-                    let mut steps = vec![
-                        self.inbox.marker(event.id, Timestamp::now()),
-                        Step::new(Role::Guard, self.reserved_to_released(order_id)),
-                    ];
-                    steps.extend(lines.iter().map(|line| {
-                        let delta = i64::from(line.quantity.get());
-                        Step::new(
-                            Role::Business,
-                            self.products.stock_change(&line.product_id, delta),
-                        )
-                    }));
-                    self.commit(steps, released).await?
-                }
+        const ATTEMPTS_MAX: usize = 3;
+        for _ in 0..ATTEMPTS_MAX {
+            let commit = match rules::release(self.get_reservation(order_id).await?) {
+                Release::Nothing => return Ok(Handled::Duplicate),
+                Release::Tombstone => self.tombstone(event, order_id).await?,
+                Release::GiveBack(lines) => self.give_back(event, order_id, lines, trace).await?,
             };
-            match rules::after_release(&commit) {
-                Released::Settled(handled) => return Ok(handled),
-                Released::Again => {}
-                Released::Refused => {
+            match rules::interpret_release(&commit) {
+                ReleaseOutcome::Settled(handled) => return Ok(handled),
+                ReleaseOutcome::DecideAgain => {}
+                ReleaseOutcome::Refused => {
                     return Err(Failure::transient("a product is gone or its shelf is full"));
                 }
             }
         }
-        Err(Failure::transient("the reservation kept changing"))
+        Err(TableError::Contended { subject: "the reservation" }.into())
     }
 
-    /// Commits, with the event that tells of it, and publishes that.
-    async fn commit(&self, mut steps: Vec<Step>, event: Outgoing) -> Result<Commit, Failure> {
+    async fn tombstone(
+        &self,
+        event: &Event,
+        order_id: &OrderId,
+    ) -> Result<Commit<StockWrite>, Failure> {
+        let writes = self.first_writes(event, order_id, ReservationStatus::Cancelled, &[])?;
+        Ok(commit(&self.products.client, &writes).await?)
+    }
+
+    async fn give_back(
+        &self,
+        event: &Event,
+        order_id: &OrderId,
+        lines: Vec<StockLine>,
+        trace: &Trace,
+    ) -> Result<Commit<StockWrite>, Failure> {
+        let mut writes = vec![
+            self.inbox.marker(event.id, Timestamp::now()),
+            TransactionWrite::new(
+                Role::Guard(StockWrite::Reservation),
+                self.reserved_to_released(order_id),
+            ),
+        ];
+        writes.extend(self.line_writes(&lines, |pieces| pieces));
+        let body = Body::StockReleased(Stock { order_id: order_id.clone(), items: lines });
+        self.commit(writes, outgoing(&event.correlation_id, body, trace)).await
+    }
+
+    /// Commits, with the event that reports it, and publishes that.
+    async fn commit(
+        &self,
+        mut writes: Vec<TransactionWrite<StockWrite>>,
+        event: Outgoing,
+    ) -> Result<Commit<StockWrite>, Failure> {
         let events = [event];
-        steps.extend(self.outbox.append(&events, Timestamp::now()));
-        let commit = commit(&self.products.client, &steps).await.map_err(unfinished)?;
+        writes.extend(self.outbox.append(&events, Timestamp::now()));
+        let commit = commit(&self.products.client, &writes).await?;
         if commit == Commit::Done {
             self.outbox.publish(&events).await;
         }
         Ok(commit)
     }
 
-    /// The steps that every first word on an order begins with: the marker, and the reservation, of which
+    /// The writes that every first decision about an order begins with: the marker, and the reservation, of which
     /// there is one an order.
-    fn opening(
+    fn first_writes(
         &self,
         event: &Event,
         order_id: &Id,
-        status: Standing,
+        status: ReservationStatus,
         lines: &[StockLine],
-    ) -> Result<Vec<Step>, Failure> {
+    ) -> Result<Vec<TransactionWrite<StockWrite>>, Failure> {
         let reservation = Reservation { status, items: lines.to_vec() };
-        let item: Item = serde_dynamo::to_item(&reservation).map_err(Failure::transient)?;
+        let item: Item = serde_dynamo::to_item(&reservation)
+            .map_err(TableError::corrupt(&self.reservations_table))?;
         let put = Put::builder()
-            .table_name(&self.table)
+            .table_name(&self.reservations_table)
             .set_item(Some(item))
             .item("order_id", text(order_id.as_str()))
             .condition_expression("attribute_not_exists(order_id)")
             .return_values_on_condition_check_failure(AllOld)
             .build()
             .expect("a put has a table and an item");
+        let put = TransactWriteItem::builder().put(put).build();
         Ok(vec![
             self.inbox.marker(event.id, Timestamp::now()),
-            Step::new(Role::Guard, TransactWriteItem::builder().put(put).build()),
+            TransactionWrite::new(Role::Guard(StockWrite::Reservation), put),
         ])
+    }
+
+    /// The writes that change the stock of each line by what `delta` makes of its pieces.
+    fn line_writes(
+        &self,
+        lines: &[StockLine],
+        delta: fn(i64) -> i64,
+    ) -> impl Iterator<Item = TransactionWrite<StockWrite>> {
+        lines.iter().enumerate().map(move |(place, line)| {
+            let delta = delta(line.quantity.get().into());
+            let change = self.products.stock_change(&line.product_id, delta);
+            TransactionWrite::new(Role::Condition(StockWrite::Line(place)), change)
+        })
     }
 
     fn reserved_to_released(&self, order_id: &OrderId) -> TransactWriteItem {
         let update = Update::builder()
-            .table_name(&self.table)
+            .table_name(&self.reservations_table)
             .key("order_id", text(order_id.as_str()))
             .update_expression("SET #status = :released")
             .condition_expression("#status = :reserved")
@@ -445,47 +492,21 @@ impl Reservations {
         TransactWriteItem::builder().update(update).build()
     }
 
-    async fn get(&self, order_id: &OrderId) -> Result<Option<Reservation>, Failure> {
+    async fn get_reservation(&self, order_id: &OrderId) -> Result<Option<Reservation>, TableError> {
         let answer = self
             .products
             .client
             .get_item()
-            .table_name(&self.table)
+            .table_name(&self.reservations_table)
             .key("order_id", text(order_id.as_str()))
             .consistent_read(true)
             .send()
             .await
-            .map_err(|error| Failure::transient(DisplayErrorContext(error)))?;
-        answer.item.map(serde_dynamo::from_item).transpose().map_err(Failure::transient)
+            .map_err(CallError::of("GetItem reservation"))?;
+        answer.item.map(|item| read(item, &self.reservations_table)).transpose()
     }
 }
 
-/// The event that follows from `cause`, ready to be stored and published.
-fn told(cause: &Event, body: Body, trace: &Trace) -> Outgoing {
-    let event = Event::now(&cause.correlation_id, body);
-    Outgoing {
-        stream: event.body.order_id().to_string(),
-        id: event.id,
-        body: event.encode(),
-        attributes: event.attributes(&trace.traceparent),
-    }
-}
-
-fn unfinished(error: CommitError) -> Failure {
-    match error {
-        CommitError::Invalid(why) => Failure::poison("invalid_transaction", why),
-        passing => Failure::transient(passing),
-    }
-}
-
-fn failed(error: impl std::fmt::Display) -> StoreError {
-    StoreError(error.to_string())
-}
-
-fn text(text: &str) -> AttributeValue {
-    AttributeValue::S(text.to_owned())
-}
-
-fn number(number: u64) -> AttributeValue {
-    AttributeValue::N(number.to_string())
+fn read<T: DeserializeOwned>(item: Item, table: &str) -> Result<T, TableError> {
+    serde_dynamo::from_item(item).map_err(TableError::corrupt(table))
 }

@@ -8,34 +8,34 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use delivery::{Repeated, Requests};
+use delivery::{EarlierRequest, IdempotencyKeys};
 use events::{Currency, Id, Money, Name, ProductId};
 use http_api::{Cursor, Fields, Page, Problem, RequestKey};
 use serde::Serialize;
 
 use crate::{
+    dynamodb::{ProductChange, ProductCursor, Products, Restocked, RestockedOnce},
     rules::{Product, STOCK_MAX},
-    dynamodb::{AfterProduct, Change, Products, Restocked, RestockedOnce},
 };
 
 /// What the calls work with.
 #[derive(Debug, Clone)]
-pub struct Shop {
+pub struct ProductApi {
     /// Where the products are.
     pub products: Products,
     /// Of every price.
     pub currency: Currency,
-    /// Which requests have been answered.
-    pub requests: Requests,
+    /// The requests that have been answered.
+    pub idempotency_keys: IdempotencyKeys,
 }
 
 /// The calls.
-pub fn routes(shop: Shop) -> Router {
+pub fn routes(api: ProductApi) -> Router {
     Router::new()
-        .route("/products", get(list).post(create))
-        .route("/products/{id}", get(show).patch(change))
-        .route("/products/{id}/stock", post(restock))
-        .with_state(shop)
+        .route("/products", get(list_products).post(create_product))
+        .route("/products/{id}", get(show_product).patch(change_product))
+        .route("/products/{id}/stock", post(restock_product))
+        .with_state(api)
 }
 
 /// The highest price of one piece, in minor units: 50 lines of 1000 pieces at this price are still an exact
@@ -43,7 +43,7 @@ pub fn routes(shop: Shop) -> Router {
 const PRICE_MINOR_MAX: i64 = 1_000_000_000;
 
 #[derive(Serialize)]
-struct Shown {
+struct ProductResponse {
     id: ProductId,
     name: Name,
     price: Money,
@@ -52,7 +52,7 @@ struct Shown {
     category: Option<Name>,
 }
 
-impl From<Product> for Shown {
+impl From<Product> for ProductResponse {
     fn from(product: Product) -> Self {
         let Product { product_id: id, name, price, currency, category, stock, .. } = product;
         Self { id, name, price, currency, stock, category }
@@ -60,49 +60,56 @@ impl From<Product> for Shown {
 }
 
 #[derive(Serialize)]
-struct Shelf {
-    products: Vec<Shown>,
+struct ProductPage {
+    products: Vec<ProductResponse>,
     next_cursor: Option<String>,
 }
 
 #[derive(Serialize)]
-struct InStock {
+struct StockResponse {
     id: ProductId,
     stock: u64,
 }
 
-async fn create(State(shop): State<Shop>, body: Bytes) -> Result<Response, Problem> {
-    let product = new_product(&body, &shop.currency)?;
-    shop.products.add(&product).await.map_err(unavailable)?;
+async fn create_product(State(api): State<ProductApi>, body: Bytes) -> Result<Response, Problem> {
+    let product = parse_new_product(&body, &api.currency)?;
+    api.products.add(&product).await?;
     let location = [("location", format!("/products/{}", product.product_id))];
-    Ok((axum::http::StatusCode::CREATED, location, Json(Shown::from(product))).into_response())
+    Ok((axum::http::StatusCode::CREATED, location, Json(ProductResponse::from(product)))
+        .into_response())
 }
 
-async fn list(State(shop): State<Shop>, Query(page): Query<Page>) -> Result<Json<Shelf>, Problem> {
-    let (limit, after) = page.read::<AfterProduct>()?;
-    let (products, next) = shop.products.page(limit, after).await.map_err(unavailable)?;
-    let products = products.into_iter().map(Shown::from).collect();
-    Ok(Json(Shelf { products, next_cursor: next.map(|next| next.encode()) }))
+async fn list_products(
+    State(api): State<ProductApi>,
+    Query(page): Query<Page>,
+) -> Result<Json<ProductPage>, Problem> {
+    let (limit, after) = page.read::<ProductCursor>()?;
+    let (products, next) = api.products.page(limit, after).await?;
+    let products = products.into_iter().map(ProductResponse::from).collect();
+    Ok(Json(ProductPage { products, next_cursor: next.map(|next| next.encode()) }))
 }
 
-async fn show(State(shop): State<Shop>, Path(id): Path<String>) -> Result<Json<Shown>, Problem> {
-    let product = shop.products.get(&known(&id)?).await.map_err(unavailable)?;
-    product.map(|product| Json(product.into())).ok_or_else(|| no_such(&id))
+async fn show_product(
+    State(api): State<ProductApi>,
+    Path(id): Path<String>,
+) -> Result<Json<ProductResponse>, Problem> {
+    let product = api.products.get(&parse_product_id(&id)?).await?;
+    product.map(|product| Json(product.into())).ok_or_else(|| product_not_found(&id))
 }
 
-async fn change(
-    State(shop): State<Shop>,
+async fn change_product(
+    State(api): State<ProductApi>,
     Path(id): Path<String>,
     body: Bytes,
-) -> Result<Json<Shown>, Problem> {
-    let product_id = known(&id)?;
-    let change = change_of_product(&body)?;
-    let product = shop.products.change(&product_id, &change).await.map_err(unavailable)?;
-    product.map(|product| Json(product.into())).ok_or_else(|| no_such(&id))
+) -> Result<Json<ProductResponse>, Problem> {
+    let product_id = parse_product_id(&id)?;
+    let change = parse_product_change(&body)?;
+    let product = api.products.change(&product_id, &change).await?;
+    product.map(|product| Json(product.into())).ok_or_else(|| product_not_found(&id))
 }
 
-async fn restock(
-    State(shop): State<Shop>,
+async fn restock_product(
+    State(api): State<ProductApi>,
     Path(id): Path<String>,
     headers: HeaderMap,
     body: Bytes,
@@ -110,24 +117,25 @@ async fn restock(
     let key = RequestKey::of(&headers, "POST", &format!("/products/{id}/stock"), &body)?;
     // Before everything else: a repetition is answered as the first time, whatever has changed since.
     if let Some(key) = &key {
-        let found = shop.requests.find(&key.key, &key.fingerprint).await;
-        if let Some(repeated) = found.map_err(unavailable)? {
-            return again(repeated);
+        let earlier = api.idempotency_keys.find(&key.key, &key.fingerprint).await?;
+        if let Some(earlier) = earlier {
+            return answer_earlier(earlier);
         }
     }
-    let product_id = known(&id)?;
-    let delta = change_of_stock(&body)?;
+    let product_id = parse_product_id(&id)?;
+    let delta = parse_stock_change(&body)?;
     let shown = |stock| {
-        let shown = InStock { id: product_id.clone(), stock };
+        let shown = StockResponse { id: product_id.clone(), stock };
         serde_json::to_string(&shown).expect("an id and a number always have a JSON form")
     };
     let restocked = match &key {
-        None => shop.products.restock(&product_id, delta).await.map_err(unavailable)?,
+        None => api.products.restock(&product_id, delta).await?,
         Some(key) => {
-            let once = shop.products.restock_once(&product_id, delta, key, &shop.requests, shown);
-            match once.await.map_err(unavailable)? {
+            let once =
+                api.products.restock_once(&product_id, delta, key, &api.idempotency_keys, shown);
+            match once.await? {
                 RestockedOnce::Now(restocked) => restocked,
-                RestockedOnce::Before(repeated) => return again(repeated),
+                RestockedOnce::Earlier(earlier) => return answer_earlier(earlier),
             }
         }
     };
@@ -137,15 +145,15 @@ async fn restock(
             "stock-out-of-range",
             format!("The stock is {stock}; a change by {delta} would leave 0 to {STOCK_MAX}."),
         )),
-        Restocked::Unknown => Err(no_such(&id)),
+        Restocked::UnknownProduct => Err(product_not_found(&id)),
     }
 }
 
 /// The answer to a key that came before.
-fn again(repeated: Repeated) -> Result<Response, Problem> {
-    match repeated {
-        Repeated::Same(answer) => Ok(json(answer)),
-        Repeated::Other => Err(Problem::key_reused()),
+fn answer_earlier(earlier: EarlierRequest) -> Result<Response, Problem> {
+    match earlier {
+        EarlierRequest::Replayed(answer) => Ok(json(answer)),
+        EarlierRequest::KeyReused => Err(Problem::key_reused()),
     }
 }
 
@@ -157,7 +165,7 @@ fn json(answer: String) -> Response {
 ///
 /// # Errors
 /// Everything that is wrong with it.
-pub fn new_product(body: &[u8], currency: &Currency) -> Result<Product, Problem> {
+pub fn parse_new_product(body: &[u8], currency: &Currency) -> Result<Product, Problem> {
     let mut fields = Fields::of_body(body)?;
     let name = fields.required("name");
     let price = price(&mut fields, true);
@@ -186,12 +194,12 @@ pub fn new_product(body: &[u8], currency: &Currency) -> Result<Product, Problem>
 ///
 /// # Errors
 /// Everything that is wrong with it.
-pub fn change_of_product(body: &[u8]) -> Result<Change, Problem> {
+pub fn parse_product_change(body: &[u8]) -> Result<ProductChange, Problem> {
     let mut fields = Fields::of_body(body)?;
     if !["name", "price", "category"].iter().any(|name| fields.has(name)) {
         return Err(Problem::unreadable("Nothing to change: send name, price or category."));
     }
-    let change = Change {
+    let change = ProductChange {
         name: fields.optional("name"),
         price: price(&mut fields, false),
         category: fields.optional("category"),
@@ -204,7 +212,7 @@ pub fn change_of_product(body: &[u8]) -> Result<Change, Problem> {
 ///
 /// # Errors
 /// Everything that is wrong with it.
-pub fn change_of_stock(body: &[u8]) -> Result<i64, Problem> {
+pub fn parse_stock_change(body: &[u8]) -> Result<i64, Problem> {
     let mut fields = Fields::of_body(body)?;
     let delta = fields.required::<i64>("delta");
     if delta.is_some_and(|delta| delta == 0 || delta.unsigned_abs() > STOCK_MAX) {
@@ -224,18 +232,11 @@ fn price(fields: &mut Fields<'_>, required: bool) -> Option<Money> {
     price
 }
 
-/// What cannot be an id is the id of nothing.
-fn known(id: &str) -> Result<ProductId, Problem> {
-    id.parse().map_err(|_| no_such(id))
+/// What cannot be an id is the id of no product.
+fn parse_product_id(id: &str) -> Result<ProductId, Problem> {
+    id.parse().map_err(|_| product_not_found(id))
 }
 
-fn no_such(id: &str) -> Problem {
+fn product_not_found(id: &str) -> Problem {
     Problem::not_found(format!("There is no product {id:?}."))
-}
-
-fn unavailable(error: impl std::fmt::Display) -> Problem {
-    tracing::error!(error = %error, "the products table failed");
-    Problem::unavailable(
-        "The product could not be read or written; nothing is lost by trying again.",
-    )
 }

@@ -4,6 +4,6 @@
 //! events StockReserved, StockRejected and StockReleased. Guarantees: stock is never below zero; an order
 //! takes all of its lines or none, once; what a cancelled order has taken comes back, once.
 
+pub mod dynamodb;
 pub mod http;
 pub mod rules;
-pub mod dynamodb;

@@ -28,25 +28,25 @@ pub struct Product {
     pub version: u64,
 }
 
-/// What product-service did for an order.
+/// The status of an order's reservation of stock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Standing {
+pub enum ReservationStatus {
     /// All lines were taken.
     Reserved,
-    /// Nothing was taken, for good.
+    /// No line was taken, for good.
     Rejected,
     /// What was taken has been given back.
     Released,
-    /// Cancelled before it was seen created: whatever comes now takes nothing.
+    /// A tombstone: the order was cancelled before its creation was seen, so whatever comes now takes nothing.
     Cancelled,
 }
 
-/// What product-service did for an order, in the form in which the table keeps it.
+/// An order's reservation of stock, in the form in which the table keeps it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reservation {
-    /// Its standing.
-    pub status: Standing,
+    /// Its status.
+    pub status: ReservationStatus,
     /// The order's lines, one a product.
     pub items: Vec<StockLine>,
 }
@@ -56,73 +56,74 @@ pub struct Reservation {
 pub enum Release {
     /// Give these lines back.
     GiveBack(Vec<StockLine>),
-    /// Note that nothing is to be taken any more.
-    Entomb,
+    /// Put a tombstone, so that no line is taken any more.
+    Tombstone,
     /// There is nothing to do, nor will there be.
     Nothing,
 }
 
-/// What a cancellation calls for, given what was done for the order so far.
+/// What a cancellation calls for, given the order's reservation so far.
 #[must_use]
 pub fn release(reservation: Option<Reservation>) -> Release {
     match reservation {
-        None => Release::Entomb,
-        Some(Reservation { status: Standing::Reserved, items }) => Release::GiveBack(items),
+        None => Release::Tombstone,
+        Some(Reservation { status: ReservationStatus::Reserved, items }) => {
+            Release::GiveBack(items)
+        }
         Some(_) => Release::Nothing,
     }
 }
 
-/// The steps that products refused, by their place, each with the product as it is now (none: there is no
-/// such product).
-pub type Refused = Vec<(usize, Option<Item>)>;
-
-/// What follows the transaction that takes or rejects: a reservation that was there already stands,
+/// What the transaction that reserves or rejects means for its message: a reservation that was there already stands,
 /// whatever it says.
 ///
 /// # Errors
-/// Products refused: the order is to be rejected.
-pub fn after_reserve(commit: Commit) -> Result<Handled, Refused> {
+/// The products whose stock was short, by the tags of their writes, each with the product as it is now: the order is
+/// to be rejected.
+pub fn interpret_reservation<Tag>(
+    commit: Commit<Tag>,
+) -> Result<Handled, Vec<(Tag, Option<Item>)>> {
     match commit {
         Commit::Done => Ok(Handled::Done),
-        Commit::Already | Commit::Guarded(..) => Ok(Handled::Already),
-        Commit::Refused(refused) => Err(refused),
+        Commit::Duplicate | Commit::GuardFailed(..) => Ok(Handled::Duplicate),
+        Commit::ConditionFailed(failed) => Err(failed),
     }
 }
 
-/// What follows the transaction of a release.
+/// What the transaction of a release means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Released {
-    /// Nothing: the event is dealt with.
+pub enum ReleaseOutcome {
+    /// The event is dealt with.
     Settled(Handled),
     /// The reservation has moved on since it was read: read it and decide again.
-    Again,
-    /// A product would not take its pieces back: later.
+    DecideAgain,
+    /// A product would not take its pieces back: try again later.
     Refused,
 }
 
-/// What follows the transaction of a release. A tombstone that loses its race has met a reservation, whose
-/// stock it has to give back: never is a guard that failed an answer here.
+/// What the transaction of a release means for its message. A tombstone that loses its race has met a reservation,
+/// whose stock it has to give back: a guard that failed is never an answer here.
 #[must_use]
-pub fn after_release(commit: &Commit) -> Released {
+pub fn interpret_release<Tag>(commit: &Commit<Tag>) -> ReleaseOutcome {
     match commit {
-        Commit::Done => Released::Settled(Handled::Done),
-        Commit::Already => Released::Settled(Handled::Already),
-        Commit::Guarded(..) => Released::Again,
-        Commit::Refused(_) => Released::Refused,
+        Commit::Done => ReleaseOutcome::Settled(Handled::Done),
+        Commit::Duplicate => ReleaseOutcome::Settled(Handled::Duplicate),
+        Commit::GuardFailed(..) => ReleaseOutcome::DecideAgain,
+        Commit::ConditionFailed(_) => ReleaseOutcome::Refused,
     }
 }
 
-/// The stock after a change, if that leaves it between 0 and [`STOCK_MAX`].
+/// The stock after a change, or `None` if that would leave the range from 0 to [`STOCK_MAX`].
 #[must_use]
-pub fn restocked(stock: u64, delta: i64) -> Option<u64> {
+pub fn stock_after(stock: u64, delta: i64) -> Option<u64> {
     stock.checked_add_signed(delta).filter(|stock| *stock <= STOCK_MAX)
 }
 
-/// Which lines could not be had. `refused` are the lines whose condition failed, by their place, each with
-/// the product as it is now (none: there is no such product).
+/// The lines that were short. `failed` are the lines whose condition failed, by their place, each with
+/// the product as it is now (`None` if there is no such product).
 #[must_use]
-pub fn short(lines: &[StockLine], refused: &[(usize, Option<Item>)]) -> Vec<ShortLine> {
-    refused
+pub fn short_lines(lines: &[StockLine], failed: &[(usize, Option<Item>)]) -> Vec<ShortLine> {
+    failed
         .iter()
         .filter_map(|(place, product)| {
             let line = lines.get(*place)?;
@@ -159,9 +160,11 @@ mod tests {
     #[test]
     fn a_cancellation_gives_back_only_what_was_taken() {
         let of = |status| Some(Reservation { status, items: vec![line(1, 2)] });
-        assert_eq!(release(of(Standing::Reserved)), Release::GiveBack(vec![line(1, 2)]));
-        assert_eq!(release(None), Release::Entomb);
-        for settled in [Standing::Rejected, Standing::Released, Standing::Cancelled] {
+        assert_eq!(release(of(ReservationStatus::Reserved)), Release::GiveBack(vec![line(1, 2)]));
+        assert_eq!(release(None), Release::Tombstone);
+        for settled in
+            [ReservationStatus::Rejected, ReservationStatus::Released, ReservationStatus::Cancelled]
+        {
             assert_eq!(release(of(settled)), Release::Nothing);
         }
     }
@@ -169,7 +172,7 @@ mod tests {
     #[test]
     fn an_unknown_product_is_told_from_an_empty_shelf() {
         let empty = Item::from([("stock".to_owned(), AttributeValue::N("0".into()))]);
-        let short = short(&[line(0, 1), line(1, 2)], &[(0, Some(empty)), (1, None)]);
+        let short = short_lines(&[line(0, 1), line(1, 2)], &[(0, Some(empty)), (1, None)]);
         assert_eq!(short.iter().map(|s| s.available).collect::<Vec<_>>(), [Some(0), None]);
     }
 
@@ -178,26 +181,26 @@ mod tests {
         fn stock_stays_in_its_range_whatever_the_change(stock in 0..=STOCK_MAX, delta in any::<i64>()) {
             let exact = i128::from(stock) + i128::from(delta);
             let wanted = u64::try_from(exact).ok().filter(|stock| *stock <= STOCK_MAX);
-            prop_assert_eq!(restocked(stock, delta), wanted);
+            prop_assert_eq!(stock_after(stock, delta), wanted);
         }
 
         #[test]
-        fn each_refused_line_is_told_with_what_was_asked_and_what_there_was(
+        fn each_short_line_says_what_was_asked_for_and_what_there_was(
             quantities in prop::collection::vec(1..=1000_u64, 1..50),
             stocks in prop::collection::vec(prop::option::of(0..=1000_u64), 50),
         ) {
             let lines: Vec<_> = quantities.iter().enumerate().map(|(n, q)| line(n, *q)).collect();
-            let refused: Vec<_> = lines.iter().enumerate()
+            let failed: Vec<_> = lines.iter().enumerate()
                 .filter(|(n, line)| stocks[*n].is_none_or(|stock| stock < line.quantity.get().into()))
                 .map(|(n, _)| (n, stocks[n].map(|s| Item::from([("stock".to_owned(), AttributeValue::N(s.to_string()))]))))
                 .collect();
-            let short = short(&lines, &refused);
-            prop_assert_eq!(short.len(), refused.len());
-            for told in short {
-                let n = lines.iter().position(|line| line.product_id == told.product_id).expect("one of the lines");
-                prop_assert_eq!(told.requested, lines[n].quantity);
-                prop_assert_eq!(told.available, stocks[n]);
-                prop_assert!(told.available.is_none_or(|available| available < u64::from(told.requested.get())));
+            let short = short_lines(&lines, &failed);
+            prop_assert_eq!(short.len(), failed.len());
+            for shown in short {
+                let n = lines.iter().position(|line| line.product_id == shown.product_id).expect("one of the lines");
+                prop_assert_eq!(shown.requested, lines[n].quantity);
+                prop_assert_eq!(shown.available, stocks[n]);
+                prop_assert!(shown.available.is_none_or(|available| available < u64::from(shown.requested.get())));
             }
         }
     }

@@ -7,73 +7,85 @@
 
 use std::time::{Duration, Instant};
 
-use aws_sdk_dynamodb::{
-    Client,
-    error::DisplayErrorContext,
-    types::{AttributeValue, Select},
-};
-use delivery::{Outbox, outbox::Swept};
+use aws_sdk_dynamodb::Client;
+use delivery::{ErrorChain, Outbox, TableError, outbox::Swept};
 use jiff::{SignedDuration, Timestamp};
 use lambda_runtime::{Error, LambdaEvent, service_fn};
+use messaging::OutboxConfig;
+use order::dynamodb::PendingOrders;
 use serde::Serialize;
 use serde_json::Value;
 use settings::Environment;
 
-/// So long before the invocation's deadline no new batch is begun.
+/// How long before the invocation's deadline no new batch is begun.
 const DEADLINE_MARGIN: Duration = Duration::from_secs(12);
+
+struct Config {
+    outbox: OutboxConfig,
+    orders_table: String,
+    age_seconds: u32,
+    pending_max_minutes: u32,
+}
+
+impl Config {
+    fn read(environment: &mut Environment) -> Option<Self> {
+        let outbox = OutboxConfig::read(environment);
+        let orders_table = environment.text("ORDERS_TABLE");
+        let age_seconds = environment.value("RELAY_AGE_SECONDS");
+        let pending_max_minutes = environment.value("ORDER_PENDING_MAX_MINUTES");
+        Some(Self {
+            outbox: outbox?,
+            orders_table: orders_table?,
+            age_seconds: age_seconds?,
+            pending_max_minutes: pending_max_minutes?,
+        })
+    }
+}
 
 struct Relay {
     outbox: Outbox,
     age: Duration,
-    orders_table: String,
+    pending_orders: PendingOrders,
     pending_max: SignedDuration,
 }
 
 /// What a sweep found and did: the function's answer, and its metrics.
 #[derive(Debug, Serialize)]
 struct Report {
-    published: usize,
-    left: usize,
-    stuck: usize,
-    orders_pending_too_long: usize,
+    published: u64,
+    left: u64,
+    stuck: u64,
+    orders_pending_too_long: u64,
 }
 
 #[tokio::main]
 async fn main() -> Result<(), Error> {
     telemetry::init();
-    let mut environment = Environment::default();
-    let orders_table = environment.text("ORDERS_TABLE");
-    let event_log_table = environment.text("EVENT_LOG_TABLE");
-    let topic_arn = environment.text("TOPIC_ARN");
-    let age_seconds = environment.value("RELAY_AGE_SECONDS", 60_u32);
-    let pending_minutes = environment.value("ORDER_PENDING_MAX_MINUTES", 15_u32);
-    environment.check()?;
+    let config = settings::read(Config::read)?;
     let aws = settings::aws().await;
     let relay = Relay {
-        outbox: Outbox {
-            dynamodb: Client::new(&aws),
-            sns: aws_sdk_sns::Client::new(&aws),
-            table: event_log_table,
-            stream_key: "order_id",
-            topic_arn,
-        },
-        age: Duration::from_secs(age_seconds.into()),
-        orders_table,
-        pending_max: SignedDuration::from_mins(pending_minutes.into()),
+        outbox: config.outbox.outbox(&aws),
+        age: Duration::from_secs(config.age_seconds.into()),
+        pending_orders: PendingOrders::new(Client::new(&aws), config.orders_table),
+        pending_max: SignedDuration::from_mins(config.pending_max_minutes.into()),
     };
     lambda_runtime::run(service_fn(async |tick: LambdaEvent<Value>| {
         let now = Timestamp::now().as_millisecond();
         let left = tick.context.deadline.saturating_sub(u64::try_from(now).unwrap_or_default());
-        relay.tick(Duration::from_millis(left)).await
+        let report = relay.sweep(Duration::from_millis(left)).await;
+        report.map_err(|error| ErrorChain(&error).to_string())
     }))
     .await
 }
 
 impl Relay {
-    async fn tick(&self, time_left: Duration) -> Result<Report, Error> {
+    async fn sweep(&self, time_left: Duration) -> Result<Report, TableError> {
         let deadline = Instant::now() + time_left.saturating_sub(DEADLINE_MARGIN);
         let Swept { published, left, stuck } = self.outbox.sweep(self.age, deadline).await?;
-        let orders_pending_too_long = self.orders_pending_too_long().await?;
+        let (published, left) = (published as u64, left as u64);
+        let placed_before = Timestamp::now() - self.pending_max;
+        let orders_pending_too_long =
+            self.pending_orders.count_placed_before(placed_before).await?;
         let report = Report { published, left, stuck, orders_pending_too_long };
         telemetry::gauge(&[
             ("outbox_published", published),
@@ -83,34 +95,5 @@ impl Relay {
         ]);
         tracing::info!(published, left, stuck, orders_pending_too_long, "outbox swept");
         Ok(report)
-    }
-
-    /// How many orders have not been settled for so long that somebody should look. The index is sparse: an
-    /// order is in it only while it is pending.
-    async fn orders_pending_too_long(&self) -> Result<usize, Error> {
-        let before = Timestamp::now() - self.pending_max;
-        let mut count = 0;
-        let mut start = None;
-        loop {
-            let page = self
-                .outbox
-                .dynamodb
-                .query()
-                .table_name(&self.orders_table)
-                .index_name("pending")
-                .key_condition_expression("pending_shard = :pending AND created_at < :before")
-                .expression_attribute_values(":pending", AttributeValue::S("pending".into()))
-                .expression_attribute_values(":before", AttributeValue::S(format!("{before:.3}")))
-                .select(Select::Count)
-                .set_exclusive_start_key(start)
-                .send()
-                .await
-                .map_err(|error| DisplayErrorContext(error).to_string())?;
-            count += usize::try_from(page.count).unwrap_or_default();
-            start = page.last_evaluated_key;
-            if start.is_none() {
-                return Ok(count);
-            }
-        }
     }
 }

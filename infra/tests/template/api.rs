@@ -66,7 +66,7 @@ fn a_wrong_method_is_answered_from_the_same_routes_that_the_gateway_has() {
     for route in routes().into_iter().filter(|route| !CATCH_ALL.contains(&route.path.as_str())) {
         by_path.entry(route.path).or_default().insert(route.method);
     }
-    let answered: BTreeMap<String, BTreeSet<String>> = order::http::PATHS
+    let answered: BTreeMap<String, BTreeSet<String>> = http_api::ROUTES
         .into_iter()
         .map(|(path, methods)| (path.to_owned(), methods.split(", ").map(str::to_owned).collect()))
         .collect();

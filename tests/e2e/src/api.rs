@@ -188,7 +188,7 @@ impl Api {
     ///
     /// # Errors
     /// It stays pending.
-    pub async fn settled(&self, order: &str) -> Result<String> {
+    pub async fn wait_until_settled(&self, order: &str) -> Result<String> {
         eventually(&format!("order {order} to settle"), 90.secs(), async || {
             let status = self.status(order).await?;
             Ok((status != "pending").then_some(status))

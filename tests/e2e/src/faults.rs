@@ -95,7 +95,7 @@ impl Stack {
         self.proxy("POST", "__down", Some(json!({ "service": service }))).await.map(drop)
     }
 
-    /// So many of a thousand calls fail, lose their answer or kill their process.
+    /// Number of a thousand calls that fail, lose their answer or kill their process.
     ///
     /// # Errors
     /// The stack has no proxy.
@@ -126,7 +126,7 @@ impl Stack {
         Ok(if answer.is_empty() { Value::Null } else { serde_json::from_str(&answer)? })
     }
 
-    /// Lets the relay sweep once, now, and returns its report. Nothing: the sweep failed.
+    /// Lets the relay sweep once, now, and returns its report, or `None` if the sweep failed.
     ///
     /// # Errors
     /// The relay could not be invoked.
@@ -144,7 +144,7 @@ impl Stack {
     ///
     /// # Errors
     /// SQS did not answer.
-    pub async fn hurry(&self, visibility_seconds: u32) -> Result<()> {
+    pub async fn set_visibility_timeouts(&self, visibility_seconds: u32) -> Result<()> {
         for queue in crate::Queue::ALL {
             self.sqs
                 .set_queue_attributes()

@@ -21,7 +21,7 @@ use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;
 
 pub use api::{Answer, Api};
-pub use orderflow::{Ran, bare_command, ended};
+pub use orderflow::{Ran, bare_command, run_command};
 pub use queues::Queue;
 pub use tables::Item;
 pub use wait::{Seconds, eventually};

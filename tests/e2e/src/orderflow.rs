@@ -53,7 +53,7 @@ impl Stack {
     /// # Errors
     /// It cannot be run.
     pub async fn run(&self, arguments: &[&str]) -> Result<Ran> {
-        ended(self.command(arguments)?).await
+        run_command(self.command(arguments)?).await
     }
 
     /// Runs the command, which has to succeed, and reads its JSON.
@@ -87,7 +87,7 @@ pub fn bare_command(arguments: &[&str]) -> Result<Command> {
 ///
 /// # Errors
 /// It cannot be run.
-pub async fn ended(mut command: Command) -> Result<Ran> {
+pub async fn run_command(mut command: Command) -> Result<Ran> {
     // Off the runtime's threads, so that a slow command does not hold up what the test does meanwhile.
     let output = tokio::task::spawn_blocking(move || command.output()).await??;
     Ok(output.into())

@@ -100,7 +100,7 @@ impl Stack {
     ///
     /// # Errors
     /// Something stays.
-    pub async fn drained(&self, queue: Queue) -> Result<()> {
+    pub async fn wait_until_drained(&self, queue: Queue) -> Result<()> {
         let subject = format!("the queue {} to be empty", queue.name());
         eventually(&subject, 120.secs(), async || {
             Ok((self.messages(self.queue(queue)).await? == 0).then_some(()))

@@ -15,13 +15,9 @@ impl Stack {
     /// The event log as the functions have it, in the tests' own name.
     #[must_use]
     pub fn outbox(&self) -> Outbox {
-        Outbox {
-            dynamodb: self.dynamodb.clone(),
-            sns: self.sns.clone(),
-            table: self.setting("EVENT_LOG_TABLE").to_owned(),
-            stream_key: "order_id",
-            topic_arn: self.setting("TOPIC_ARN").to_owned(),
-        }
+        let (dynamodb, sns) = (self.dynamodb.clone(), self.sns.clone());
+        let (table, topic_arn) = (self.setting("EVENT_LOG_TABLE"), self.setting("TOPIC_ARN"));
+        Outbox::new(dynamodb, sns, table, "order_id", topic_arn)
     }
 
     /// An item by its one key.

@@ -11,7 +11,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// `30.secs()`.
 pub trait Seconds {
-    /// So many seconds.
+    /// This number of seconds.
     fn secs(self) -> Duration;
 }
 
@@ -24,7 +24,7 @@ impl Seconds for u64 {
 /// Looks again and again until there is something to see, and returns it.
 ///
 /// # Errors
-/// Nothing was to be seen within `limit`, or looking failed.
+/// It did not come to be within `limit`, or looking failed.
 pub async fn eventually<T, F>(
     subject: &str,
     limit: Duration,

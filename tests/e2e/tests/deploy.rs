@@ -10,7 +10,8 @@ use e2e::{Seconds, Stack, eventually};
 /// Deploys the dev build of `binary` as the code of `function`. A release build would take minutes, and what
 /// is tested is not what is in the code.
 fn deploy(stack: &Stack, function: &str, binary: &str) -> Result<()> {
-    let (test, root) = (env::current_exe()?, PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../.."));
+    let (test, root) =
+        (env::current_exe()?, PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../.."));
     let built = test.ancestors().nth(2).context("a target directory")?.join(binary);
     // As `cargo lambda build` leaves it.
     let staged = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("lambda");
@@ -89,6 +90,6 @@ async fn one_function_is_deployed_and_keeps_the_configuration_of_the_template() 
     assert_configured_alike(&after, &before);
     let product = stack.api.product("Deployed", "1", 1).await?;
     let order = stack.api.order("deployed@example.com", &[(&product, 1)]).await?;
-    assert_eq!(stack.api.settled(&order).await?, "confirmed");
+    assert_eq!(stack.api.wait_until_settled(&order).await?, "confirmed");
     Ok(())
 }

@@ -7,13 +7,14 @@
 mod mutate;
 
 use std::{
-    any::Any,
     collections::BTreeMap,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::Instant,
 };
+
+use delivery::panic_message;
 
 /// In a run of `cargo test`; `make fuzz` sets `ORDERFLOW_FUZZ_INPUTS`.
 const INPUTS_DEFAULT: u64 = 100_000;
@@ -52,7 +53,7 @@ pub fn fuzz(
                     stop.store(true, Ordering::Relaxed);
                     panic!(
                         "{name}: input {number} of ORDERFLOW_SEED={seed}: {}\n{}",
-                        panic_text(&*panic),
+                        panic_message(&*panic),
                         input.escape_ascii()
                     );
                 }
@@ -77,11 +78,6 @@ fn setting(name: &str) -> Option<u64> {
     Some(text.parse().unwrap_or_else(|_| panic!("{name}={text:?} is not a whole number")))
 }
 
-fn panic_text(panic: &(dyn Any + Send)) -> &str {
-    let owned = || panic.downcast_ref::<String>().map(String::as_str);
-    panic.downcast_ref::<&str>().copied().or_else(owned).unwrap_or("a panic without a message")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -91,7 +87,7 @@ mod tests {
         let corpus = [b"{\"a\":1}".to_vec()];
         let run = || fuzz("on purpose", &corpus, |_| panic!("found"));
         let panic = catch_unwind(run).expect_err("the target always panics");
-        let text = panic_text(&*panic);
+        let text = panic_message(&*panic);
         assert!(text.contains("ORDERFLOW_SEED=") && text.contains("found"), "{text}");
     }
 }

@@ -55,10 +55,10 @@ fn no_body_makes_the_readers_of_requests_panic_or_answer_with_a_5xx() {
             .collect();
     let outcomes = fuzz("bodies", &bodies(), |input| {
         let taken = [
-            of(order::http::wanted(input)),
-            of(product::http::new_product(input, &currency)),
-            of(product::http::change_of_product(input)),
-            of(product::http::change_of_stock(input)),
+            of(order::http::parse_order_request(input)),
+            of(product::http::parse_new_product(input, &currency)),
+            of(product::http::parse_product_change(input)),
+            of(product::http::parse_stock_change(input)),
         ];
         of(RequestKey::of(&keyed, "POST", "/orders", input));
         match taken {

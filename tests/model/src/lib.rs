@@ -1,11 +1,11 @@
 //! The saga of an order as a model that is checked exhaustively.
 //!
-//! In: a [`Shop`], which is some stock and a few orders. Out, from a model checker: every state that these
+//! In: a [`Scenario`], which is some stock and a few orders. Out, from a model checker: every state that these
 //! orders can come to, whatever is delivered twice, late or out of order, whatever process is lost where,
 //! and whenever the customer cancels; and whether each of them keeps what [`properties`] promise.
 //!
 //! What is decided, and what a cancelled transaction means, is decided by the functions that the services
-//! themselves call: `order::rules`, `product::rules` and `delivery::transaction::judge`. What is modelled
+//! themselves call: `order::rules`, `product::rules` and `delivery::transaction::interpret_cancellation`. What is modelled
 //! is what surrounds them:
 //!
 //! - [`tables`]: rows, conditions and transactions, and how DynamoDB reports a transaction that it cancels.
@@ -24,4 +24,4 @@ pub mod saga;
 pub mod tables;
 
 pub use saga::{Saga, Seen};
-pub use tables::Shop;
+pub use tables::{Condition, Scenario};

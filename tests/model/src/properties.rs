@@ -5,12 +5,12 @@
 
 use events::EventType::{self, *};
 use order::rules::Status;
-use product::rules::Standing;
+use product::rules::ReservationStatus;
 use stateright::Property;
 
 use crate::{
     saga::{Process, Saga, State},
-    tables::{Message, Row, Told},
+    tables::{LoggedEvent, Message, Row},
 };
 
 /// All of them.
@@ -22,27 +22,27 @@ pub fn all() -> Vec<Property<Saga>> {
         }),
         always("no piece is lost or doubled", |saga, state| {
             stock_is_what_is_not_held(saga, state, |row| {
-                row.reservation == Some(Standing::Reserved)
+                row.reservation == Some(ReservationStatus::Reserved)
             })
         }),
-        always("each event is told once an order at most", |_, state| {
+        always("each event is logged once an order at most", |_, state| {
             state.tables.orders.iter().all(|row| {
-                row.told.windows(2).all(|neighbours| neighbours[0].kind != neighbours[1].kind)
+                row.events.windows(2).all(|neighbours| neighbours[0].kind != neighbours[1].kind)
             })
         }),
-        always("an order has one fate, and its events tell it", |_, state| {
+        always("an order has one fate, and its events report it", |_, state| {
             state.tables.orders.iter().all(has_one_fate)
         }),
         always("what is confirmed or shipped has its stock", |_, state| {
             state.tables.orders.iter().all(|row| {
                 !matches!(row.status, Some(Status::Confirmed | Status::Shipped))
-                    || row.reservation == Some(Standing::Reserved)
+                    || row.reservation == Some(ReservationStatus::Reserved)
             })
         }),
-        always("a reservation is what its events tell", |_, state| {
+        always("a reservation is what its events report", |_, state| {
             state.tables.orders.iter().all(has_one_reservation)
         }),
-        always("a rejection tells what was short", tells_what_was_short),
+        always("a rejection reports what was short", reports_what_was_short),
         always("everything comes to rest if nothing more goes wrong", |saga, state| {
             saga.end(state).is_some()
         }),
@@ -57,40 +57,40 @@ pub fn all() -> Vec<Property<Saga>> {
                 })
         }),
         always("at rest every message has been handled", |_, state| {
-            let mut told = state.tables.orders.iter().flat_map(|row| &row.told);
+            let mut event = state.tables.orders.iter().flat_map(|row| &row.events);
             !state.is_at_rest()
-                || told.all(|told| {
-                    !crate::tables::is_queued(told.kind) || told.message == Message::Acknowledged
+                || event.all(|event| {
+                    !crate::tables::is_queued(event.kind) || event.message == Message::Acknowledged
                 })
         }),
         sometimes(CONFIRMED, |_, state| at_rest(state, |row| is(row, Status::Confirmed))),
         sometimes(REJECTED, |_, state| at_rest(state, |row| is(row, Status::Rejected))),
         sometimes(SHIPPED, |_, state| at_rest(state, |row| is(row, Status::Shipped))),
         sometimes(CANCELLED_LATE, |_, state| {
-            at_rest(state, |row| is(row, Status::Cancelled) && row.told(OrderConfirmed).is_some())
+            at_rest(state, |row| is(row, Status::Cancelled) && row.event(OrderConfirmed).is_some())
         }),
         sometimes(CANCELLED_UNSEEN, |_, state| {
-            at_rest(state, |row| row.reservation == Some(Standing::Cancelled))
+            at_rest(state, |row| row.reservation == Some(ReservationStatus::Cancelled))
         }),
         sometimes(OVERTAKEN, |_, state| {
             state.tables.orders.iter().any(|row| {
                 is(row, Status::Cancelled)
-                    && row.reservation == Some(Standing::Reserved)
+                    && row.reservation == Some(ReservationStatus::Reserved)
                     && message(row, StockReserved) == Some(Message::Waiting)
             })
         }),
         sometimes(TOMBSTONE_LATE, |_, state| {
             state.processes.iter().any(|process| {
                 matches!(process, Process::Release(order, None)
-                    if state.tables.orders[*order].reservation == Some(Standing::Reserved))
+                    if state.tables.orders[*order].reservation == Some(ReservationStatus::Reserved))
             })
         }),
         sometimes(REPEATED, |_, state| {
-            any(state, |told| told.marked && !told.pending && told.message == Message::Waiting)
+            any(state, |event| event.marked && !event.pending && event.message == Message::Waiting)
         }),
         sometimes(LOST_UNACKNOWLEDGED, |_, state| {
             let reserved = |row: &Row| {
-                row.told(StockReserved).is_some_and(|told| told.message == Message::Unpublished)
+                row.event(StockReserved).is_some_and(|event| event.message == Message::Unpublished)
             };
             state.processes.is_empty()
                 && state.tables.orders.iter().any(|row| {
@@ -98,7 +98,7 @@ pub fn all() -> Vec<Property<Saga>> {
                 })
         }),
         sometimes(LOST_UNCLEARED, |_, state| {
-            any(state, |told| told.pending && told.message == Message::Acknowledged)
+            any(state, |event| event.pending && event.message == Message::Acknowledged)
         }),
     ]
 }
@@ -114,7 +114,7 @@ pub const CANCELLED_LATE: &str = "an order ends cancelled after it was confirmed
 /// An order whose cancellation was faster than its creation.
 pub const CANCELLED_UNSEEN: &str = "an order ends cancelled before it was seen created";
 /// A confirmation that meets a cancelled order.
-pub const OVERTAKEN: &str = "a reservation is told of after its order was cancelled";
+pub const OVERTAKEN: &str = "a reservation is reported after its order was cancelled";
 /// A reservation that is faster than the tombstone that was to prevent it.
 pub const TOMBSTONE_LATE: &str = "a tombstone is about to lose its race";
 /// A duplicate that is about to meet a marker.
@@ -124,7 +124,7 @@ pub const LOST_UNACKNOWLEDGED: &str = "a process is lost after its transaction";
 /// A producer that was lost between publishing and clearing.
 pub const LOST_UNCLEARED: &str = "a process is lost before it clears what it published";
 
-/// Closures are told here what they take.
+/// A named function, so that closures know the types that they take.
 fn always(promise: &'static str, is_kept: fn(&Saga, &State) -> bool) -> Property<Saga> {
     Property::always(promise, is_kept)
 }
@@ -138,11 +138,11 @@ fn is(row: &Row, status: Status) -> bool {
 }
 
 fn message(row: &Row, kind: EventType) -> Option<Message> {
-    row.told(kind).map(|told| told.message)
+    row.event(kind).map(|event| event.message)
 }
 
-fn any(state: &State, is: impl Fn(&Told) -> bool) -> bool {
-    state.tables.orders.iter().flat_map(|row| &row.told).any(is)
+fn any(state: &State, is: impl Fn(&LoggedEvent) -> bool) -> bool {
+    state.tables.orders.iter().flat_map(|row| &row.events).any(is)
 }
 
 fn at_rest(state: &State, is: impl Fn(&Row) -> bool) -> bool {
@@ -150,8 +150,8 @@ fn at_rest(state: &State, is: impl Fn(&Row) -> bool) -> bool {
 }
 
 fn stock_is_what_is_not_held(saga: &Saga, state: &State, holds: impl Fn(&Row) -> bool) -> bool {
-    saga.shop.stock.iter().enumerate().all(|(product, initial)| {
-        let orders = saga.shop.orders.iter().zip(&state.tables.orders);
+    saga.scenario.stock.iter().enumerate().all(|(product, initial)| {
+        let orders = saga.scenario.orders.iter().zip(&state.tables.orders);
         let held: i64 = orders
             .filter(|(_, row)| holds(row))
             .flat_map(|(placed, _)| &placed.pieces)
@@ -163,19 +163,19 @@ fn stock_is_what_is_not_held(saga: &Saga, state: &State, holds: impl Fn(&Row) ->
 }
 
 fn has_one_fate(row: &Row) -> bool {
-    let told = |kind| row.told(kind).is_some();
-    let status_is_told = match row.status {
-        None => row.told.is_empty(),
+    let event = |kind| row.event(kind).is_some();
+    let status_is_reported = match row.status {
+        None => row.events.is_empty(),
         Some(Status::Pending) => {
-            told(OrderCreated)
+            event(OrderCreated)
                 && ![OrderConfirmed, OrderRejected, OrderCancelled, OrderShipped]
                     .into_iter()
-                    .any(told)
+                    .any(event)
         }
-        Some(Status::Confirmed) => told(OrderConfirmed) && !told(OrderCancelled),
-        Some(Status::Rejected) => told(OrderRejected),
-        Some(Status::Cancelled) => told(OrderCancelled),
-        Some(Status::Shipped) => told(OrderShipped),
+        Some(Status::Confirmed) => event(OrderConfirmed) && !event(OrderCancelled),
+        Some(Status::Rejected) => event(OrderRejected),
+        Some(Status::Cancelled) => event(OrderCancelled),
+        Some(Status::Shipped) => event(OrderShipped),
     };
     let never_both = [
         (OrderConfirmed, OrderRejected),
@@ -190,35 +190,35 @@ fn has_one_fate(row: &Row) -> bool {
         (StockReleased, StockReserved),
         (StockReleased, OrderCancelled),
     ];
-    status_is_told
-        && !never_both.into_iter().any(|(one, other)| told(one) && told(other))
-        && only_after.into_iter().all(|(later, first)| !told(later) || told(first))
+    status_is_reported
+        && !never_both.into_iter().any(|(one, other)| event(one) && event(other))
+        && only_after.into_iter().all(|(later, first)| !event(later) || event(first))
 }
 
 fn has_one_reservation(row: &Row) -> bool {
-    let told = |kind| row.told(kind).is_some();
-    let is_called_off = row.told(OrderCancelled).is_some_and(|told| told.marked);
+    let event = |kind| row.event(kind).is_some();
+    let is_called_off = row.event(OrderCancelled).is_some_and(|event| event.marked);
     let (reserved, rejected, released) =
-        (told(StockReserved), told(StockRejected), told(StockReleased));
+        (event(StockReserved), event(StockRejected), event(StockReleased));
     // A cancellation that has had its effect keeps it: no late reservation or rejection takes its place.
     (reserved, rejected, released, is_called_off)
         == match row.reservation {
             None => (false, false, false, false),
-            Some(Standing::Reserved) => (true, false, false, false),
-            Some(Standing::Rejected) => (false, true, false, false),
-            Some(Standing::Released) => (true, false, true, true),
-            Some(Standing::Cancelled) => (false, false, false, true),
+            Some(ReservationStatus::Reserved) => (true, false, false, false),
+            Some(ReservationStatus::Rejected) => (false, true, false, false),
+            Some(ReservationStatus::Released) => (true, false, true, true),
+            Some(ReservationStatus::Cancelled) => (false, false, false, true),
         }
 }
 
-fn tells_what_was_short(saga: &Saga, state: &State) -> bool {
-    saga.shop.orders.iter().zip(&state.tables.orders).all(|(placed, row)| {
-        row.told(StockRejected).is_none_or(|told| {
+fn reports_what_was_short(saga: &Saga, state: &State) -> bool {
+    saga.scenario.orders.iter().zip(&state.tables.orders).all(|(placed, row)| {
+        row.event(StockRejected).is_none_or(|event| {
             let is_short = |(line, available): &(usize, Option<u64>)| {
                 let requested = u64::from(placed.lines[*line].quantity.get());
                 available.is_none_or(|available| available < requested)
             };
-            !told.short.is_empty() && told.short.iter().all(is_short)
+            !event.short.is_empty() && event.short.iter().all(is_short)
         })
     })
 }

@@ -14,13 +14,15 @@ use std::{
 
 use delivery::{Commit, Handled};
 use events::{EventType, ProductId, RejectedStock};
-use order::rules::{self as order_rules, Move, Order, Status, Stock, Wish};
-use product::rules::{self as product_rules, Release, Released, Standing};
+use order::rules::{self as order_rules, Decision, Order, Status, StockDecision, Transition};
+use product::rules::{self as product_rules, Release, ReleaseOutcome, ReservationStatus};
 use stateright::{Model, Property};
 
 use crate::{
     properties,
-    tables::{EventId, Message, Report, Row, Shop, Short, Tables, Told, Write, commit, reports},
+    tables::{
+        EventId, LoggedEvent, Message, Report, Row, Scenario, Short, Tables, Write, commit, reports,
+    },
 };
 
 /// The whole of it at one moment.
@@ -41,16 +43,16 @@ pub enum Process {
     /// product-consumer, with an order for which it could not get everything.
     Reject(usize, Short),
     /// product-consumer, with a cancelled order and the reservation that it has read.
-    Release(usize, Option<Standing>),
-    /// order-consumer, with news of stock and the status that it has read.
+    Release(usize, Option<ReservationStatus>),
+    /// order-consumer, with a decision about stock and the status that it has read.
     Settle(EventId, Status),
-    /// order-api, with a wish and the status that it has read.
-    Fulfil(usize, Wanted, Status),
+    /// order-api, with a request and the status that it has read.
+    Transition(usize, Request, Status),
 }
 
-/// What can be wished of an order.
+/// What can be requested of an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Wanted {
+pub enum Request {
     /// By the customer.
     Cancel,
     /// By the administrator.
@@ -62,8 +64,8 @@ pub enum Wanted {
 pub enum Step {
     /// order-api stores an order.
     Place(usize),
-    /// order-api reads an order of which something is wanted.
-    Ask(usize, Wanted),
+    /// order-api reads an order that somebody wants to cancel or ship.
+    Request(usize, Request),
     /// A producer or the relay publishes a pending event, perhaps not for the first time.
     Publish(EventId),
     /// A producer or the relay marks an event as published.
@@ -98,9 +100,9 @@ pub enum Step {
 #[allow(missing_docs)]
 pub struct Seen {
     pub done: AtomicU64,
-    pub already: AtomicU64,
-    pub guarded: AtomicU64,
-    pub refused: AtomicU64,
+    pub duplicate: AtomicU64,
+    pub guard_failed: AtomicU64,
+    pub condition_failed: AtomicU64,
     pub retry: AtomicU64,
 }
 
@@ -108,7 +110,7 @@ pub struct Seen {
 #[derive(Debug)]
 pub struct Saga {
     /// Stock and orders.
-    pub shop: Shop,
+    pub scenario: Scenario,
     /// What transactions came to.
     pub seen: Seen,
 }
@@ -122,7 +124,7 @@ impl Process {
             }
             Self::Release(order, _) => Some((*order, EventType::OrderCancelled)),
             Self::Settle(event, _) => Some(*event),
-            Self::Fulfil(..) => None,
+            Self::Transition(..) => None,
         }
     }
 
@@ -137,7 +139,7 @@ impl Process {
             Self::Reject(_, short) => Self::Reject(order, short),
             Self::Release(_, read) => Self::Release(order, read),
             Self::Settle((_, kind), read) => Self::Settle((order, kind), read),
-            Self::Fulfil(_, wanted, read) => Self::Fulfil(order, wanted, read),
+            Self::Transition(_, request, read) => Self::Transition(order, request, read),
         }
     }
 
@@ -148,19 +150,19 @@ impl Process {
             Self::Reject(order, _) => (*order, 1, 0),
             Self::Release(order, read) => (*order, 2, read.map_or(0, |read| 1 + read as u8)),
             Self::Settle((order, kind), read) => (*order, 3 + *kind as u8, *read as u8),
-            Self::Fulfil(order, Wanted::Cancel, read) => (*order, 100, *read as u8),
-            Self::Fulfil(order, Wanted::Ship, read) => (*order, 101, *read as u8),
+            Self::Transition(order, Request::Cancel, read) => (*order, 100, *read as u8),
+            Self::Transition(order, Request::Ship, read) => (*order, 101, *read as u8),
         }
     }
 }
 
 impl State {
-    fn told(&self, (order, kind): EventId) -> Option<&Told> {
-        self.tables.orders[order].told(kind)
+    fn event(&self, (order, kind): EventId) -> Option<&LoggedEvent> {
+        self.tables.orders[order].event(kind)
     }
 
-    fn told_mut(&mut self, (order, kind): EventId) -> Option<&mut Told> {
-        self.tables.orders[order].told.iter_mut().find(|told| told.kind == kind)
+    fn event_mut(&mut self, (order, kind): EventId) -> Option<&mut LoggedEvent> {
+        self.tables.orders[order].events.iter_mut().find(|event| event.kind == kind)
     }
 
     fn keep(&mut self, process: Process) {
@@ -175,17 +177,17 @@ impl State {
     }
 
     fn acknowledge(&mut self, event: Option<EventId>) {
-        if let Some(told) = event.and_then(|event| self.told_mut(event)) {
-            told.message = Message::Acknowledged;
+        if let Some(event) = event.and_then(|event| self.event_mut(event)) {
+            event.message = Message::Acknowledged;
         }
     }
 
-    /// Whether nothing is under way: what happens now, a customer has to wish, or it is a repetition.
+    /// Whether nothing is under way: what happens now, a customer has to request, or it is a repetition.
     #[must_use]
     pub fn is_at_rest(&self) -> bool {
-        let mut told = self.tables.orders.iter().flat_map(|row| &row.told);
+        let mut event = self.tables.orders.iter().flat_map(|row| &row.events);
         self.processes.is_empty()
-            && told.all(|told| !told.pending && told.message != Message::Waiting)
+            && event.all(|event| !event.pending && event.message != Message::Waiting)
     }
 }
 
@@ -216,13 +218,13 @@ pub fn alike(state: &State) -> State {
 impl Saga {
     /// The saga of this shop.
     #[must_use]
-    pub fn new(shop: Shop) -> Self {
-        Self { shop, seen: Seen::default() }
+    pub fn new(scenario: Scenario) -> Self {
+        Self { scenario, seen: Seen::default() }
     }
 
-    /// Nothing: there are as many processes as there may be, so this one is not started.
+    /// Starts a process, or returns `None` if there are as many as there may be.
     fn start(&self, state: &mut State, process: Process) -> Option<()> {
-        (state.processes.len() < self.shop.processes_max).then(|| state.keep(process))
+        (state.processes.len() < self.scenario.processes_max).then(|| state.keep(process))
     }
 
     /// What a consumer that receives a message has before it: the process that has read what it needs.
@@ -236,64 +238,69 @@ impl Saga {
         })
     }
 
-    /// The transaction that a process decides on. Nothing: there is nothing to write.
+    /// The transaction that a process decides on, or `None` if there is nothing to write.
     fn decide(&self, state: &State, process: &Process) -> Option<Vec<Write>> {
-        let mark = process.event().map(Write::Mark);
+        let mark = process.event().map(Write::PutMarker);
         let mut writes: Vec<Write> = mark.into_iter().collect();
         match process {
             Process::Reserve(order) => {
-                writes.push(Write::Reserve(*order, Standing::Reserved));
-                let pieces = &self.shop.orders[*order].pieces;
+                writes.push(Write::Reserve(*order, ReservationStatus::Reserved));
+                let pieces = &self.scenario.orders[*order].pieces;
                 writes.extend(pieces.iter().map(|(product, n)| Write::Stock(*product, -n)));
-                writes.push(Write::Tell(*order, EventType::StockReserved, Short::new()));
+                writes.push(Write::Append(*order, EventType::StockReserved, Short::new()));
             }
             Process::Reject(order, short) => {
-                writes.push(Write::Reserve(*order, Standing::Rejected));
-                writes.push(Write::Tell(*order, EventType::StockRejected, short.clone()));
+                writes.push(Write::Reserve(*order, ReservationStatus::Rejected));
+                writes.push(Write::Append(*order, EventType::StockRejected, short.clone()));
             }
             Process::Release(order, read) => {
-                let read = read.map(|standing| self.shop.reservation(*order, standing));
+                let read = read.map(|standing| self.scenario.reservation(*order, standing));
                 match product_rules::release(read) {
                     Release::Nothing => return None,
-                    Release::Entomb => writes.push(Write::Reserve(*order, Standing::Cancelled)),
+                    Release::Tombstone => {
+                        writes.push(Write::Reserve(*order, ReservationStatus::Cancelled))
+                    }
                     Release::GiveBack(lines) => {
                         writes.push(Write::Release(*order));
                         writes.extend(lines.iter().map(|line| {
-                            let product = self.shop.product(&line.product_id);
+                            let product = self.scenario.product(&line.product_id);
                             Write::Stock(product, line.quantity.get().into())
                         }));
-                        writes.push(Write::Tell(*order, EventType::StockReleased, Short::new()));
+                        writes.push(Write::Append(*order, EventType::StockReleased, Short::new()));
                     }
                 }
             }
-            Process::Settle((order, news), read) => {
+            Process::Settle((order, kind), read) => {
                 let rejected = RejectedStock {
-                    order_id: self.shop.order(*order, *read).order_id.clone(),
-                    items: self.shop.orders[*order].lines.clone(),
-                    short: self.shop.short(*order, &state.told((*order, *news))?.short),
+                    order_id: self.scenario.order(*order, *read).order_id.clone(),
+                    items: self.scenario.orders[*order].lines.clone(),
+                    short: self.scenario.short(*order, &state.event((*order, *kind))?.short),
                 };
-                let stock = match news {
-                    EventType::StockReserved => Stock::Reserved,
-                    _ => Stock::Rejected(&rejected),
+                let stock = match kind {
+                    EventType::StockReserved => StockDecision::Reserved,
+                    _ => StockDecision::Rejected(&rejected),
                 };
-                let read = self.shop.order(*order, *read);
-                writes.extend(moved(*order, &order_rules::settle(read, stock)?));
+                let read = self.scenario.order(*order, *read);
+                writes.extend(transition_writes(*order, &order_rules::settle(read, stock)?));
             }
-            Process::Fulfil(order, wanted, read) => {
-                let wish = match wanted {
-                    Wanted::Cancel => order_rules::cancel,
-                    Wanted::Ship => order_rules::ship,
+            Process::Transition(order, request, read) => {
+                let decide = match request {
+                    Request::Cancel => order_rules::cancel,
+                    Request::Ship => order_rules::ship,
                 };
-                match wish(self.shop.order(*order, *read)) {
-                    Wish::Do(planned) => writes.extend(moved(*order, &planned)),
-                    Wish::AlreadySo | Wish::Refused(_) => return None,
+                match decide(self.scenario.order(*order, *read)) {
+                    Decision::Apply(transition) => {
+                        writes.extend(transition_writes(*order, &transition))
+                    }
+                    Decision::AlreadyApplied | Decision::Refused(_) => return None,
                 }
             }
         }
         Some(writes)
     }
 
-    /// A process, which is no more among those of the state, goes on. Nothing: it is where it was.
+    /// The state after a process, which is no more among those of the state, has gone on, or `None` if it is where it
+    /// was.
     fn proceed(
         &self,
         mut state: State,
@@ -306,20 +313,22 @@ impl Saga {
             state.acknowledge(event);
             return Some(state);
         };
-        let commit = commit(&self.shop, &mut state.tables, &writes, report);
+        let commit = commit(&self.scenario, &mut state.tables, &writes, report);
         self.seen.count(commit.as_ref());
         let commit = commit?;
         let handled = match process {
-            Process::Reserve(order) => match product_rules::after_reserve(commit) {
+            Process::Reserve(order) => match product_rules::interpret_reservation(commit) {
                 Ok(handled) => Some(handled),
-                Err(refused) => {
+                Err(failed) => {
                     let first_line =
                         writes.iter().position(|write| matches!(write, Write::Stock(..)))?;
-                    let refused: Vec<_> =
-                        refused.into_iter().map(|(step, item)| (step - first_line, item)).collect();
-                    let lines = &self.shop.orders[order].lines;
+                    let failed: Vec<_> = failed
+                        .into_iter()
+                        .map(|(place, item)| (place - first_line, item))
+                        .collect();
+                    let lines = &self.scenario.orders[order].lines;
                     let place = |id: &ProductId| lines.iter().position(|l| l.product_id == *id);
-                    let short = product_rules::short(lines, &refused);
+                    let short = product_rules::short_lines(lines, &failed);
                     let short = short
                         .iter()
                         .filter_map(|short| Some((place(&short.product_id)?, short.available)))
@@ -329,18 +338,18 @@ impl Saga {
                 }
             },
             Process::Reject(..) => {
-                Some(product_rules::after_reserve(commit).unwrap_or(Handled::Already))
+                Some(product_rules::interpret_reservation(commit).unwrap_or(Handled::Duplicate))
             }
-            Process::Release(..) => match product_rules::after_release(&commit) {
-                Released::Settled(handled) => Some(handled),
+            Process::Release(..) => match product_rules::interpret_release(&commit) {
+                ReleaseOutcome::Settled(handled) => Some(handled),
                 // Read again is what the next delivery does, sooner or later.
-                Released::Again | Released::Refused => None,
+                ReleaseOutcome::DecideAgain | ReleaseOutcome::Refused => None,
             },
-            Process::Settle(..) => Some(order_rules::after_settle(&commit)),
-            Process::Fulfil(order, wanted, _) => {
-                if let Commit::Guarded(_, Some(item)) = commit {
+            Process::Settle(..) => Some(order_rules::interpret_settlement(&commit)),
+            Process::Transition(order, request, _) => {
+                if let Commit::GuardFailed(_, Some(item)) = commit {
                     let order_now: Order = serde_dynamo::from_item(item).expect("an order");
-                    let process = Process::Fulfil(order, wanted, order_now.status);
+                    let process = Process::Transition(order, request, order_now.status);
                     if self.decide(&state, &process).is_some() {
                         self.start(&mut state, process)?;
                     }
@@ -354,8 +363,8 @@ impl Saga {
         Some(state)
     }
 
-    /// Where everything ends if from here on nothing goes wrong and nobody wishes anything. Nothing: nowhere,
-    /// something is stuck.
+    /// Where everything ends if from here on nothing goes wrong and nobody requests anything, or `None` if something
+    /// is stuck.
     #[must_use]
     pub fn end(&self, state: &State) -> Option<State> {
         // More than any state has left to do.
@@ -373,11 +382,13 @@ impl Saga {
         if let Some(process) = state.processes.first() {
             return Some(Step::Proceed { process: process.clone(), report, acknowledged });
         }
-        events(state).find_map(|(event, told)| match told {
-            Told { pending: true, message: Message::Unpublished, .. } => Some(Step::Publish(event)),
-            Told { pending: true, .. } => Some(Step::Clear(event)),
-            Told { message: Message::Waiting, .. } => {
-                Some(Step::Receive { event, report, acknowledged })
+        events(state).find_map(|(id, event)| match event {
+            LoggedEvent { pending: true, message: Message::Unpublished, .. } => {
+                Some(Step::Publish(id))
+            }
+            LoggedEvent { pending: true, .. } => Some(Step::Clear(id)),
+            LoggedEvent { message: Message::Waiting, .. } => {
+                Some(Step::Receive { event: id, report, acknowledged })
             }
             _ => None,
         })
@@ -385,7 +396,7 @@ impl Saga {
 
     fn ways(&self, state: &State, process: &Process) -> Vec<(Report, bool)> {
         let reports = match self.decide(state, process) {
-            Some(writes) => reports(&self.shop, &state.tables, &writes),
+            Some(writes) => reports(&self.scenario, &state.tables, &writes),
             None => vec![Report::FULL],
         };
         let ways = |report| [true, false].map(|acknowledged| (report, acknowledged));
@@ -393,26 +404,26 @@ impl Saga {
     }
 }
 
-/// The writes that make a move, and tell of it.
-fn moved(order: usize, planned: &Move) -> [Write; 2] {
+/// The writes that make a transition, with the event that reports it.
+fn transition_writes(order: usize, transition: &Transition) -> [Write; 2] {
     [
-        Write::Move(order, planned.from, planned.to),
-        Write::Tell(order, planned.body.event_type(), Short::new()),
+        Write::Transition(order, transition.from, transition.to),
+        Write::Append(order, transition.body.event_type(), Short::new()),
     ]
 }
 
-fn events(state: &State) -> impl Iterator<Item = (EventId, &Told)> {
+fn events(state: &State) -> impl Iterator<Item = (EventId, &LoggedEvent)> {
     let rows = state.tables.orders.iter().enumerate();
-    rows.flat_map(|(order, row)| row.told.iter().map(move |told| ((order, told.kind), told)))
+    rows.flat_map(|(order, row)| row.events.iter().map(move |event| ((order, event.kind), event)))
 }
 
 impl Seen {
-    fn count(&self, commit: Option<&Commit>) {
+    fn count(&self, commit: Option<&Commit<usize>>) {
         let counter = match commit {
             Some(Commit::Done) => &self.done,
-            Some(Commit::Already) => &self.already,
-            Some(Commit::Guarded(..)) => &self.guarded,
-            Some(Commit::Refused(_)) => &self.refused,
+            Some(Commit::Duplicate) => &self.duplicate,
+            Some(Commit::GuardFailed(..)) => &self.guard_failed,
+            Some(Commit::ConditionFailed(_)) => &self.condition_failed,
             None => &self.retry,
         };
         counter.fetch_add(1, Relaxed);
@@ -424,8 +435,8 @@ impl Model for Saga {
     type Action = Step;
 
     fn init_states(&self) -> Vec<State> {
-        let stock = self.shop.stock.iter().map(|stock| i64::try_from(*stock).expect("little"));
-        let orders = self.shop.orders.iter().map(|_| Row::default());
+        let stock = self.scenario.stock.iter().map(|stock| i64::try_from(*stock).expect("little"));
+        let orders = self.scenario.orders.iter().map(|_| Row::default());
         let tables = Tables { stock: stock.collect(), orders: orders.collect() };
         vec![State { tables, processes: Vec::new() }]
     }
@@ -435,25 +446,25 @@ impl Model for Saga {
             match row.status {
                 None => steps.push(Step::Place(order)),
                 Some(_) => {
-                    steps.extend([Wanted::Cancel, Wanted::Ship].map(|w| Step::Ask(order, w)));
+                    steps.extend([Request::Cancel, Request::Ship].map(|w| Step::Request(order, w)));
                 }
             }
         }
-        for (event, told) in events(state) {
-            if told.pending {
-                steps.push(Step::Publish(event));
-                if told.message != Message::Unpublished {
-                    steps.push(Step::Clear(event));
+        for (id, event) in events(state) {
+            if event.pending {
+                steps.push(Step::Publish(id));
+                if event.message != Message::Unpublished {
+                    steps.push(Step::Clear(id));
                 }
             }
-            match told.message {
+            match event.message {
                 Message::Unpublished => {}
-                Message::Acknowledged => steps.push(Step::Repeat(event)),
+                Message::Acknowledged => steps.push(Step::Repeat(id)),
                 Message::Waiting => {
-                    let Some(process) = self.receiver(state, event) else { continue };
+                    let Some(process) = self.receiver(state, id) else { continue };
                     let ways = self.ways(state, &process);
                     steps.extend(ways.into_iter().map(|(report, acknowledged)| Step::Receive {
-                        event,
+                        event: id,
                         report,
                         acknowledged,
                     }));
@@ -477,22 +488,23 @@ impl Model for Saga {
             Step::Place(order) => {
                 let writes = [
                     Write::Create(order),
-                    Write::Tell(order, EventType::OrderCreated, Short::new()),
+                    Write::Append(order, EventType::OrderCreated, Short::new()),
                 ];
-                commit(&self.shop, &mut state.tables, &writes, Report::FULL)?;
+                commit(&self.scenario, &mut state.tables, &writes, Report::FULL)?;
             }
-            Step::Ask(order, wanted) => {
-                let process = Process::Fulfil(order, wanted, state.tables.orders[order].status?);
+            Step::Request(order, request) => {
+                let process =
+                    Process::Transition(order, request, state.tables.orders[order].status?);
                 self.decide(&state, &process)?;
                 self.start(&mut state, process)?;
             }
             Step::Publish(event) => {
-                let told = state.told_mut(event)?;
-                told.message = Message::Waiting;
-                told.pending = self.shop.clears_apart;
+                let event = state.event_mut(event)?;
+                event.message = Message::Waiting;
+                event.pending = self.scenario.clears_apart;
             }
-            Step::Clear(event) => state.told_mut(event)?.pending = false,
-            Step::Repeat(event) => state.told_mut(event)?.message = Message::Waiting,
+            Step::Clear(event) => state.event_mut(event)?.pending = false,
+            Step::Repeat(event) => state.event_mut(event)?.message = Message::Waiting,
             Step::Receive { event, report, acknowledged } => {
                 let process = self.receiver(&state, event)?;
                 let reads = !matches!(process, Process::Reserve(_));

@@ -1,7 +1,7 @@
 //! What is stored, and the transactions that change it, as DynamoDB carries them out.
 //!
 //! In: the writes of a transaction, in the order and with the roles that the stores give them, and how a
-//! cancellation is to be reported. Out: what became of it, as `delivery::transaction::judge` sees it.
+//! cancellation is to be reported. Out: what became of it, as `delivery::transaction::interpret_cancellation` sees it.
 //! Guarantee, which is DynamoDB's: all writes are carried out or none is.
 
 use std::collections::HashMap;
@@ -9,34 +9,45 @@ use std::collections::HashMap;
 use aws_sdk_dynamodb::types::{AttributeValue, CancellationReason};
 use delivery::{
     Commit, Item, Role,
-    transaction::{Verdict, judge},
+    transaction::{Cancellation, interpret_cancellation},
 };
 use events::{
     Currency, EventType, Money, OrderId, ProductId, Quantity, ShortLine, Stamp, StockLine,
 };
-use order::rules::{Offer, Order, Status, Wanted, place};
-use product::rules::{Reservation, Standing, restocked};
+use order::rules::{CatalogEntry, Order, OrderRequest, Status, place};
+use product::rules::{Reservation, ReservationStatus, stock_after};
 
 /// What there is before the first order, and what will be ordered.
 #[derive(Debug)]
-pub struct Shop {
+pub struct Scenario {
     /// Pieces of each product.
     pub stock: Vec<u64>,
     /// The orders.
-    pub orders: Vec<Placed>,
-    /// So many processes act at a time on what they have read.
+    pub orders: Vec<ScenarioOrder>,
+    /// Maximum number of processes that act at a time on what they have read.
     pub processes_max: usize,
     /// Publishing and clearing are two steps. In one, there are far fewer states, and what the loss of a
     /// clearing leads to is there all the same: the message comes back.
     pub clears_apart: bool,
-    /// The conditions of these roles are not checked: to find out what they are good for.
-    pub unchecked: Vec<Role>,
+    /// Conditions that are not checked: to find out what they are good for.
+    pub unchecked: Vec<Condition>,
+}
+
+/// A kind of condition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Condition {
+    /// That the marker is not there.
+    Marker,
+    /// That the state has not changed.
+    Guard,
+    /// That there is enough stock.
+    Business,
 }
 
 /// An order that a customer may place.
 #[derive(Debug)]
-pub struct Placed {
-    /// Its lines as events tell them.
+pub struct ScenarioOrder {
+    /// Its lines as events report them.
     pub lines: Vec<StockLine>,
     /// The same by place: product and pieces.
     pub pieces: Vec<(usize, i64)>,
@@ -47,7 +58,7 @@ pub struct Placed {
 const STATUSES: [Status; 5] =
     [Status::Pending, Status::Confirmed, Status::Rejected, Status::Cancelled, Status::Shipped];
 
-impl Shop {
+impl Scenario {
     /// A shop with so many pieces of each product, and orders of so many pieces of each product.
     ///
     /// # Panics
@@ -66,16 +77,16 @@ impl Shop {
         }
     }
 
-    /// The same shop, where publishing and clearing are two steps.
+    /// The same scenario, where publishing and clearing are two steps.
     #[must_use]
     pub fn clearing_apart(self) -> Self {
         Self { clears_apart: true, ..self }
     }
 
-    /// The same shop with tables that do not check the conditions of these roles.
+    /// The same shop with tables that do not check these conditions.
     #[must_use]
-    pub fn unchecked(mut self, roles: &[Role]) -> Self {
-        self.unchecked = roles.to_vec();
+    pub fn unchecked(mut self, conditions: &[Condition]) -> Self {
+        self.unchecked = conditions.to_vec();
         self
     }
 
@@ -92,9 +103,9 @@ impl Shop {
 
     /// A reservation as product-service reads it.
     #[must_use]
-    pub fn reservation(&self, order: usize, status: Standing) -> Reservation {
+    pub fn reservation(&self, order: usize, status: ReservationStatus) -> Reservation {
         let items = match status {
-            Standing::Cancelled => Vec::new(),
+            ReservationStatus::Cancelled => Vec::new(),
             _ => self.orders[order].lines.clone(),
         };
         Reservation { status, items }
@@ -107,7 +118,7 @@ impl Shop {
         number.expect("the id of a product of this shop")
     }
 
-    /// What is short, as events tell it.
+    /// What is short, as events report it.
     #[must_use]
     pub fn short(&self, order: usize, short: &Short) -> Vec<ShortLine> {
         let lines = &self.orders[order].lines;
@@ -122,27 +133,27 @@ impl Shop {
     }
 }
 
-fn placed(number: usize, products: &[ProductId], pieces: &[u64]) -> Placed {
+fn placed(number: usize, products: &[ProductId], pieces: &[u64]) -> ScenarioOrder {
     let pieces: Vec<(usize, u64)> =
         pieces.iter().copied().enumerate().filter(|(_, pieces)| *pieces > 0).collect();
     let line = |&(product, pieces): &(usize, u64)| {
         let quantity = Quantity::try_from(pieces).expect("a quantity");
         StockLine { product_id: products[product].clone(), quantity }
     };
-    let offer = |id: &ProductId| Offer {
+    let entry = |id: &ProductId| CatalogEntry {
         product_id: id.clone(),
         name: id.as_str().parse().expect("a name"),
         price: Money::from_minor(100).expect("in range"),
         currency: Currency::default(),
     };
-    let offers: HashMap<_, _> = products.iter().map(|id| (id.clone(), offer(id))).collect();
+    let catalog: HashMap<_, _> = products.iter().map(|id| (id.clone(), entry(id))).collect();
     let lines: Vec<StockLine> = pieces.iter().map(line).collect();
-    let wanted = Wanted {
+    let request = OrderRequest {
         customer_email: "test@example.com".parse().expect("an address"),
         lines: lines.clone(),
     };
     let id: OrderId = format!("o{number}").parse().expect("an id");
-    let new = place(id, wanted, &offers, &Currency::default(), Stamp::now()).expect("an order");
+    let new = place(id, request, &catalog, &Currency::default(), Stamp::now()).expect("an order");
     let statuses = STATUSES
         .into_iter()
         .map(|status| {
@@ -154,7 +165,7 @@ fn placed(number: usize, products: &[ProductId], pieces: &[u64]) -> Placed {
     let pieces = lines.iter().zip(&pieces);
     let pieces =
         pieces.map(|(line, (product, _))| (*product, i64::from(line.quantity.get()))).collect();
-    Placed { lines, pieces, statuses }
+    ScenarioOrder { lines, pieces, statuses }
 }
 
 /// Which lines were refused, by their place, and how many pieces there were.
@@ -175,20 +186,20 @@ pub struct Tables {
 /// What is kept about an order, in every table.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Row {
-    /// The order's status. Nothing: it has not been placed.
+    /// The order's status, or `None` if it has not been placed.
     pub status: Option<Status>,
     /// The reservation.
-    pub reservation: Option<Standing>,
+    pub reservation: Option<ReservationStatus>,
     /// The event log, and how far each event has come.
-    pub told: Vec<Told>,
+    pub events: Vec<LoggedEvent>,
 }
 
 /// An event in the log.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Told {
-    /// What it tells.
+pub struct LoggedEvent {
+    /// Its type.
     pub kind: EventType,
-    /// What was short, if it tells that.
+    /// What was short, if it reports that.
     pub short: Short,
     /// It is in the outbox.
     pub pending: bool,
@@ -212,8 +223,8 @@ pub enum Message {
 impl Row {
     /// An event of this order.
     #[must_use]
-    pub fn told(&self, kind: EventType) -> Option<&Told> {
-        self.told.iter().find(|told| told.kind == kind)
+    pub fn event(&self, kind: EventType) -> Option<&LoggedEvent> {
+        self.events.iter().find(|event| event.kind == kind)
     }
 }
 
@@ -236,54 +247,67 @@ pub fn is_queued(kind: EventType) -> bool {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Write {
     /// Puts the marker of an event, if there is none.
-    Mark(EventId),
+    PutMarker(EventId),
     /// Puts a new order, if there is none.
     Create(usize),
     /// Moves an order from one status to another, if it is in the first.
-    Move(usize, Status, Status),
+    Transition(usize, Status, Status),
     /// Puts the reservation of an order, if there is none.
-    Reserve(usize, Standing),
+    Reserve(usize, ReservationStatus),
     /// Moves the reservation of an order from reserved to released, if it is reserved.
     Release(usize),
     /// Adds to the stock of a product, if that leaves it in its range.
     Stock(usize, i64),
     /// Puts an event into the log, pending.
-    Tell(usize, EventType, Short),
+    Append(usize, EventType, Short),
 }
 
 impl Write {
-    /// The role that the stores give it.
-    #[must_use]
-    pub fn role(&self) -> Role {
+    /// The kind of its condition, or `None` if it has none.
+    fn condition(&self) -> Option<Condition> {
         match self {
-            Self::Mark(_) => Role::Marker,
-            Self::Create(_) | Self::Move(..) | Self::Reserve(..) | Self::Release(_) => Role::Guard,
-            Self::Stock(..) => Role::Business,
-            Self::Tell(..) => Role::Write,
+            Self::PutMarker(_) => Some(Condition::Marker),
+            Self::Create(_) | Self::Transition(..) | Self::Reserve(..) | Self::Release(_) => {
+                Some(Condition::Guard)
+            }
+            Self::Stock(..) => Some(Condition::Business),
+            Self::Append(..) => None,
+        }
+    }
+
+    /// The role that the services give it, tagged with its place in the transaction.
+    fn role(&self, place: usize) -> Role<usize> {
+        match self.condition() {
+            Some(Condition::Marker) => Role::Marker,
+            Some(Condition::Guard) => Role::Guard(place),
+            Some(Condition::Business) => Role::Condition(place),
+            None => Role::Unconditional,
         }
     }
 
     fn holds(&self, tables: &Tables) -> bool {
         match self {
-            Self::Mark((order, kind)) => {
-                !tables.orders[*order].told(*kind).is_some_and(|told| told.marked)
+            Self::PutMarker((order, kind)) => {
+                !tables.orders[*order].event(*kind).is_some_and(|event| event.marked)
             }
             Self::Create(order) => tables.orders[*order].status.is_none(),
-            Self::Move(order, from, _) => tables.orders[*order].status == Some(*from),
+            Self::Transition(order, from, _) => tables.orders[*order].status == Some(*from),
             Self::Reserve(order, _) => tables.orders[*order].reservation.is_none(),
-            Self::Release(order) => tables.orders[*order].reservation == Some(Standing::Reserved),
+            Self::Release(order) => {
+                tables.orders[*order].reservation == Some(ReservationStatus::Reserved)
+            }
             Self::Stock(product, delta) => u64::try_from(tables.stock[*product])
-                .is_ok_and(|stock| restocked(stock, *delta).is_some()),
-            Self::Tell(..) => true,
+                .is_ok_and(|stock| stock_after(stock, *delta).is_some()),
+            Self::Append(..) => true,
         }
     }
 
     /// The item as it is, where the store asks for it with ALL_OLD and something is done with it.
-    fn item(&self, shop: &Shop, tables: &Tables) -> Option<Item> {
+    fn item(&self, scenario: &Scenario, tables: &Tables) -> Option<Item> {
         match self {
-            Self::Move(order, ..) => {
+            Self::Transition(order, ..) => {
                 let status = tables.orders[*order].status?;
-                Some(shop.in_status(*order, status).1.clone())
+                Some(scenario.in_status(*order, status).1.clone())
             }
             Self::Stock(product, _) => {
                 let stock = AttributeValue::N(tables.stock[*product].to_string());
@@ -295,18 +319,20 @@ impl Write {
 
     fn apply(&self, tables: &mut Tables) {
         match self {
-            Self::Mark((order, kind)) => {
-                let told = tables.orders[*order].told.iter_mut();
-                told.filter(|told| told.kind == *kind).for_each(|told| told.marked = true);
+            Self::PutMarker((order, kind)) => {
+                let event = tables.orders[*order].events.iter_mut();
+                event.filter(|event| event.kind == *kind).for_each(|event| event.marked = true);
             }
             Self::Create(order) => tables.orders[*order].status = Some(Status::Pending),
-            Self::Move(order, _, to) => tables.orders[*order].status = Some(*to),
+            Self::Transition(order, _, to) => tables.orders[*order].status = Some(*to),
             Self::Reserve(order, standing) => tables.orders[*order].reservation = Some(*standing),
-            Self::Release(order) => tables.orders[*order].reservation = Some(Standing::Released),
+            Self::Release(order) => {
+                tables.orders[*order].reservation = Some(ReservationStatus::Released)
+            }
             Self::Stock(product, delta) => tables.stock[*product] += delta,
-            Self::Tell(order, kind, short) => {
-                let told = &mut tables.orders[*order].told;
-                told.push(Told {
+            Self::Append(order, kind, short) => {
+                let event = &mut tables.orders[*order].events;
+                event.push(LoggedEvent {
                     kind: *kind,
                     short: short.clone(),
                     pending: is_queued(*kind),
@@ -314,7 +340,7 @@ impl Write {
                     marked: false,
                 });
                 // A log is read by type, so that two that differ only in the order of writing are one state.
-                told.sort_by_key(|told| told.kind as u8);
+                event.sort_by_key(|event| event.kind as u8);
             }
         }
     }
@@ -335,17 +361,20 @@ impl Report {
 }
 
 /// Which of these writes would fail.
-fn failing(shop: &Shop, tables: &Tables, writes: &[Write]) -> u32 {
+fn failing(scenario: &Scenario, tables: &Tables, writes: &[Write]) -> u32 {
     (0..)
         .zip(writes)
-        .filter(|(_, write)| !shop.unchecked.contains(&write.role()) && !write.holds(tables))
+        .filter(|(_, write)| {
+            let is_unchecked = |condition| scenario.unchecked.contains(&condition);
+            !write.condition().is_some_and(is_unchecked) && !write.holds(tables)
+        })
         .fold(0, |failing, (place, _)| failing | 1 << place)
 }
 
 /// Every way in which DynamoDB may report what becomes of these writes.
 #[must_use]
-pub fn reports(shop: &Shop, tables: &Tables, writes: &[Write]) -> Vec<Report> {
-    let failing = failing(shop, tables, writes);
+pub fn reports(scenario: &Scenario, tables: &Tables, writes: &[Write]) -> Vec<Report> {
+    let failing = failing(scenario, tables, writes);
     if failing == 0 {
         return vec![Report::FULL];
     }
@@ -356,17 +385,17 @@ pub fn reports(shop: &Shop, tables: &Tables, writes: &[Write]) -> Vec<Report> {
         .collect()
 }
 
-/// Carries out a transaction. Nothing: it is to be tried again.
+/// Carries out a transaction, or returns `None` if it is to be tried again.
 ///
 /// # Panics
 /// The transaction is judged invalid.
 pub fn commit(
-    shop: &Shop,
+    scenario: &Scenario,
     tables: &mut Tables,
     writes: &[Write],
     report: Report,
-) -> Option<Commit> {
-    let failing = failing(shop, tables, writes);
+) -> Option<Commit<usize>> {
+    let failing = failing(scenario, tables, writes);
     if failing == 0 {
         writes.iter().for_each(|write| write.apply(tables));
         return Some(Commit::Done);
@@ -375,7 +404,7 @@ pub fn commit(
     let mut reason = |place: usize, write: &Write| {
         let reason = CancellationReason::builder();
         if failing & report.reported & 1 << place != 0 {
-            reason.code("ConditionalCheckFailed").set_item(write.item(shop, tables)).build()
+            reason.code("ConditionalCheckFailed").set_item(write.item(scenario, tables)).build()
         } else if std::mem::take(&mut conflict) {
             reason.code("TransactionConflict").build()
         } else {
@@ -384,12 +413,13 @@ pub fn commit(
     };
     let reasons: Vec<_> =
         writes.iter().enumerate().map(|(place, write)| reason(place, write)).collect();
-    let roles: Vec<Role> = writes.iter().map(Write::role).collect();
-    match judge(&roles, &reasons) {
-        Verdict::Already => Some(Commit::Already),
-        Verdict::Guarded(step, item) => Some(Commit::Guarded(step, item)),
-        Verdict::Refused(refused) => Some(Commit::Refused(refused)),
-        Verdict::Retry => None,
-        Verdict::Invalid(why) => panic!("a transaction of the model is invalid: {why}"),
+    let roles: Vec<Role<usize>> =
+        writes.iter().enumerate().map(|(place, write)| write.role(place)).collect();
+    match interpret_cancellation(&roles, &reasons) {
+        Cancellation::Duplicate => Some(Commit::Duplicate),
+        Cancellation::GuardFailed(place, item) => Some(Commit::GuardFailed(place, item)),
+        Cancellation::ConditionFailed(failed) => Some(Commit::ConditionFailed(failed)),
+        Cancellation::Transient => None,
+        Cancellation::Invalid(why) => panic!("a transaction of the model is invalid: {why}"),
     }
 }

@@ -8,9 +8,8 @@ use std::{
     time::Instant,
 };
 
-use delivery::Role;
 use model::{
-    Saga, Shop,
+    Condition, Saga, Scenario,
     properties::{LOST_UNCLEARED, REJECTED},
     saga,
 };
@@ -19,19 +18,19 @@ use stateright::{
 };
 
 /// Visits every state, unless it finds one that breaks a promise.
-fn checker(shop: Shop) -> CheckerBuilder<Saga> {
+fn checker(scenario: Scenario) -> CheckerBuilder<Saga> {
     let threads = available_parallelism().map_or(1, usize::from);
-    Saga::new(shop).checker().threads(threads).finish_when(HasDiscoveries::AnyFailures)
+    Saga::new(scenario).checker().threads(threads).finish_when(HasDiscoveries::AnyFailures)
 }
 
 /// Waits until every state has been visited. Fails with the way to the first one that breaks a promise, or
-/// if a state that there should be is not there. `never` are those that this shop cannot come to.
-fn check(shop: &str, checker: impl Checker<Saga>, never: &[&str]) {
+/// if a state that there should be is not there. `never` are those that this scenario cannot come to.
+fn check(name: &str, checker: impl Checker<Saga>, never: &[&str]) {
     let start = Instant::now();
     let checker = checker.join();
     let seen = &checker.model().seen;
     println!(
-        "{shop}: {} states, {} steps, {:.1?}; transactions came to {seen:?}",
+        "{name}: {} states, {} steps, {:.1?}; transactions came to {seen:?}",
         checker.unique_state_count(),
         checker.state_count(),
         start.elapsed(),
@@ -49,14 +48,15 @@ fn check(shop: &str, checker: impl Checker<Saga>, never: &[&str]) {
         }
     }
     assert!(checker.is_done());
-    let counters = [&seen.done, &seen.already, &seen.guarded, &seen.refused, &seen.retry];
+    let counters =
+        [&seen.done, &seen.duplicate, &seen.guard_failed, &seen.condition_failed, &seen.retry];
     let is_met = |counter: &AtomicU64| counter.load(Relaxed) > 0;
     assert!(counters.into_iter().all(is_met), "{seen:?}");
 }
 
-/// The promises that this shop is found to break, up to the first way to break one.
-fn broken(shop: Shop) -> Vec<&'static str> {
-    let checker = checker(shop).spawn_bfs().join();
+/// The promises that this scenario is found to break, up to the first way to break one.
+fn broken(scenario: Scenario) -> Vec<&'static str> {
+    let checker = checker(scenario).spawn_bfs().join();
     let is_promise = |name: &&str| {
         let found = checker.discovery_classification(name);
         matches!(found, DiscoveryClassification::Counterexample)
@@ -66,12 +66,12 @@ fn broken(shop: Shop) -> Vec<&'static str> {
     broken
 }
 
-fn one_order() -> Shop {
-    Shop::new(&[3], &[&[2]], 4).clearing_apart()
+fn one_order() -> Scenario {
+    Scenario::new(&[3], &[&[2]], 4).clearing_apart()
 }
 
-fn two_orders() -> Shop {
-    Shop::new(&[3], &[&[2], &[2]], 2)
+fn two_orders() -> Scenario {
+    Scenario::new(&[3], &[&[2], &[2]], 2)
 }
 
 #[test]
@@ -86,26 +86,26 @@ fn two_orders_for_what_is_enough_for_one() {
 
 #[test]
 fn two_orders_of_several_products_one_of_which_is_scarce() {
-    let shop = Shop::new(&[2, 1, 0], &[&[1, 1, 0], &[2, 1, 0]], 1);
-    check("three products", checker(shop).spawn_bfs(), &[LOST_UNCLEARED]);
+    let scenario = Scenario::new(&[2, 1, 0], &[&[1, 1, 0], &[2, 1, 0]], 1);
+    check("three products", checker(scenario).spawn_bfs(), &[LOST_UNCLEARED]);
 }
 
 #[test]
 fn three_orders_for_what_is_enough_for_two() {
-    let shop = Shop::new(&[2], &[&[1], &[1], &[1]], 1);
+    let scenario = Scenario::new(&[2], &[&[1], &[1], &[1]], 1);
     // Which of the three is which makes no difference.
-    let checker = checker(shop).symmetry_fn(saga::alike).spawn_dfs();
+    let checker = checker(scenario).symmetry_fn(saga::alike).spawn_dfs();
     check("three orders", checker, &[LOST_UNCLEARED]);
 }
 
 #[test]
 fn without_its_guards_the_saga_is_found_broken() {
-    assert!(!broken(one_order().unchecked(&[Role::Guard])).is_empty());
+    assert!(!broken(one_order().unchecked(&[Condition::Guard])).is_empty());
 }
 
 #[test]
 fn without_the_conditions_on_stock_the_saga_is_found_broken() {
-    let broken = broken(two_orders().unchecked(&[Role::Business]));
+    let broken = broken(two_orders().unchecked(&[Condition::Business]));
     assert!(broken.contains(&"stock is never negative"), "{broken:?}");
 }
 
@@ -113,6 +113,6 @@ fn without_the_conditions_on_stock_the_saga_is_found_broken() {
 /// has one reservation and a status that only moves forward.
 #[test]
 fn without_its_markers_the_saga_is_held_by_its_guards() {
-    let shop = Shop::new(&[3], &[&[2]], 3).unchecked(&[Role::Marker]);
-    assert_eq!(broken(shop), Vec::<&str>::new());
+    let scenario = Scenario::new(&[3], &[&[2]], 3).unchecked(&[Condition::Marker]);
+    assert_eq!(broken(scenario), Vec::<&str>::new());
 }

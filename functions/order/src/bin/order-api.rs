@@ -1,41 +1,58 @@
 //! The Lambda function behind /orders, and behind everything that has no route: wiring only.
 
 use aws_sdk_dynamodb::Client;
-use delivery::{Outbox, Requests, inbox::MARKER_TTL};
+use delivery::{IdempotencyKeys, inbox::MARKER_TTL};
 use events::Currency;
+use http_api::unrouted;
+use messaging::OutboxConfig;
 use order::{
-    http::{Desk, routes, unrouted},
-    dynamodb::{Offers, Orders},
+    dynamodb::{Catalog, Orders},
+    http::{OrderApi, routes},
 };
 use settings::Environment;
+
+struct Config {
+    orders_table: String,
+    products_table: String,
+    idempotency_table: String,
+    outbox: OutboxConfig,
+    currency: Currency,
+}
+
+impl Config {
+    fn read(environment: &mut Environment) -> Option<Self> {
+        let orders_table = environment.text("ORDERS_TABLE");
+        let products_table = environment.text("PRODUCTS_TABLE");
+        let idempotency_table = environment.text("IDEMPOTENCY_TABLE");
+        let outbox = OutboxConfig::read(environment);
+        let currency = environment.value("CURRENCY");
+        Some(Self {
+            orders_table: orders_table?,
+            products_table: products_table?,
+            idempotency_table: idempotency_table?,
+            outbox: outbox?,
+            currency: currency?,
+        })
+    }
+}
 
 #[tokio::main]
 async fn main() -> Result<(), lambda_http::Error> {
     telemetry::init();
-    let mut environment = Environment::default();
-    let table = environment.text("ORDERS_TABLE");
-    let products_table = environment.text("PRODUCTS_TABLE");
-    let event_log_table = environment.text("EVENT_LOG_TABLE");
-    let idempotency_table = environment.text("IDEMPOTENCY_TABLE");
-    let topic_arn = environment.text("TOPIC_ARN");
-    let currency = environment.value("CURRENCY", Currency::default());
-    environment.check()?;
+    let config = settings::read(Config::read)?;
     let aws = settings::aws().await;
     let client = Client::new(&aws);
-    let outbox = Outbox {
-        dynamodb: client.clone(),
-        sns: aws_sdk_sns::Client::new(&aws),
-        table: event_log_table,
-        stream_key: "order_id",
-        topic_arn,
+    let api = OrderApi {
+        orders: Orders::new(client.clone(), config.orders_table, config.outbox.outbox(&aws)),
+        catalog: Catalog::new(client.clone(), config.products_table),
+        currency: config.currency,
+        // An order has no guard of its own, but thirty days are longer than any client tries again.
+        idempotency_keys: IdempotencyKeys::new(
+            client,
+            config.idempotency_table,
+            "order-api",
+            Some(MARKER_TTL),
+        ),
     };
-    // An order has no guard of its own, but thirty days are longer than any client tries again.
-    let requests = Requests::new(client.clone(), idempotency_table, "order-api", Some(MARKER_TTL));
-    let desk = Desk {
-        orders: Orders { client: client.clone(), table, outbox },
-        offers: Offers { client, table: products_table },
-        currency,
-        requests,
-    };
-    http_api::serve(routes(desk), unrouted()).await
+    http_api::serve(routes(api), unrouted()).await
 }

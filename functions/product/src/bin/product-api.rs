@@ -1,25 +1,43 @@
 //! The Lambda function behind /products: wiring only.
 
 use aws_sdk_dynamodb::Client;
-use delivery::Requests;
+use delivery::IdempotencyKeys;
 use events::Currency;
 use product::{
-    http::{Shop, routes},
     dynamodb::Products,
+    http::{ProductApi, routes},
 };
 use settings::Environment;
+
+struct Config {
+    products_table: String,
+    idempotency_table: String,
+    currency: Currency,
+}
+
+impl Config {
+    fn read(environment: &mut Environment) -> Option<Self> {
+        let products_table = environment.text("PRODUCTS_TABLE");
+        let idempotency_table = environment.text("IDEMPOTENCY_TABLE");
+        let currency = environment.value("CURRENCY");
+        Some(Self {
+            products_table: products_table?,
+            idempotency_table: idempotency_table?,
+            currency: currency?,
+        })
+    }
+}
 
 #[tokio::main]
 async fn main() -> Result<(), lambda_http::Error> {
     telemetry::init();
-    let mut environment = Environment::default();
-    let table = environment.text("PRODUCTS_TABLE");
-    let currency = environment.value("CURRENCY", Currency::default());
-    let idempotency_table = environment.text("IDEMPOTENCY_TABLE");
-    environment.check()?;
+    let Config { products_table, idempotency_table, currency } = settings::read(Config::read)?;
     let client = Client::new(&settings::aws().await);
-    // For ever: stock has no guard of its own, and a late repetition would change it again.
-    let requests = Requests::new(client.clone(), idempotency_table, "product-api", None);
-    let shop = Shop { products: Products { client, table }, currency, requests };
-    http_api::serve(routes(shop), axum::Router::new()).await
+    let api = ProductApi {
+        products: Products::new(client.clone(), products_table),
+        currency,
+        // For ever: stock has no guard of its own, and a late repetition would change it again.
+        idempotency_keys: IdempotencyKeys::new(client, idempotency_table, "product-api", None),
+    };
+    http_api::serve(routes(api), axum::Router::new()).await
 }

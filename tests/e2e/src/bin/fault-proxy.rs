@@ -3,9 +3,9 @@
 //! In: `fault-proxy LISTEN_PORT EMULATOR_PORT`; the functions' calls; orders under `/__faults`, `/__down`, `/__chaos`
 //! and `/__calls`. Out: the emulator's answers, or what a broken network, service or process would leave.
 //!
-//! A call is one logical call of the SDK with all its attempts, told by `amz-sdk-invocation-id`. A fault belongs
+//! A call is one logical call of the SDK with all its attempts, known by `amz-sdk-invocation-id`. A fault belongs
 //! to one order: it is keyed by a product that only this order has, and every id that turns up beside a known
-//! one in a transaction (which never mixes orders) becomes known too. So many faults can run side by side.
+//! one in a transaction (which never mixes orders) becomes known too. Many faults can thus run side by side.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -201,7 +201,7 @@ async fn forward(
         .unwrap_or_default()
         .to_owned();
     let text = String::from_utf8_lossy(&body).into_owned();
-    let kind = proxy.plan().judge(function, &operation, &invocation, &text);
+    let kind = proxy.plan().decide_fault(function, &operation, &invocation, &text);
     match kind {
         Some(Kind::Fail) => return broken(),
         Some(Kind::KillBefore) => {
@@ -256,7 +256,7 @@ impl Plan {
     }
 
     /// What is to be done to an attempt of a call.
-    fn judge(
+    fn decide_fault(
         &mut self,
         function: &str,
         operation: &str,
@@ -319,7 +319,7 @@ impl Plan {
 
     fn by_chance(&mut self, function: &str, operation: &str, invocation: &str) -> Option<Kind> {
         let chaos = self.chaos;
-        // The tests' own calls are not in question, and without an id attempts cannot be told apart.
+        // The tests' own calls are not in question, and without an id attempts cannot be distinguished.
         if function.is_empty() || invocation.is_empty() {
             return None;
         }
@@ -424,7 +424,7 @@ struct Caller {
 }
 
 /// Finds the process at the other end of a connection, through `/proc`: the socket's inode by its port, and
-/// the process that holds this inode. Nothing: not a function's.
+/// the process that holds this inode, or `None` if it is not a function's.
 fn caller(peer_port: u16, listen_port: u16) -> Option<Caller> {
     let table = std::fs::read_to_string("/proc/net/tcp").ok()?;
     let (local, remote) = (format!(":{peer_port:04X}"), format!(":{listen_port:04X}"));

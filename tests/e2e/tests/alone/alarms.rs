@@ -1,4 +1,4 @@
-//! An operator is told: a dead letter raises the alarm of its queue, and the alarm ends with it.
+//! An operator is alarmed: a dead letter raises the alarm of its queue, and the alarm ends with it.
 
 use anyhow::{Context, Result};
 use e2e::{Capability, Queue, Seconds, Stack, eventually};

@@ -18,7 +18,8 @@ async fn while_product_consumer_is_down_orders_are_accepted_and_settle_later() -
     }
     assert_eq!(stack.api.stock(&product).await?, 15);
     stack.resume(Queue::Product).await?;
-    let settled = try_join_all(orders.iter().map(|order| stack.api.settled(order))).await?;
+    let settled =
+        try_join_all(orders.iter().map(|order| stack.api.wait_until_settled(order))).await?;
     let confirmed = settled.iter().filter(|status| *status == "confirmed").count();
     assert_eq!((confirmed, stack.api.stock(&product).await?), (15, 0));
     Ok(())
@@ -26,7 +27,7 @@ async fn while_product_consumer_is_down_orders_are_accepted_and_settle_later() -
 
 /// This stack is deployed with OrderPendingMaxMinutes=0: every pending order has been so for too long.
 #[tokio::test]
-async fn an_order_that_stays_pending_is_noticed_and_can_be_nudged() -> Result<()> {
+async fn an_order_that_stays_pending_is_noticed_and_can_be_republished() -> Result<()> {
     let stack = Stack::load().await?;
     let product = stack.api.product("Lost", "1", 5).await?;
     let pending = async || {
@@ -47,15 +48,15 @@ async fn an_order_that_stays_pending_is_noticed_and_can_be_nudged() -> Result<()
     let outbox = stack.outbox();
     let log = stack.log(&order).await?;
     let last = log.last().context("an event")?["event_id"].as_s().ok().context("an id")?;
-    assert!(outbox.nudge(&order, last.parse()?, Timestamp::UNIX_EPOCH).await?);
-    eventually("the nudged order to be confirmed", 60.secs(), async || {
+    assert!(outbox.republish(&order, last.parse()?, Timestamp::UNIX_EPOCH).await?);
+    eventually("the republished order to be confirmed", 60.secs(), async || {
         stack.sweep().await?;
         Ok((stack.api.status(&order).await? == "confirmed").then_some(()))
     })
     .await?;
     assert_eq!(stack.api.stock(&product).await?, 4);
     assert_eq!(pending().await?, 0);
-    let no_such = outbox.nudge("no-such", uuid::Uuid::now_v7(), Timestamp::UNIX_EPOCH).await?;
-    assert!(!no_such, "what is not there cannot be nudged");
+    let no_such = outbox.republish("no-such", uuid::Uuid::now_v7(), Timestamp::UNIX_EPOCH).await?;
+    assert!(!no_such, "what is not there cannot be republished");
     Ok(())
 }

@@ -23,7 +23,7 @@ async fn each_queue_has_its_own_copy_of_the_one_event() -> Result<()> {
     assert_eq!(stack.messages(stack.queue(Queue::Order)).await?, 0);
     stack.resume(Queue::Product).await?;
     stack.resume(Queue::Notification).await?;
-    assert_eq!(stack.api.settled(&order).await?, "confirmed");
+    assert_eq!(stack.api.wait_until_settled(&order).await?, "confirmed");
     assert_eq!(stack.api.stock(&product).await?, 0);
     Ok(())
 }

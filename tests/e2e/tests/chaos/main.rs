@@ -21,7 +21,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 const PRODUCTS: usize = 5;
 /// Less than all customers want together, so that some are rejected.
 const STOCK_PER_ORDER: f64 = 0.45;
-/// So many customers order side by side.
+/// Number of customers that order side by side.
 const CUSTOMERS: usize = 12;
 /// 5 % of all calls: half of them fail, half lose their answer. And 5 of a thousand kill their process.
 const FAULTS_PERMILLE: [u64; 3] = [25, 25, 5];
@@ -33,7 +33,7 @@ async fn after_any_number_of_accidents_the_books_are_right() -> Result<()> {
     let seed = number("ORDERFLOW_SEED").unwrap_or_else(|| fastrand::u64(..));
     let orders = number("ORDERFLOW_ORDERS").unwrap_or(1000);
     println!("seed {seed}, {orders} orders; repeat with ORDERFLOW_SEED={seed}");
-    stack.hurry(5).await?;
+    stack.set_visibility_timeouts(5).await?;
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
     let stock = (orders as f64 * STOCK_PER_ORDER) as u64;
     let mut products = Vec::new();
@@ -57,9 +57,9 @@ async fn after_any_number_of_accidents_the_books_are_right() -> Result<()> {
         stack.chaos_struck().await?
     );
     stack.chaos(seed, [0, 0, 0]).await?;
-    quiet(&stack, &placed).await?;
+    wait_until_quiet(&stack, &placed).await?;
     sweeping.abort();
-    books(&stack, &products, stock, &placed).await
+    check_books(&stack, &products, stock, &placed).await
 }
 
 async fn sweep_for_ever(stack: Stack) {
@@ -98,8 +98,8 @@ async fn customer(
     // Sometimes at once, sometimes when it has gone some way: every wish meets every status.
     tokio::time::sleep(Duration::from_millis(rng.u64(0..1500))).await;
     match rng.u32(0..100) {
-        0..25 => wish(stack, &format!("/orders/{order}/cancel"), unanswered).await?,
-        25..40 => wish(stack, &format!("/orders/{order}/ship"), unanswered).await?,
+        0..25 => request_transition(stack, &format!("/orders/{order}/cancel"), unanswered).await?,
+        25..40 => request_transition(stack, &format!("/orders/{order}/ship"), unanswered).await?,
         _ => {}
     }
     if rng.u32(0..100) < 15 {
@@ -111,7 +111,7 @@ async fn customer(
 }
 
 /// What the order's status forbids is refused, and that is an answer too.
-async fn wish(stack: &Stack, path: &str, unanswered: &AtomicUsize) -> Result<()> {
+async fn request_transition(stack: &Stack, path: &str, unanswered: &AtomicUsize) -> Result<()> {
     eventually(path, 120.secs(), async || {
         let answer = stack.api.admin("POST", path, "").await?;
         match answer.status {
@@ -127,7 +127,7 @@ async fn wish(stack: &Stack, path: &str, unanswered: &AtomicUsize) -> Result<()>
 }
 
 /// Waits until nothing moves any more.
-async fn quiet(stack: &Stack, placed: &[String]) -> Result<()> {
+async fn wait_until_quiet(stack: &Stack, placed: &[String]) -> Result<()> {
     let limit = Duration::from_secs(240);
     eventually("every order to be settled and every event to be published", limit, async || {
         let orders = stack.items("ORDERS_TABLE").await?;
@@ -149,7 +149,12 @@ async fn quiet(stack: &Stack, placed: &[String]) -> Result<()> {
 }
 
 /// Everything that must be right at rest.
-async fn books(stack: &Stack, products: &[String], stock: u64, placed: &[String]) -> Result<()> {
+async fn check_books(
+    stack: &Stack,
+    products: &[String],
+    stock: u64,
+    placed: &[String],
+) -> Result<()> {
     let text = |item: &e2e::Item, name: &str| {
         item.get(name).and_then(|v| v.as_s().ok()).cloned().unwrap_or_default()
     };
@@ -183,15 +188,15 @@ async fn books(stack: &Stack, products: &[String], stock: u64, placed: &[String]
         let taken = taken.get(product).copied().unwrap_or_default();
         ensure!(left == stock - taken, "stock {left}, put in {stock}, taken {taken}");
     }
-    let mut told: HashMap<(String, String), usize> = HashMap::new();
+    let mut logged: HashMap<(String, String), usize> = HashMap::new();
     for event in stack.items("EVENT_LOG_TABLE").await? {
         let attributes = event["attributes"].as_m().ok().context("attributes")?;
-        *told.entry((text(&event, "order_id"), text(attributes, "event_type"))).or_default() += 1;
+        *logged.entry((text(&event, "order_id"), text(attributes, "event_type"))).or_default() += 1;
     }
-    let twice: Vec<_> = told.iter().filter(|(_, count)| **count > 1).collect();
-    ensure!(twice.is_empty(), "told twice: {twice:?}");
+    let twice: Vec<_> = logged.iter().filter(|(_, count)| **count > 1).collect();
+    ensure!(twice.is_empty(), "logged twice: {twice:?}");
     let mails: std::collections::HashSet<String> = stack.all_mails().await?.into_iter().collect();
-    for (order, event_type) in told.keys() {
+    for (order, event_type) in logged.keys() {
         let outcome = match event_type.as_str() {
             "OrderCreated" => "Created Successfully",
             "OrderConfirmed" => "Confirmed",
@@ -207,6 +212,6 @@ async fn books(stack: &Stack, products: &[String], stock: u64, placed: &[String]
         let dead = stack.messages(stack.dlq(queue)).await?;
         ensure!(dead == 0, "{dead} messages in the DLQ of {queue:?}");
     }
-    println!("{} events, {} mails; the books are right", told.len(), mails.len());
+    println!("{} events, {} mails; the books are right", logged.len(), mails.len());
     Ok(())
 }

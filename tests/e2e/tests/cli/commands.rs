@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use aws_sdk_cloudwatch::types::{Dimension, MetricDatum};
-use e2e::{Capability, Queue, Ran, Seconds, Stack, bare_command, ended, eventually};
+use e2e::{Capability, Queue, Ran, Seconds, Stack, bare_command, eventually, run_command};
 use futures::{StreamExt, TryStreamExt, stream};
 use serde_json::Value;
 
@@ -22,7 +22,7 @@ const COMMANDS: [&[&str]; 14] = [
     &["order", "show", "some-order"],
     &["order", "history", "some-order"],
     &["order", "cancel", "some-order", "--yes"],
-    &["order", "nudge", "some-order"],
+    &["order", "republish", "some-order"],
     &["replay", "--queue", "product", "--from", "1h"],
     &["pause", "product"],
     &["resume", "product"],
@@ -56,7 +56,7 @@ async fn wrong_arguments_end_with_2_and_say_what_is_wrong() -> Result<()> {
         (&["completions", "no-such-shell"], "invalid value"),
     ];
     for (arguments, of) in wrong {
-        complains(&ended(bare_command(arguments)?).await?, 2, of);
+        complains(&run_command(bare_command(arguments)?).await?, 2, of);
     }
     Ok(())
 }
@@ -64,11 +64,11 @@ async fn wrong_arguments_end_with_2_and_say_what_is_wrong() -> Result<()> {
 #[tokio::test]
 async fn every_command_has_help_without_a_stack() -> Result<()> {
     for command in COMMANDS {
-        let ran = ended(bare_command(&[command, &["--help"]].concat())?).await?;
+        let ran = run_command(bare_command(&[command, &["--help"]].concat())?).await?;
         assert_eq!(ran.code, 0, "{ran:?}");
         assert!(ran.stdout.contains("Usage: orderflow"), "{ran:?}");
     }
-    let manual = ended(bare_command(&["--help"])?).await?;
+    let manual = run_command(bare_command(&["--help"])?).await?;
     for part in ["Environment:", "Exit status:", "Examples:"] {
         assert!(manual.stdout.contains(part), "{manual:?}");
     }
@@ -78,7 +78,7 @@ async fn every_command_has_help_without_a_stack() -> Result<()> {
 #[tokio::test]
 async fn completions_are_made_for_every_shell_without_a_stack() -> Result<()> {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
-        let ran = ended(bare_command(&["completions", shell])?).await?;
+        let ran = run_command(bare_command(&["completions", shell])?).await?;
         assert!(ran.code == 0 && ran.stdout.contains("orderflow"), "{ran:?}");
         assert!(ran.stdout.contains("redrive"), "{ran:?}");
     }
@@ -101,7 +101,7 @@ async fn without_credentials_every_command_ends_with_1_and_says_how_to_get_them(
     for command in COMMANDS {
         let mut run = stack.command(command)?;
         run.env_remove("AWS_ACCESS_KEY_ID").env_remove("AWS_SECRET_ACCESS_KEY");
-        complains(&ended(run).await?, 1, "no AWS credentials: sign in");
+        complains(&run_command(run).await?, 1, "no AWS credentials: sign in");
     }
     Ok(())
 }
@@ -111,7 +111,7 @@ async fn without_a_region_a_profile_or_an_answer_the_command_says_so() -> Result
     let stack = Stack::load().await?;
     let mut run = stack.command(&["status"])?;
     run.env_remove("AWS_REGION");
-    complains(&ended(run).await?, 1, "--region");
+    complains(&run_command(run).await?, 1, "--region");
     let ran = stack.run(&["status", "--profile", "no-such-profile"]).await?;
     complains(&ran, 1, "no AWS credentials in profile no-such-profile");
     // Port 9 is nobody's: discard.
@@ -133,7 +133,7 @@ async fn what_does_not_exist_ends_with_3_and_what_there_is() -> Result<()> {
         let ran = stack.run(command).await?;
         complains(&ran, 3, "there are notification, order, product");
     }
-    for command in ["show", "history", "cancel", "nudge"] {
+    for command in ["show", "history", "cancel", "republish"] {
         let ran = stack.run(&["order", command, "no-such-order", "--yes"]).await?;
         complains(&ran, 3, "no order \"no-such-order\"");
     }
@@ -235,7 +235,7 @@ async fn a_paused_consumer_keeps_200_orders_waiting_and_after_resume_all_settle(
         "{resumed}"
     );
     let settled: Vec<String> = stream::iter(&orders)
-        .map(|order| stack.api.settled(order))
+        .map(|order| stack.api.wait_until_settled(order))
         .buffer_unordered(16)
         .try_collect()
         .await?;

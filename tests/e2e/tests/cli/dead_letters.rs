@@ -64,9 +64,9 @@ async fn poison_is_shown_fixed_and_redriven_and_the_order_settles_once() -> Resu
     let redrive = ["dlq", "redrive", "order", "--reason", "unknown_order", "--order", &order];
     let done = stack.json(&[&redrive[..], &["--yes"]].concat()).await?;
     assert_eq!(done[0]["done"], 1, "{done}");
-    assert_eq!(stack.api.settled(&order).await?, "confirmed");
+    assert_eq!(stack.api.wait_until_settled(&order).await?, "confirmed");
     for queue in Queue::ALL {
-        stack.drained(queue).await?;
+        stack.wait_until_drained(queue).await?;
     }
     dead(&stack, "order", &order, 0).await?;
     assert_eq!(stack.api.stock(&product).await?, 7, "the stock was taken once");

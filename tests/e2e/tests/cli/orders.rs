@@ -6,18 +6,18 @@ use e2e::{Seconds, Stack, eventually};
 async fn confirmed(stack: &Stack, name: &str) -> Result<(String, String)> {
     let product = stack.api.product(name, "10.50", 10).await?;
     let order = stack.api.order("operator@example.com", &[(&product, 2)]).await?;
-    assert_eq!(stack.api.settled(&order).await?, "confirmed");
+    assert_eq!(stack.api.wait_until_settled(&order).await?, "confirmed");
     Ok((product, order))
 }
 
 #[tokio::test]
 async fn an_order_is_shown_with_its_lines_and_its_history() -> Result<()> {
     let stack = Stack::load().await?;
-    let (_, order) = confirmed(&stack, "Shown").await?;
+    let (_, order) = confirmed(&stack, "Showcase").await?;
     let shown = stack.json(&["order", "show", &order]).await?;
     assert_eq!((&shown["id"], &shown["status"]), (&order.as_str().into(), &"confirmed".into()));
     let text = stack.run(&["order", "show", &order]).await?.stdout;
-    assert!(text.contains("Shown") && text.contains("21.00 UAH"), "{text}");
+    assert!(text.contains("Showcase") && text.contains("21.00 UAH"), "{text}");
 
     let history = stack.json(&["order", "history", &order]).await?;
     let types: Vec<_> = history.as_array().into_iter().flatten().collect();
@@ -58,17 +58,17 @@ async fn a_shipped_order_is_not_cancelled_and_the_reason_is_said() -> Result<()>
 }
 
 #[tokio::test]
-async fn a_nudged_event_is_pending_until_the_relay_has_published_it_again() -> Result<()> {
+async fn a_republished_event_is_pending_until_the_relay_has_published_it_again() -> Result<()> {
     let stack = Stack::load().await?;
-    let (product, order) = confirmed(&stack, "Nudged").await?;
-    let nudged = stack.json(&["order", "nudge", &order, "--now"]).await?;
-    assert_eq!(nudged["event_type"], "OrderConfirmed");
-    assert!(nudged["relay"]["published"].as_u64() >= Some(1), "{nudged}");
+    let (product, order) = confirmed(&stack, "Republished").await?;
+    let republished = stack.json(&["order", "republish", &order, "--now"]).await?;
+    assert_eq!(republished["event_type"], "OrderConfirmed");
+    assert!(republished["relay"]["published"].as_u64() >= Some(1), "{republished}");
     let history = stack.json(&["order", "history", &order]).await?;
     assert_eq!(history[2]["outbox"], "published", "{history}");
 
     // Without --now the relay's own minute comes.
-    stack.json(&["order", "nudge", &order]).await?;
+    stack.json(&["order", "republish", &order]).await?;
     eventually("the relay", 130.secs(), async || {
         let history = stack.json(&["order", "history", &order]).await?;
         Ok((history[2]["outbox"] == "published").then_some(()))

@@ -6,7 +6,7 @@ use e2e::{Queue, Seconds, Stack, eventually};
 async fn mailed(stack: &Stack, name: &str) -> Result<(String, String)> {
     let product = stack.api.product(name, "10", 10).await?;
     let order = stack.api.order("again@example.com", &[(&product, 2)]).await?;
-    assert_eq!(stack.api.settled(&order).await?, "confirmed");
+    assert_eq!(stack.api.wait_until_settled(&order).await?, "confirmed");
     eventually("both mails", 60.secs(), async || {
         Ok((stack.mails(&order).await?.len() == 2).then_some(()))
     })
@@ -16,7 +16,7 @@ async fn mailed(stack: &Stack, name: &str) -> Result<(String, String)> {
 
 async fn assert_unchanged(stack: &Stack, product: &str, order: &str) -> Result<()> {
     for queue in Queue::ALL {
-        stack.drained(queue).await?;
+        stack.wait_until_drained(queue).await?;
     }
     assert_eq!(stack.api.stock(product).await?, 8);
     assert_eq!(stack.api.status(order).await?, "confirmed");

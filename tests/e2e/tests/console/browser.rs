@@ -17,7 +17,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::{Value, json};
 
 const BROWSER: &str = "/usr/bin/chromium";
-/// So long may one command take, on a machine that is busy.
+/// Maximum time that one command takes, on a machine that is busy.
 const ANSWER_WAIT: Duration = Duration::from_secs(60);
 const LOOK_PAUSE: Duration = Duration::from_millis(200);
 

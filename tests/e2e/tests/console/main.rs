@@ -51,9 +51,9 @@ impl Drop for Console {
 
 /// A paused product queue with one order on it, one settled order, and one dead letter of an order.
 async fn something_to_see(stack: &Stack) -> Result<(String, String)> {
-    let lamp = stack.api.product("Desk lamp", "1250", 20).await?;
+    let lamp = stack.api.product("Table lamp", "1250", 20).await?;
     let settled = stack.api.order("anna@example.com", &[(&lamp, 2)]).await?;
-    assert_eq!(stack.api.settled(&settled).await?, "confirmed");
+    assert_eq!(stack.api.wait_until_settled(&settled).await?, "confirmed");
     let order = uuid::Uuid::new_v4().to_string();
     // What a newer producer might send: this consumer does not know the type yet.
     let body = json!({

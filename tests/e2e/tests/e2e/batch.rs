@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Context, Result};
 use aws_lambda_events::event::sqs::SqsEvent;
 use aws_sdk_sqs::types::{Message, MessageSystemAttributeName, QueueAttributeName};
-use delivery::{Consumer, Failure, Handled, Incoming};
+use delivery::{Backoff, Consumer, Failure, Handled, Incoming};
 use e2e::{Seconds, Stack, eventually};
 use futures::future::try_join_all;
 use serde_json::{Value, json};
@@ -27,6 +27,9 @@ const WAIT: u64 = 30;
 /// A consumer with queues of its own.
 struct Bench {
     stack: Stack,
+    queue_url: String,
+    dlq_url: String,
+    backoff: Backoff,
     consumer: Consumer,
 }
 
@@ -52,14 +55,19 @@ impl Bench {
             (QueueAttributeName::VisibilityTimeout, HIDDEN.to_string()),
         ];
         let queue_url = queue(&stack, &name, &attributes).await?;
-        let backoff = schedule.parse().map_err(anyhow::Error::msg)?;
-        let consumer =
-            Consumer { name: "bench", sqs: stack.sqs.clone(), queue_url, dlq_url, backoff };
-        Ok(Self { stack, consumer })
+        let backoff: Backoff = schedule.parse()?;
+        let consumer = Consumer::new("bench", stack.sqs.clone(), &queue_url, &dlq_url)
+            .backoff(backoff.clone());
+        Ok(Self { stack, queue_url, dlq_url, backoff, consumer })
+    }
+
+    /// The same consumer, which calls this SQS.
+    fn consumer_of(&self, sqs: aws_sdk_sqs::Client) -> Consumer {
+        Consumer::new("bench", sqs, &self.queue_url, &self.dlq_url).backoff(self.backoff.clone())
     }
 
     async fn send(&self, bodies: &[&str]) -> Result<()> {
-        let sends = bodies.iter().map(|body| self.stack.send(&self.consumer.queue_url, body));
+        let sends = bodies.iter().map(|body| self.stack.send(&self.queue_url, body));
         try_join_all(sends).await.map(drop)
     }
 
@@ -69,7 +77,7 @@ impl Bench {
             .stack
             .sqs
             .receive_message()
-            .queue_url(&self.consumer.queue_url)
+            .queue_url(&self.queue_url)
             .max_number_of_messages(10)
             .message_attribute_names("All")
             .message_system_attribute_names(MessageSystemAttributeName::All)
@@ -78,7 +86,7 @@ impl Bench {
         Ok(answer.messages.unwrap_or_default())
     }
 
-    /// So many messages as one batch.
+    /// This number of messages as one batch.
     async fn batch(&self, count: usize) -> Result<Vec<Message>> {
         let received = Mutex::new(Vec::new());
         eventually(&format!("{count} messages"), WAIT.secs(), async || {
@@ -109,7 +117,7 @@ impl Bench {
         };
         let (failed, taken): (Vec<_>, Vec<_>) = batch.iter().partition(|message| failed(message));
         try_join_all(taken.into_iter().map(|message| {
-            let delete = self.stack.sqs.delete_message().queue_url(&self.consumer.queue_url);
+            let delete = self.stack.sqs.delete_message().queue_url(&self.queue_url);
             delete.set_receipt_handle(message.receipt_handle.clone()).send()
         }))
         .await?;
@@ -126,18 +134,18 @@ impl Bench {
         eventually("the queue to be empty", (2 * WAIT).secs(), async || {
             let batch = self.receive().await?;
             self.handle(&batch, 10.secs(), &handler).await?;
-            let left = self.stack.messages(&self.consumer.queue_url).await?;
+            let left = self.stack.messages(&self.queue_url).await?;
             Ok((left == 0).then_some(()))
         })
         .await
     }
 
     async fn dead(&self) -> Result<u64> {
-        self.stack.messages(&self.consumer.dlq_url).await
+        self.stack.messages(&self.dlq_url).await
     }
 
     async fn end(self) -> Result<()> {
-        for url in [&self.consumer.queue_url, &self.consumer.dlq_url] {
+        for url in [&self.queue_url, &self.dlq_url] {
             self.stack.sqs.delete_queue().queue_url(url).send().await?;
         }
         Ok(())
@@ -213,7 +221,7 @@ async fn each_message_of_a_mixed_batch_has_its_own_outcome_and_the_good_ones_nev
             "transient" if before == 0 => return Err(Failure::transient("not now")),
             "panic" if before == 0 => panic!("on purpose"),
             "poison" => return Err(Failure::poison("schema", "poison of the test's")),
-            "duplicate" if before > 0 => return Ok(Handled::Already),
+            "duplicate" if before > 0 => return Ok(Handled::Duplicate),
             _ => {}
         }
         effects.note(body);
@@ -237,7 +245,7 @@ async fn each_message_of_a_mixed_batch_has_its_own_outcome_and_the_good_ones_nev
         assert_eq!((calls.of(body), effects.of(body)), (called, effect), "{body}");
     }
     assert_eq!(bench.dead().await?, 1, "only the poison");
-    let letter = bench.stack.message_with(&bench.consumer.dlq_url, "poison").await?;
+    let letter = bench.stack.message_with(&bench.dlq_url, "poison").await?;
     let reason = letter.message_attributes().and_then(|all| all.get("failure_reason"));
     assert_eq!(reason.and_then(|reason| reason.string_value()), Some("schema"));
     bench.end().await
@@ -273,7 +281,7 @@ async fn a_transient_failure_that_does_not_heal_ends_in_the_dlq_after_its_attemp
     bench.work_off(handler).await?;
     assert_eq!(calls.of("never heals"), RECEIVES_MAX as usize);
     assert_eq!(bench.dead().await?, 1);
-    let letter = bench.stack.message_with(&bench.consumer.dlq_url, "never heals").await?;
+    let letter = bench.stack.message_with(&bench.dlq_url, "never heals").await?;
     assert!(letter.message_attributes().is_none_or(HashMap::is_empty), "SQS moved it, as it was");
     bench.end().await
 }
@@ -282,15 +290,12 @@ async fn a_transient_failure_that_does_not_heal_ends_in_the_dlq_after_its_attemp
 #[tokio::test]
 async fn a_failed_message_stays_away_longer_each_time() -> Result<()> {
     let bench = Bench::new("2,6").await?;
-    bench.send(&["scheduled", "told when"]).await?;
+    bench.send(&["scheduled", "known when"]).await?;
     let calls = Calls::default();
     let handler = async |message: Incoming| match (message.body.as_str(), calls.note(&message.body))
     {
-        (_, 2) | ("told when", 1) => Ok(Handled::Done),
-        ("told when", _) => {
-            let error = "a lease is held".to_owned();
-            Err(Failure::Transient { error, retry_in: Some(4.secs()) })
-        }
+        (_, 2) | ("known when", 1) => Ok(Handled::Done),
+        ("known when", _) => Err(Failure::retry_in(4.secs(), "a lease is held")),
         _ => Err(Failure::transient("not now")),
     };
     bench.work_off(handler).await?;
@@ -300,8 +305,8 @@ async fn a_failed_message_stays_away_longer_each_time() -> Result<()> {
     };
     assert!(second - first >= 1.secs(), "the half of 2 s at least: {:?}", second - first);
     assert!(third - second >= 3.secs(), "the half of 6 s at least: {:?}", third - second);
-    let told = calls.times("told when");
-    assert!(told[1] - told[0] >= 4.secs(), "the handler knew better: {:?}", told[1] - told[0]);
+    let known = calls.times("known when");
+    assert!(known[1] - known[0] >= 4.secs(), "the handler knew better: {:?}", known[1] - known[0]);
     bench.end().await
 }
 
@@ -313,23 +318,21 @@ async fn an_sqs_that_does_not_answer_uses_up_no_invocation() -> Result<()> {
     bench.send(&bodies.iter().map(String::as_str).collect::<Vec<_>>()).await?;
     let batch = bench.batch(bodies.len()).await?;
 
-    let working = bench.consumer.sqs.clone();
     // Takes connections and never says a word.
     let silent = std::net::TcpListener::bind("127.0.0.1:0")?;
     let endpoint = format!("http://{}", silent.local_addr()?);
-    let config = working.config().to_builder().endpoint_url(endpoint).build();
-    bench.consumer.sqs = aws_sdk_sqs::Client::from_conf(config);
+    let config = bench.stack.sqs.config().to_builder().endpoint_url(endpoint).build();
+    bench.consumer = bench.consumer_of(aws_sdk_sqs::Client::from_conf(config));
     let (begun, time) = (Instant::now(), 3.secs());
     let poison = async |_| Err(Failure::poison("bad", "it is"));
     let failed = bench.handle(&batch, time, poison).await?;
     assert!(begun.elapsed() < time, "it would have timed out: {:?}", begun.elapsed());
     assert_eq!(failed, bodies, "nothing is lost");
-    bench.consumer.sqs = working;
     bench.end().await
 }
 
 #[tokio::test]
-async fn near_the_deadline_messages_are_given_back_un_begun_and_the_invocation_ends_in_time()
+async fn near_the_deadline_messages_are_given_back_unbegun_and_the_invocation_ends_in_time()
 -> Result<()> {
     /// How many messages are in work at a time, and how many more there are.
     const AT_ONCE: usize = 10;

@@ -13,7 +13,7 @@ async fn of_a_hundred_concurrent_orders_for_thirty_pieces_thirty_are_confirmed()
     let product = api.product("Thirty", "9.99", 30).await?;
     let lines = [(product.as_str(), 1)];
     let orders = try_join_all((0..100).map(|_| api.order("hundred@example.com", &lines))).await?;
-    let settled = try_join_all(orders.iter().map(|order| api.settled(order))).await?;
+    let settled = try_join_all(orders.iter().map(|order| api.wait_until_settled(order))).await?;
     let count = |wanted: &str| settled.iter().filter(|status| *status == wanted).count();
     assert_eq!((count("confirmed"), count("rejected")), (30, 70));
     assert_eq!(api.stock(&product).await?, 0);
@@ -38,7 +38,7 @@ async fn no_line_of_a_rejected_order_is_taken() -> Result<()> {
         .collect();
     let orders =
         try_join_all(wanted.iter().map(|lines| api.order("shared@example.com", lines))).await?;
-    let settled = try_join_all(orders.iter().map(|order| api.settled(order))).await?;
+    let settled = try_join_all(orders.iter().map(|order| api.wait_until_settled(order))).await?;
     let mut taken: HashMap<&str, u64> = HashMap::new();
     for (status, lines) in settled.iter().zip(&wanted) {
         if status == "confirmed" {

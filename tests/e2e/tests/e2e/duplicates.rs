@@ -10,7 +10,7 @@ const DELIVERIES: usize = 20;
 async fn confirmed_order(stack: &Stack, name: &str) -> Result<(String, String)> {
     let product = stack.api.product(name, "10", 10).await?;
     let order = stack.api.order("twenty@example.com", &[(&product, 2)]).await?;
-    assert_eq!(stack.api.settled(&order).await?, "confirmed");
+    assert_eq!(stack.api.wait_until_settled(&order).await?, "confirmed");
     eventually("both mails", 30.secs(), async || {
         Ok((stack.mails(&order).await?.len() >= 2).then_some(()))
     })
@@ -21,7 +21,7 @@ async fn confirmed_order(stack: &Stack, name: &str) -> Result<(String, String)> 
 /// Waits until everything that was sent has been handled, and looks at what it did.
 async fn assert_had_no_further_effect(stack: &Stack, product: &str, order: &str) -> Result<()> {
     for queue in Queue::ALL {
-        stack.drained(queue).await?;
+        stack.wait_until_drained(queue).await?;
     }
     assert_eq!(stack.api.stock(product).await?, 8);
     assert_eq!(stack.api.status(order).await?, "confirmed");
@@ -48,7 +48,7 @@ async fn an_event_delivered_twenty_times_one_by_one_has_its_effect_once() -> Res
     let event = stack.event(&order, "OrderCreated").await?;
     for _ in 0..DELIVERIES {
         stack.publish(&event).await?;
-        stack.drained(Queue::Product).await?;
+        stack.wait_until_drained(Queue::Product).await?;
     }
     assert_had_no_further_effect(&stack, &product, &order).await
 }
@@ -70,8 +70,8 @@ async fn a_new_event_delivered_twenty_times_at_once_has_its_effect_once() -> Res
     })
     .await?;
     // Not the queue `order`: of the new order it knows nothing, and its news are poison there.
-    stack.drained(Queue::Product).await?;
-    stack.drained(Queue::Notification).await?;
+    stack.wait_until_drained(Queue::Product).await?;
+    stack.wait_until_drained(Queue::Notification).await?;
     assert_eq!(stack.api.stock(&product).await?, 6, "2 for the first order, 2 for the new one");
     assert_eq!(stack.mails(&new_order).await?.len(), 1);
     Ok(())

@@ -21,7 +21,7 @@ async fn an_order_travels_from_the_call_to_stock_and_mail() -> Result<()> {
         Ok((api.stock(&product).await? == 45).then_some(()))
     })
     .await?;
-    assert_eq!(api.settled(&order).await?, "confirmed");
+    assert_eq!(api.wait_until_settled(&order).await?, "confirmed");
     let mails = eventually("both mails", 30.secs(), async || {
         let mails = stack.mails(&order).await?;
         Ok((mails.len() >= 2).then_some(mails))
@@ -41,7 +41,7 @@ async fn an_order_for_more_than_there_is_is_rejected_and_says_why() -> Result<()
     let api = &stack.api;
     let product = api.product("Rare Laptop", "1000.50", 4).await?;
     let order = api.order("rejected@example.com", &[(&product, 5)]).await?;
-    assert_eq!(api.settled(&order).await?, "rejected");
+    assert_eq!(api.wait_until_settled(&order).await?, "rejected");
     let answer = api.call("GET", &format!("/orders/{order}"), "").await?;
     assert_eq!(answer.json["reason"], "Out of stock: Rare Laptop");
     assert!(answer.text.contains(r#""total_price":5002.50"#), "{}", answer.text);
@@ -97,7 +97,7 @@ async fn an_order_that_names_a_product_twice_has_one_line() -> Result<()> {
     assert_eq!(items.len(), 2);
     assert_eq!(items[0]["quantity"], 7);
     assert!(answer.text.contains(r#""total_price":16.75"#), "{}", answer.text);
-    assert_eq!(api.settled(&answer.id()?).await?, "confirmed");
+    assert_eq!(api.wait_until_settled(&answer.id()?).await?, "confirmed");
     assert_eq!(api.stock(&product).await?, 3);
     Ok(())
 }
@@ -112,11 +112,11 @@ async fn an_order_may_have_fifty_lines_and_be_rejected_for_one_of_them() -> Resu
     }
     let lines: Vec<_> = products.iter().map(|product| (product.as_str(), 1)).collect();
     let order = api.order("fifty@example.com", &lines).await?;
-    assert_eq!(api.settled(&order).await?, "confirmed");
+    assert_eq!(api.wait_until_settled(&order).await?, "confirmed");
     let mut greedy = lines.clone();
     greedy[49].1 = 2;
     let order = api.order("fifty@example.com", &greedy).await?;
-    assert_eq!(api.settled(&order).await?, "rejected");
+    assert_eq!(api.wait_until_settled(&order).await?, "rejected");
     for product in &products {
         assert_eq!(api.stock(product).await?, 1, "{product}");
     }
@@ -131,7 +131,7 @@ async fn a_single_product_may_be_ordered_flat() -> Result<()> {
         format!(r#"{{"product_id":"{product}","quantity":3,"customer_email":"flat@example.com"}}"#);
     let answer = stack.api.call("POST", "/orders", body).await?;
     expect_status(&answer, 201)?;
-    assert_eq!(stack.api.settled(&answer.id()?).await?, "confirmed");
+    assert_eq!(stack.api.wait_until_settled(&answer.id()?).await?, "confirmed");
     assert_eq!(stack.api.stock(&product).await?, 0);
     Ok(())
 }

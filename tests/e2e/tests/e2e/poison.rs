@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 use uuid::Uuid;
 
-/// So many messages are sent at a time.
+/// Number of messages that are sent at a time.
 const SENDERS: usize = 8;
 /// What SQS, and so an event, had as its largest body for most of its life, in bytes.
 const LARGE_BYTES: usize = 256_000;
@@ -288,7 +288,7 @@ async fn each_malformed_message_lands_in_its_dlq_with_its_reason_and_the_next_go
 
     // All three consumers still do their work, and no malformed message had an effect.
     let order = stack.api.order("after-poison@example.com", &[(&product, 3)]).await?;
-    assert_eq!(stack.api.settled(&order).await?, "confirmed");
+    assert_eq!(stack.api.wait_until_settled(&order).await?, "confirmed");
     eventually("both mails", 60.secs(), async || {
         Ok((stack.mails(&order).await?.len() >= 2).then_some(()))
     })

@@ -33,7 +33,7 @@ async fn a_product_is_made_shown_and_changed() -> Result<()> {
 async fn stock_is_added_to_and_never_falls_below_zero() -> Result<()> {
     let stack = Stack::load().await?;
     let api = &stack.api;
-    let id = api.product("Shelf", "1", 5).await?;
+    let id = api.product("Bookcase", "1", 5).await?;
     let path = format!("/products/{id}/stock");
     for (delta, status, stock) in
         [(20, 200, 25), (-25, 200, 0), (-1, 409, 0), (1_000_000_000, 200, 1_000_000_000)]
@@ -108,7 +108,7 @@ async fn a_disguised_path_reaches_no_protected_call() -> Result<()> {
     let stack = Stack::load().await?;
     let product = stack.api.product("Disguised", "1", 1).await?;
     let order = stack.api.order("disguised@example.com", &[(&product, 1)]).await?;
-    assert_eq!(stack.api.settled(&order).await?, "confirmed");
+    assert_eq!(stack.api.wait_until_settled(&order).await?, "confirmed");
     for (method, path) in [
         ("POST", format!("/orders/{order}%2Fship")),
         ("POST", format!("/orders%2F{order}%2Fship")),

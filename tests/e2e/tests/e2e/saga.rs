@@ -15,7 +15,7 @@ async fn ship(stack: &Stack, order: &str) -> Result<u16> {
 }
 
 /// The types of an order's events, in the order in which they were made.
-async fn told(stack: &Stack, order: &str) -> Result<Vec<String>> {
+async fn reported_events(stack: &Stack, order: &str) -> Result<Vec<String>> {
     let answer = stack.api.admin("GET", &format!("/orders/{order}/events"), "").await?;
     expect_status(&answer, 200)?;
     let events = answer.json["events"].as_array().context("events")?;
@@ -34,17 +34,17 @@ async fn a_confirmed_order_that_is_cancelled_gives_its_stock_back_once() -> Resu
     let stack = Stack::load().await?;
     let product = stack.api.product("Returned", "10", 10).await?;
     let order = stack.api.order("returned@example.com", &[(&product, 4)]).await?;
-    assert_eq!(stack.api.settled(&order).await?, "confirmed");
+    assert_eq!(stack.api.wait_until_settled(&order).await?, "confirmed");
     assert_eq!(stack.api.stock(&product).await?, 6);
     assert_eq!(cancel(&stack, &order).await?, 200);
     stock_becomes(&stack, &product, 10).await?;
     assert_eq!(cancel(&stack, &order).await?, 200, "it is so already");
     let event = stack.event(&order, "OrderCancelled").await?;
     try_join_all((0..5).map(|_| stack.publish(&event))).await?;
-    stack.drained(Queue::Product).await?;
+    stack.wait_until_drained(Queue::Product).await?;
     assert_eq!(stack.api.stock(&product).await?, 10);
     assert_eq!(
-        told(&stack, &order).await?,
+        reported_events(&stack, &order).await?,
         ["OrderCreated", "StockReserved", "OrderConfirmed", "OrderCancelled", "StockReleased"]
     );
     eventually("the mail of the cancellation", 30.secs(), async || {
@@ -62,7 +62,7 @@ async fn an_order_cancelled_at_once_leaves_the_stock_as_it_was() -> Result<()> {
     assert_eq!(cancel(&stack, &order).await?, 200);
     assert_eq!(stack.api.status(&order).await?, "cancelled");
     for queue in [Queue::Product, Queue::Order] {
-        stack.drained(queue).await?;
+        stack.wait_until_drained(queue).await?;
     }
     stock_becomes(&stack, &product, 10).await?;
     assert_eq!(stack.api.status(&order).await?, "cancelled");
@@ -74,12 +74,16 @@ async fn eight_concurrent_cancels_are_one() -> Result<()> {
     let stack = Stack::load().await?;
     let product = stack.api.product("Eight", "10", 10).await?;
     let order = stack.api.order("eight@example.com", &[(&product, 3)]).await?;
-    assert_eq!(stack.api.settled(&order).await?, "confirmed");
+    assert_eq!(stack.api.wait_until_settled(&order).await?, "confirmed");
     let statuses = try_join_all((0..8).map(|_| cancel(&stack, &order))).await?;
     assert_eq!(statuses, [200; 8]);
     stock_becomes(&stack, &product, 10).await?;
-    let told = told(&stack, &order).await?;
-    assert_eq!(told.iter().filter(|event| *event == "OrderCancelled").count(), 1, "{told:?}");
+    let reported = reported_events(&stack, &order).await?;
+    assert_eq!(
+        reported.iter().filter(|event| *event == "OrderCancelled").count(),
+        1,
+        "{reported:?}"
+    );
     Ok(())
 }
 
@@ -88,13 +92,13 @@ async fn a_confirmed_order_is_shipped_and_then_stays_shipped() -> Result<()> {
     let stack = Stack::load().await?;
     let product = stack.api.product("Shipped", "10", 10).await?;
     let order = stack.api.order("shipped@example.com", &[(&product, 1)]).await?;
-    assert_eq!(stack.api.settled(&order).await?, "confirmed");
+    assert_eq!(stack.api.wait_until_settled(&order).await?, "confirmed");
     assert_eq!(ship(&stack, &order).await?, 200);
     assert_eq!(ship(&stack, &order).await?, 200, "it is so already");
     assert_eq!(cancel(&stack, &order).await?, 409);
     assert_eq!(stack.api.status(&order).await?, "shipped");
     assert_eq!(stack.api.stock(&product).await?, 9);
-    let events = told(&stack, &order).await?;
+    let events = reported_events(&stack, &order).await?;
     assert_eq!(events, ["OrderCreated", "StockReserved", "OrderConfirmed", "OrderShipped"]);
     Ok(())
 }
@@ -104,7 +108,7 @@ async fn a_rejected_order_can_be_neither_cancelled_nor_shipped() -> Result<()> {
     let stack = Stack::load().await?;
     let product = stack.api.product("None left", "10", 0).await?;
     let order = stack.api.order("none@example.com", &[(&product, 1)]).await?;
-    assert_eq!(stack.api.settled(&order).await?, "rejected");
+    assert_eq!(stack.api.wait_until_settled(&order).await?, "rejected");
     let answer = stack.api.call("POST", &format!("/orders/{order}/cancel"), "").await?;
     expect_status(&answer, 409)?;
     assert_eq!(answer.json["type"], "urn:orderflow:problem:order-status");
@@ -133,7 +137,7 @@ async fn created_and_cancelled_twice_in_every_order_leave_the_stock_as_it_was() 
         for arrival in arrivals.chars() {
             let event = if arrival == 'c' { &created } else { &cancelled };
             stack.send(stack.queue(Queue::Product), event).await?;
-            stack.drained(Queue::Product).await?;
+            stack.wait_until_drained(Queue::Product).await?;
         }
         assert_eq!(stack.api.stock(&product).await?, 10, "{arrivals}");
         let reservation =
@@ -155,13 +159,13 @@ async fn news_of_stock_for_a_cancelled_order_change_nothing() -> Result<()> {
     let stack = Stack::load().await?;
     let product = stack.api.product("Stale", "10", 10).await?;
     let order = stack.api.order("stale@example.com", &[(&product, 1)]).await?;
-    assert_eq!(stack.api.settled(&order).await?, "confirmed");
+    assert_eq!(stack.api.wait_until_settled(&order).await?, "confirmed");
     assert_eq!(cancel(&stack, &order).await?, 200);
     let items = vec![StockLine { product_id: product.parse()?, quantity: 1_u64.try_into()? }];
     let stock = Stock { order_id: order.parse()?, items };
     let stale = Event::now("stale", Body::StockReserved(stock)).encode();
     stack.publish(&stale).await?;
-    stack.drained(Queue::Order).await?;
+    stack.wait_until_drained(Queue::Order).await?;
     assert_eq!(stack.api.status(&order).await?, "cancelled");
     Ok(())
 }
@@ -171,7 +175,7 @@ async fn the_history_is_what_was_stored_byte_for_byte() -> Result<()> {
     let stack = Stack::load().await?;
     let product = stack.api.product("History", "10.5", 10).await?;
     let order = stack.api.order("history@example.com", &[(&product, 1)]).await?;
-    stack.api.settled(&order).await?;
+    stack.api.wait_until_settled(&order).await?;
     let answer = stack.api.admin("GET", &format!("/orders/{order}/events"), "").await?;
     for event in stack.log(&order).await? {
         let body = event["body"].as_s().ok().context("a body")?;
@@ -184,7 +188,7 @@ async fn the_history_is_what_was_stored_byte_for_byte() -> Result<()> {
 #[tokio::test]
 async fn a_customers_orders_are_listed_newest_first_and_paged() -> Result<()> {
     let stack = Stack::load().await?;
-    let product = stack.api.product("Listed", "1", 100).await?;
+    let product = stack.api.product("Paged", "1", 100).await?;
     let email = format!("listed-{}@example.com", uuid::Uuid::new_v4().simple());
     let mut placed = Vec::new();
     for _ in 0..5 {
@@ -246,7 +250,7 @@ async fn twelve_callers_with_one_key_make_one_order_and_all_get_it() -> Result<(
         assert_eq!(answer.text, answers[0].text);
         assert_eq!(answer.headers["location"], answers[0].headers["location"]);
     }
-    stack.api.settled(&answers[0].id()?).await?;
+    stack.api.wait_until_settled(&answers[0].id()?).await?;
     assert_eq!(stack.orders_of(&email).await?, 1);
     assert_eq!(stack.api.stock(&product).await?, 98);
     // Once more when the order has moved on, with the fields in another order.

@@ -16,9 +16,9 @@ use e2e::{
 use futures::{StreamExt, stream};
 
 const STOCK: u64 = 10;
-/// So many points are tried side by side.
+/// Number of points that are tried side by side.
 const CONCURRENCY: usize = 24;
-/// A point that was not tried, because its function had been killed before, is played again so often.
+/// A point that was not tried, because its function had been killed before, is played again at most this number of times.
 const ROUNDS_MAX: usize = 5;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,15 +111,31 @@ struct Ending {
     mails: &'static [&'static str],
 }
 
+/// One call of one scenario, and the way to break it.
+type Point = (Scenario, Fault);
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crash_at_any_call_changes_nothing_about_how_an_order_ends() -> Result<()> {
     let stack = Stack::load().await?;
-    stack.hurry(5).await?;
+    stack.set_visibility_timeouts(5).await?;
     let sweeping = tokio::spawn(sweep_for_ever(stack.clone()));
-    let mut points: Vec<(Scenario, Fault)> = Vec::new();
+    let points = discover_points(&stack).await?;
+    let tried = try_points(&stack, points).await;
+    sweeping.abort();
+    let wrong = report(&tried);
+    ensure!(wrong == 0, "{wrong} of {} points went wrong", tried.len());
+    for queue in Queue::ALL {
+        ensure!(stack.messages(stack.dlq(queue)).await? == 0, "a message in the DLQ of {queue:?}");
+    }
+    Ok(())
+}
+
+/// Plays each scenario undisturbed, and makes a point of each call that a function makes and each way to break it.
+async fn discover_points(stack: &Stack) -> Result<Vec<Point>> {
+    let mut points = Vec::new();
     let mut seen = HashSet::new();
     for scenario in Scenario::ALL {
-        let played = play(&stack, scenario, &[]).await.with_context(|| format!("{scenario:?}"))?;
+        let played = play(stack, scenario, &[]).await.with_context(|| format!("{scenario:?}"))?;
         let Played::Right(product) = played else { bail!("{scenario:?} did not go as it should") };
         for call in stack.calls(&product).await? {
             // The tick's own query has to do with no order; it is broken in a test of its own.
@@ -137,26 +153,27 @@ async fn a_crash_at_any_call_changes_nothing_about_how_an_order_ends() -> Result
         }
     }
     println!("{} calls, {} points", seen.len(), points.len());
+    Ok(points)
+}
+
+/// Plays every point until its fault has struck, or [`ROUNDS_MAX`] times.
+async fn try_points(stack: &Stack, mut points: Vec<Point>) -> Vec<(Point, Result<Played>)> {
     let mut tried = Vec::new();
     for round in 1..=ROUNDS_MAX {
         let outcomes: Vec<_> = stream::iter(std::mem::take(&mut points))
-            .map(|(scenario, fault)| {
-                let stack = stack.clone();
-                async move {
-                    let faults = std::slice::from_ref(&fault);
-                    let outcome = play(&stack, scenario, faults).await;
-                    (scenario, fault, outcome)
-                }
+            .map(|(scenario, fault)| async move {
+                let outcome = play(stack, scenario, std::slice::from_ref(&fault)).await;
+                ((scenario, fault), outcome)
             })
             .buffered(CONCURRENCY)
             .collect()
             .await;
-        for (scenario, fault, outcome) in outcomes {
+        for (point, outcome) in outcomes {
             // Its function died by another point's fault before it came to this call: this one was not tried.
             if round < ROUNDS_MAX && matches!(outcome, Ok(Played::NotStruck)) {
-                points.push((scenario, fault));
+                points.push(point);
             } else {
-                tried.push((scenario, fault, outcome));
+                tried.push((point, outcome));
             }
         }
         println!("round {round}: {} points have not struck yet", points.len());
@@ -164,13 +181,17 @@ async fn a_crash_at_any_call_changes_nothing_about_how_an_order_ends() -> Result
             break;
         }
     }
-    sweeping.abort();
+    tried
+}
+
+/// Prints the table of points, and returns how many went wrong.
+fn report(tried: &[(Point, Result<Played>)]) -> usize {
     println!(
         "{:<20} {:<22} {:<18} {:>3}  {:<11} outcome",
         "scenario", "function", "call", "nth", "fault"
     );
     let mut wrong = 0;
-    for (scenario, Fault { call, kind }, outcome) in &tried {
+    for ((scenario, Fault { call, kind }), outcome) in tried {
         let (scenario, kind) = (format!("{scenario:?}"), format!("{kind:?}"));
         let Call { function, operation, nth } = call;
         let outcome = match outcome {
@@ -187,11 +208,7 @@ async fn a_crash_at_any_call_changes_nothing_about_how_an_order_ends() -> Result
         println!("{scenario:<20} {function:<22} {operation:<18} {nth:>3}  {kind:<11} {outcome}");
     }
     println!("{} points tried, {wrong} wrong", tried.len());
-    ensure!(wrong == 0, "{wrong} of {} points went wrong", tried.len());
-    for queue in Queue::ALL {
-        ensure!(stack.messages(stack.dlq(queue)).await? == 0, "a message in the DLQ of {queue:?}");
-    }
-    Ok(())
+    wrong
 }
 
 /// The schedule is too slow for a test: here the relay sweeps all the time.
@@ -322,11 +339,11 @@ async fn ends_as(stack: &Stack, product: &str, order: &str, ending: &Ending) -> 
         let wanted = format!("Order #{order} {mail}");
         ensure!(mails.contains(&wanted), "no mail {mail:?}");
     }
-    let told = |mail: &String| {
+    let has_happened = |mail: &String| {
         let outcome =
             mail.rsplit(' ').next().unwrap_or_default().replace("Successfully", "Created");
         events.contains(&format!("Order{outcome}").as_str())
     };
-    ensure!(mails.iter().all(told), "a mail of what has not happened: {mails:?}");
+    ensure!(mails.iter().all(has_happened), "a mail of what has not happened: {mails:?}");
     Ok(())
 }

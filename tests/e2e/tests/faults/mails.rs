@@ -23,7 +23,11 @@ async fn while_the_mail_provider_is_down_it_is_left_alone_and_afterwards_every_m
     let placed = (0..ORDERS).map(|_| stack.api.order("unmailed@example.com", &lines));
     let orders = try_join_all(placed).await?;
     for order in &orders {
-        assert_eq!(stack.api.settled(order).await?, "confirmed", "orders do not wait for mails");
+        assert_eq!(
+            stack.api.wait_until_settled(order).await?,
+            "confirmed",
+            "orders do not wait for mails"
+        );
     }
     for order in &orders {
         stack.record(order).await?;
@@ -46,7 +50,7 @@ async fn while_the_mail_provider_is_down_it_is_left_alone_and_afterwards_every_m
         })
         .await?;
     }
-    stack.drained(Queue::Notification).await?;
+    stack.wait_until_drained(Queue::Notification).await?;
     for order in &orders {
         let mails = stack.mails(order).await?;
         ensure!(mails.len() == 2, "order {order} has {mails:?}");

@@ -39,7 +39,8 @@ async fn orders_are_accepted_while_sns_is_down_and_settle_within_two_sweeps() ->
         sweeps += 1;
     }
     assert!(published >= ORDERS as u64, "only {published} were published");
-    let settled = try_join_all(orders.iter().map(|order| stack.api.settled(order))).await?;
+    let settled =
+        try_join_all(orders.iter().map(|order| stack.api.wait_until_settled(order))).await?;
     assert!(settled.iter().all(|status| status == "confirmed"), "{settled:?}");
     assert_eq!(stack.api.stock(&product).await?, 100 - ORDERS as u64);
     Ok(())

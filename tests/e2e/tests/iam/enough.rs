@@ -21,7 +21,7 @@ async fn mailed(stack: &Stack, order: &str, mails: usize) -> Result<()> {
     })
     .await?;
     for queue in Queue::ALL {
-        stack.drained(queue).await?;
+        stack.wait_until_drained(queue).await?;
     }
     Ok(())
 }
@@ -31,7 +31,7 @@ async fn an_order_is_confirmed_published_and_mailed_of() -> Result<()> {
     let Some(stack) = crate::enforcing().await? else { return Ok(()) };
     let product = stack.api.product("Allowed", "10", 5).await?;
     let order = stack.api.order("allowed@example.com", &[(&product, 2)]).await?;
-    assert_eq!(stack.api.settled(&order).await?, "confirmed");
+    assert_eq!(stack.api.wait_until_settled(&order).await?, "confirmed");
     assert_eq!(stack.api.stock(&product).await?, 3);
     published(&stack, &order, 3).await?;
     mailed(&stack, &order, 2).await
@@ -42,7 +42,7 @@ async fn an_order_for_too_much_is_rejected_published_and_mailed_of() -> Result<(
     let Some(stack) = crate::enforcing().await? else { return Ok(()) };
     let product = stack.api.product("Allowed, but short", "10", 1).await?;
     let order = stack.api.order("short@example.com", &[(&product, 2)]).await?;
-    assert_eq!(stack.api.settled(&order).await?, "rejected");
+    assert_eq!(stack.api.wait_until_settled(&order).await?, "rejected");
     published(&stack, &order, 3).await?;
     mailed(&stack, &order, 2).await
 }
@@ -52,7 +52,7 @@ async fn an_order_is_cancelled_and_its_stock_given_back() -> Result<()> {
     let Some(stack) = crate::enforcing().await? else { return Ok(()) };
     let product = stack.api.product("Allowed, then cancelled", "10", 5).await?;
     let order = stack.api.order("cancelled@example.com", &[(&product, 2)]).await?;
-    assert_eq!(stack.api.settled(&order).await?, "confirmed");
+    assert_eq!(stack.api.wait_until_settled(&order).await?, "confirmed");
     let cancelled = stack.api.call("POST", &format!("/orders/{order}/cancel"), "").await?;
     expect_status(&cancelled, 200)?;
     published(&stack, &order, 5).await?;
@@ -70,7 +70,7 @@ async fn an_order_is_shipped_listed_and_its_history_told() -> Result<()> {
     let order = api.call_with("POST", "/orders", body.clone(), &key).await?.id()?;
     let again = api.call_with("POST", "/orders", body, &key).await?;
     assert_eq!(again.id()?, order);
-    assert_eq!(api.settled(&order).await?, "confirmed");
+    assert_eq!(api.wait_until_settled(&order).await?, "confirmed");
     for (method, path) in [
         ("POST", format!("/orders/{order}/ship")),
         ("GET", format!("/orders/{order}/events")),
@@ -88,12 +88,12 @@ async fn relay_publishes_what_is_pending() -> Result<()> {
     let Some(stack) = crate::enforcing().await? else { return Ok(()) };
     let product = stack.api.product("Relayed", "10", 5).await?;
     let order = stack.api.order("relayed@example.com", &[(&product, 2)]).await?;
-    assert_eq!(stack.api.settled(&order).await?, "confirmed");
+    assert_eq!(stack.api.wait_until_settled(&order).await?, "confirmed");
     published(&stack, &order, 3).await?;
     let outbox = stack.outbox();
     let last = stack.log(&order).await?.pop().context("an event")?;
     let id = last["event_id"].as_s().ok().context("an id")?.parse()?;
-    assert!(outbox.nudge(&order, id, Timestamp::UNIX_EPOCH).await?);
+    assert!(outbox.republish(&order, id, Timestamp::UNIX_EPOCH).await?);
     let report = stack.sweep().await?.context("the sweep failed")?;
     assert_eq!((&report["left"], &report["stuck"]), (&0.into(), &0.into()), "{report}");
     published(&stack, &order, 3).await

@@ -106,7 +106,7 @@ async fn a_consumer_handles_the_messages_of_no_queue_but_its_own_and_sends_to_no
             let put_off = put_off.visibility_timeout(0).send().await;
             if queue == own {
                 looked?;
-                // It gets as far as to be told that there is no such message.
+                // It gets as far as to hear that there is no such message.
                 let error = put_off.expect_err("there is no such message");
                 assert!(!is_refusal(&error), "{error:?}");
             } else {

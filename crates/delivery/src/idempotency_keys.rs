@@ -1,55 +1,64 @@
 //! A request takes effect once, and its repetition gets the first answer again.
 //!
-//! In: a client's key and the fingerprint of its request. Out: a step for the transaction of the effect, which
-//! stores the answer with it, so that there is no moment in which only one of them exists; and the judgement
-//! of a key that was there before.
+//! In: a client's key and the fingerprint of its request. Out: a write for the transaction of the effect, which
+//! stores the answer with it, so that there is no moment in which only one of them exists; and what a key that was
+//! there before means.
 
 use std::time::Duration;
 
 use aws_sdk_dynamodb::{
     Client,
-    error::DisplayErrorContext,
     types::{AttributeValue, Put, ReturnValuesOnConditionCheckFailure::AllOld, TransactWriteItem},
 };
 use jiff::Timestamp;
 
-use crate::{Item, Role, Step, inbox::InboxError};
+use crate::{
+    CallError, Item, Role, TableError, TransactionWrite,
+    table::{number, text},
+};
 
-/// The request keys of one function.
+/// The idempotency keys of one function.
 #[derive(Debug, Clone)]
-pub struct Requests {
+pub struct IdempotencyKeys {
     client: Client,
     table: String,
-    function: &'static str,
+    function: String,
     ttl: Option<Duration>,
 }
 
 /// What a key that was there before means.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Repeated {
-    /// The same request: this was its answer.
-    Same(String),
+pub enum EarlierRequest {
+    /// It was the same request: this was its answer.
+    Replayed(String),
     /// Another request came with this key.
-    Other,
+    KeyReused,
 }
 
-impl Requests {
+impl IdempotencyKeys {
     /// The keys of `function` in `table`. Without `ttl` a key is kept for ever: right where the effect has no
     /// guard of its own and a late repetition would have it again.
     #[must_use]
     pub fn new(
         client: Client,
         table: impl Into<String>,
-        function: &'static str,
+        function: impl Into<String>,
         ttl: Option<Duration>,
     ) -> Self {
-        Self { client, table: table.into(), function, ttl }
+        Self { client, table: table.into(), function: function.into(), ttl }
     }
 
-    /// The step that lets a key be used once. If it fails, its item goes to [`judge`].
+    /// The write that lets a key be used once: a guard with this tag. If it fails, its item goes to
+    /// [`interpret_key_item`].
     #[must_use]
-    pub fn step(&self, key: &str, fingerprint: &str, answer: &str, now: Timestamp) -> Step {
-        let text = |text: &str| AttributeValue::S(text.to_owned());
+    pub fn record<Tag>(
+        &self,
+        tag: Tag,
+        key: &str,
+        fingerprint: &str,
+        answer: &str,
+        now: Timestamp,
+    ) -> TransactionWrite<Tag> {
         let mut put = Put::builder()
             .table_name(&self.table)
             .item("key", self.key(key))
@@ -57,8 +66,7 @@ impl Requests {
             .item("answer", text(answer));
         if let Some(ttl) = self.ttl {
             let ttl = i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX);
-            let expires_at = now.as_second().saturating_add(ttl);
-            put = put.item("expires_at", AttributeValue::N(expires_at.to_string()));
+            put = put.item("expires_at", number(now.as_second().saturating_add(ttl)));
         }
         let put = put
             .condition_expression("attribute_not_exists(#key)")
@@ -66,14 +74,18 @@ impl Requests {
             .return_values_on_condition_check_failure(AllOld)
             .build()
             .expect("a put has a table and an item");
-        Step::new(Role::Guard, TransactWriteItem::builder().put(put).build())
+        TransactionWrite::new(Role::Guard(tag), TransactWriteItem::builder().put(put).build())
     }
 
-    /// Whether a key was used before.
+    /// The request that used this key before, or `None` if the key is new.
     ///
     /// # Errors
     /// The table did not answer.
-    pub async fn find(&self, key: &str, fingerprint: &str) -> Result<Option<Repeated>, InboxError> {
+    pub async fn find(
+        &self,
+        key: &str,
+        fingerprint: &str,
+    ) -> Result<Option<EarlierRequest>, TableError> {
         let answer = self
             .client
             .get_item()
@@ -82,21 +94,23 @@ impl Requests {
             .consistent_read(true)
             .send()
             .await
-            .map_err(|error| InboxError::new(DisplayErrorContext(error)))?;
-        Ok(answer.item.map(|item| judge(&item, fingerprint)))
+            .map_err(CallError::of("GetItem idempotency key"))?;
+        Ok(answer.item.map(|item| interpret_key_item(&item, fingerprint)))
     }
 
     fn key(&self, key: &str) -> AttributeValue {
-        AttributeValue::S(format!("{}#{key}", self.function))
+        text(format!("{}#{key}", self.function))
     }
 }
 
 /// What a stored key means for a request with this fingerprint.
 #[must_use]
-pub fn judge(item: &Item, fingerprint: &str) -> Repeated {
+pub fn interpret_key_item(item: &Item, fingerprint: &str) -> EarlierRequest {
     let text = |name: &str| item.get(name).and_then(|value| value.as_s().ok());
     match (text("fingerprint"), text("answer")) {
-        (Some(first), Some(answer)) if first == fingerprint => Repeated::Same(answer.clone()),
-        _ => Repeated::Other,
+        (Some(first), Some(answer)) if first == fingerprint => {
+            EarlierRequest::Replayed(answer.clone())
+        }
+        _ => EarlierRequest::KeyReused,
     }
 }

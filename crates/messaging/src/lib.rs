@@ -1,0 +1,172 @@
+//! How Orderflow's functions use the delivery library: where contract ([`events`]) and delivery ([`delivery`]) meet.
+//!
+//! In: settings, SQS batches, and what happened to an order. Out: a consumer's handler is given decoded events with
+//! their trace; an event is made ready for the outbox. Guarantees: what breaks the contract is poison with the reason
+//! that the contract gives; each message ends with one log line that names its event; metrics count every outcome.
+
+use std::future::Future;
+
+use aws_config::SdkConfig;
+use aws_lambda_events::event::sqs::SqsEvent;
+use delivery::{
+    Backoff, Consumer, Failure, Handled, Inbox, Incoming, LogObserver, Observer, Outbox, Outcome,
+    Outgoing,
+};
+use events::{Body, Event};
+use lambda_runtime::{Error, LambdaEvent, service_fn};
+use settings::Environment;
+use telemetry::Trace;
+use tracing::{Span, field::Empty};
+
+/// The name of the event log's partition key.
+pub const STREAM_KEY: &str = "order_id";
+
+/// Where events are stored and published.
+#[derive(Debug)]
+pub struct OutboxConfig {
+    event_log_table: String,
+    topic_arn: String,
+}
+
+impl OutboxConfig {
+    /// Reads `EVENT_LOG_TABLE` and `TOPIC_ARN`.
+    pub fn read(environment: &mut Environment) -> Option<Self> {
+        let event_log_table = environment.text("EVENT_LOG_TABLE");
+        let topic_arn = environment.text("TOPIC_ARN");
+        Some(Self { event_log_table: event_log_table?, topic_arn: topic_arn? })
+    }
+
+    /// The outbox.
+    #[must_use]
+    pub fn outbox(&self, aws: &SdkConfig) -> Outbox {
+        let (dynamodb, sns) = (aws_sdk_dynamodb::Client::new(aws), aws_sdk_sns::Client::new(aws));
+        Outbox::new(dynamodb, sns, &self.event_log_table, STREAM_KEY, &self.topic_arn)
+    }
+}
+
+/// A consumer's queue, its DLQ and its table of markers.
+#[derive(Debug)]
+pub struct ConsumerConfig {
+    idempotency_table: String,
+    queue_url: String,
+    dlq_url: String,
+    retry_schedule: Backoff,
+}
+
+impl ConsumerConfig {
+    /// Reads `IDEMPOTENCY_TABLE`, `QUEUE_URL`, `DLQ_URL` and `RETRY_SCHEDULE`.
+    pub fn read(environment: &mut Environment) -> Option<Self> {
+        let idempotency_table = environment.text("IDEMPOTENCY_TABLE");
+        let queue_url = environment.text("QUEUE_URL");
+        let dlq_url = environment.text("DLQ_URL");
+        let retry_schedule = environment.value("RETRY_SCHEDULE");
+        Some(Self {
+            idempotency_table: idempotency_table?,
+            queue_url: queue_url?,
+            dlq_url: dlq_url?,
+            retry_schedule: retry_schedule?,
+        })
+    }
+
+    /// The inbox of this consumer.
+    #[must_use]
+    pub fn inbox(&self, aws: &SdkConfig, consumer: &str) -> Inbox {
+        Inbox::new(aws_sdk_dynamodb::Client::new(aws), &self.idempotency_table, consumer)
+    }
+
+    /// Serves the queue until Lambda ends the process: each event goes to `handler`, with the trace that it goes on
+    /// with.
+    ///
+    /// # Errors
+    /// The runtime API is gone.
+    pub async fn serve<H, F>(self, aws: &SdkConfig, consumer: &str, handler: H) -> Result<(), Error>
+    where
+        H: Fn(Event, Trace, Incoming) -> F,
+        F: Future<Output = Result<Handled, Failure>>,
+    {
+        let sqs = aws_sdk_sqs::Client::new(aws);
+        let consumer = Consumer::new(consumer, sqs, self.queue_url, self.dlq_url)
+            .backoff(self.retry_schedule)
+            .observer(EventObserver);
+        let handle = async |message: Incoming| {
+            let trace = read_trace(&message);
+            let event = decode(&message)?;
+            handler(event, trace, message).await
+        };
+        lambda_runtime::run(service_fn(async |batch: LambdaEvent<SqsEvent>| {
+            Ok::<_, Error>(consumer.run(batch.payload, batch.context.deadline, handle).await)
+        }))
+        .await
+    }
+}
+
+/// Reads the event of a message, and names it in the log line that the message ends with.
+fn decode(message: &Incoming) -> Result<Event, Failure> {
+    let event = Event::decode(message.body.as_bytes())
+        .map_err(|error| Failure::poison(error.reason(), error))?;
+    let span = Span::current();
+    span.record("event_id", event.id.to_string());
+    span.record("event_type", event.body.event_type().as_str());
+    span.record("order_id", event.body.order_id().as_str());
+    Ok(event)
+}
+
+/// Continues the trace of a message, and names it in the log line that the message ends with.
+fn read_trace(message: &Incoming) -> Trace {
+    let attribute = |name: &str| message.attributes.get(name).map(String::as_str);
+    let trace = Trace::continued(attribute("correlation_id"), attribute("traceparent"));
+    let span = Span::current();
+    span.record("correlation_id", &trace.correlation_id);
+    span.record("traceparent", &trace.traceparent);
+    trace
+}
+
+/// An event that happens now, ready to be stored and published.
+#[must_use]
+pub fn outgoing(correlation_id: &str, body: Body, trace: &Trace) -> Outgoing {
+    let event = Event::now(correlation_id, body);
+    Outgoing {
+        stream: event.body.order_id().to_string(),
+        id: event.id,
+        body: event.encode(),
+        attributes: event.attributes(&trace.traceparent),
+    }
+}
+
+/// Logs each message with its event and trace, and counts outcomes as metrics.
+#[derive(Debug, Clone, Copy)]
+struct EventObserver;
+
+impl Observer for EventObserver {
+    fn span(&self, consumer: &str, message: &Incoming) -> Span {
+        tracing::info_span!(
+            "message",
+            consumer,
+            message_id = message.message_id,
+            deliveries = message.deliveries,
+            correlation_id = Empty,
+            traceparent = Empty,
+            event_id = Empty,
+            event_type = Empty,
+            order_id = Empty,
+        )
+    }
+
+    fn message_ended(&self, outcome: &Outcome) {
+        LogObserver.message_ended(outcome);
+    }
+
+    fn batch_ended(&self, outcomes: &[Outcome]) {
+        let count = |wanted: fn(&Outcome) -> bool| {
+            outcomes.iter().filter(|outcome| wanted(outcome)).count() as u64
+        };
+        telemetry::count(&[
+            ("done", count(|o| matches!(o, Outcome::Handled(Handled::Done)))),
+            ("duplicate", count(|o| matches!(o, Outcome::Handled(Handled::Duplicate)))),
+            ("ignored", count(|o| matches!(o, Outcome::Handled(Handled::Ignored)))),
+            ("retried", count(|o| matches!(o, Outcome::Retried { .. }))),
+            ("dead_lettered", count(|o| matches!(o, Outcome::DeadLettered { .. }))),
+            ("not_started", count(|o| matches!(o, Outcome::NotStarted))),
+        ]);
+    }
+}
