@@ -37,7 +37,7 @@ On the stack that `make up` runs:
 /// Operates an Orderflow stack, on AWS or on an emulator.
 #[derive(Debug, Parser)]
 #[command(name = "orderflow", version, after_long_help = MANUAL, propagate_version = true)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     #[command(flatten)]
     pub access: Access,
     /// The form of the answer
@@ -51,7 +51,7 @@ pub struct Arguments {
 }
 
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Show where the flow stands: queues, dead letters, consumers, outbox, late orders
     Status {
         /// Show it again and again
@@ -91,7 +91,7 @@ is mailed about.")]
 }
 
 #[derive(Debug, Subcommand)]
-pub enum Dlq {
+pub(crate) enum Dlq {
     /// A line for each dead letter
     #[command(after_help = LISTING)]
     List {
@@ -123,7 +123,7 @@ SQS cannot show a message without handing it out: a listing hides the messages w
 count, which on a DLQ nothing depends on.";
 
 #[derive(Debug, Args)]
-pub struct Change {
+pub(crate) struct Change {
     /// Of this queue
     pub queue: String,
     #[command(flatten)]
@@ -137,7 +137,7 @@ pub struct Change {
 }
 
 #[derive(Debug, Subcommand)]
-pub enum Order {
+pub(crate) enum Order {
     /// What it is and where it stands
     Show {
         /// The order's id
@@ -164,7 +164,7 @@ pub enum Order {
 }
 
 #[derive(Debug, Args)]
-pub struct Replay {
+pub(crate) struct Replay {
     /// Where to: product, order, notification
     #[arg(long, value_name = "NAME")]
     pub queue: String,
@@ -183,7 +183,7 @@ pub struct Replay {
 }
 
 #[derive(Debug, Args)]
-pub struct Consumers {
+pub(crate) struct Consumers {
     /// Of this queue; `all` of them
     #[arg(value_name = "QUEUE|all")]
     pub queue: String,

@@ -61,7 +61,7 @@ struct Address {
 }
 
 /// Serves until the process ends.
-pub async fn serve(stack: Stack, port: u16, output: Output) -> Result<(), CliError> {
+pub(crate) async fn serve(stack: Stack, port: u16, output: Output) -> Result<(), CliError> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
         .await
         .map_err(|error| CliError::NotDone(format!("port {port} is not to be had: {error}")))?;

@@ -21,13 +21,13 @@ const SWITCH_PAUSE: Duration = Duration::from_millis(300);
 
 /// What a consumer was switched to.
 #[derive(Debug, Serialize)]
-pub struct Switched {
+pub(crate) struct Switched {
     queue: String,
     consumer: String,
 }
 
 /// `on`, `off`, or on its way to one, as Lambda says it.
-pub async fn state(stack: &Stack, queue: &Queue) -> Result<String, CliError> {
+pub(crate) async fn state(stack: &Stack, queue: &Queue) -> Result<String, CliError> {
     let mapping = mapping(stack, queue).await?;
     Ok(match mapping.state() {
         Some("Enabled") => "on".to_owned(),
@@ -38,7 +38,11 @@ pub async fn state(stack: &Stack, queue: &Queue) -> Result<String, CliError> {
 }
 
 /// Switches the consumers of these queues, and waits until they are switched.
-pub async fn switch(stack: &Stack, queues: &[&Queue], on: bool) -> Result<Vec<Switched>, CliError> {
+pub(crate) async fn switch(
+    stack: &Stack,
+    queues: &[&Queue],
+    on: bool,
+) -> Result<Vec<Switched>, CliError> {
     try_join_all(queues.iter().map(|queue| switch_one(stack, queue, on))).await
 }
 
@@ -88,7 +92,7 @@ async fn mapping(
 }
 
 /// As people read it.
-pub fn text(switched: &[Switched]) -> String {
+pub(crate) fn text(switched: &[Switched]) -> String {
     let rows = switched.iter().map(|one| vec![one.queue.clone(), one.consumer.clone()]);
     table(&["queue", "consumer"], rows)
 }

@@ -44,7 +44,7 @@ const STALE_BATCHES_MAX: u32 = 50;
 /// A long poll asks all of SQS's servers: when it comes back empty, nothing is left that is not hidden.
 const POLL_SECONDS: i32 = 1;
 /// Maximum number of dead letters that are read, so that a listing ends and fits into memory.
-pub const READ_MAX: usize = 10_000;
+pub(crate) const READ_MAX: usize = 10_000;
 /// How often a move task is asked how far it is.
 const MOVE_PAUSE: Duration = Duration::from_secs(1);
 /// How long a move task is watched; after that SQS goes on with it by itself.
@@ -59,7 +59,7 @@ struct Held {
 
 /// What became of the selected letters of a queue.
 #[derive(Debug, Default, Serialize)]
-pub struct Done {
+pub(crate) struct Done {
     /// Which queue.
     pub queue: String,
     /// Sent to their queue again, or deleted.
@@ -71,7 +71,7 @@ pub struct Done {
 }
 
 /// The dead letters of a queue that a selection takes, oldest first. They stay where they are.
-pub async fn list(
+pub(crate) async fn list(
     stack: &Stack,
     queue: &Queue,
     selection: &Selection,
@@ -96,7 +96,7 @@ pub async fn list(
 }
 
 /// The same of several queues.
-pub async fn list_all(
+pub(crate) async fn list_all(
     stack: &Stack,
     queues: &[&Queue],
     selection: &Selection,
@@ -106,7 +106,7 @@ pub async fn list_all(
 }
 
 /// Sends these letters to their queue again.
-pub async fn redrive(
+pub(crate) async fn redrive(
     stack: &Stack,
     queue: &Queue,
     letters: &[DeadLetter],
@@ -116,7 +116,7 @@ pub async fn redrive(
 }
 
 /// Deletes these letters.
-pub async fn drop(
+pub(crate) async fn drop(
     stack: &Stack,
     queue: &Queue,
     letters: &[DeadLetter],
@@ -127,7 +127,7 @@ pub async fn drop(
 
 /// Sends everything that is in a DLQ to its queue again: by SQS itself where the endpoint can, or else message
 /// by message.
-pub async fn redrive_all(
+pub(crate) async fn redrive_all(
     stack: &Stack,
     queue: &Queue,
     bar: &ProgressBar,
@@ -445,7 +445,7 @@ fn letter(queue: &Queue, message: &SqsMessage) -> DeadLetter {
 }
 
 /// A line each.
-pub fn summary(letters: &[DeadLetter]) -> String {
+pub(crate) fn summary(letters: &[DeadLetter]) -> String {
     if letters.is_empty() {
         return "No dead letters.".to_owned();
     }
@@ -472,7 +472,7 @@ pub fn summary(letters: &[DeadLetter]) -> String {
 }
 
 /// All of each.
-pub fn in_full(letters: &[DeadLetter]) -> String {
+pub(crate) fn in_full(letters: &[DeadLetter]) -> String {
     let one = |letter: &DeadLetter| {
         let mut lines = vec![
             format!("message id  {}", letter.message_id),
@@ -495,7 +495,7 @@ pub fn in_full(letters: &[DeadLetter]) -> String {
 }
 
 /// What was done, queue by queue.
-pub fn outcome(verb: &str, all: &[Done]) -> String {
+pub(crate) fn outcome(verb: &str, all: &[Done]) -> String {
     let line = |done: &Done| {
         let failed: String = done.failed.iter().map(|why| format!("\n  {}", plain(why))).collect();
         format!("{}: {} {verb}{failed}", done.queue, done.done)

@@ -11,7 +11,7 @@ use delivery::{CallError, ErrorChain, TableError, error::BoxError};
 
 /// A command that did not do what it was asked for.
 #[derive(Debug, thiserror::Error)]
-pub enum CliError {
+pub(crate) enum CliError {
     /// The command line is wrong.
     #[error(transparent)]
     Usage(#[from] clap::Error),
@@ -58,12 +58,12 @@ pub enum CliError {
 
 impl CliError {
     /// A failure of something on this machine, for `map_err`.
-    pub fn local<E: Into<BoxError>>(action: &'static str) -> impl FnOnce(E) -> Self {
+    pub(crate) fn local<E: Into<BoxError>>(action: &'static str) -> impl FnOnce(E) -> Self {
         move |error| Self::Local { action, source: error.into() }
     }
 
     /// What the shell gets to know.
-    pub fn exit_code(&self) -> u8 {
+    pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Self::Usage(_) => 2,
             Self::NotFound(_) => 3,

@@ -9,14 +9,14 @@ use serde_json::{Map, Value};
 
 /// A policy on message attributes.
 #[derive(Debug, Clone, Default)]
-pub struct Filter(Map<String, Value>);
+pub(crate) struct Filter(Map<String, Value>);
 
 impl Filter {
     /// Reads a policy; none takes everything.
     ///
     /// # Errors
     /// It is no policy, or one that only SNS itself can apply.
-    pub fn read(policy: Option<&str>, scope: Option<&str>) -> Result<Self, String> {
+    pub(crate) fn read(policy: Option<&str>, scope: Option<&str>) -> Result<Self, String> {
         let Some(policy) = policy.filter(|policy| !policy.is_empty()) else {
             return Ok(Self::default());
         };
@@ -43,7 +43,7 @@ impl Filter {
     ///
     /// # Errors
     /// The policy uses what this does not know.
-    pub fn passes(&self, attributes: &BTreeMap<String, String>) -> Result<bool, String> {
+    pub(crate) fn passes(&self, attributes: &BTreeMap<String, String>) -> Result<bool, String> {
         for (name, conditions) in &self.0 {
             let value = attributes.get(name).map(String::as_str);
             let mut any = false;

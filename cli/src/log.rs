@@ -17,7 +17,7 @@ type Item = HashMap<String, AttributeValue>;
 
 /// One event as the log keeps it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Logged {
+pub(crate) struct Logged {
     /// Its order.
     pub order_id: String,
     /// Its idempotency key.
@@ -42,7 +42,7 @@ pub struct Logged {
 ///
 /// # Errors
 /// The log does not answer, or `work` fails.
-pub async fn pages(
+pub(crate) async fn pages(
     stack: &Stack,
     order: Option<&str>,
     mut work: impl FnMut(Vec<Logged>) -> Result<(), CliError>,
@@ -82,7 +82,7 @@ pub async fn pages(
 ///
 /// # Errors
 /// The log does not answer, or knows no such order.
-pub async fn of_order(stack: &Stack, order: &str) -> Result<Vec<Logged>, CliError> {
+pub(crate) async fn of_order(stack: &Stack, order: &str) -> Result<Vec<Logged>, CliError> {
     let mut all = Vec::new();
     pages(stack, Some(order), |page| {
         all.extend(page);
@@ -97,7 +97,7 @@ pub async fn of_order(stack: &Stack, order: &str) -> Result<Vec<Logged>, CliErro
 }
 
 /// Sorts by when it happened; what happened in the same millisecond by id, which grows with time.
-pub fn in_time_order(events: &mut [Logged]) {
+pub(crate) fn in_time_order(events: &mut [Logged]) {
     events.sort_by(|a, b| (a.timestamp, &a.event_id).cmp(&(b.timestamp, &b.event_id)));
 }
 

@@ -21,18 +21,18 @@ use crate::{
 const REPUBLISH_BACKDATE: SignedDuration = SignedDuration::from_hours(1);
 
 /// What an order is.
-pub async fn show(stack: &Stack, id: &str) -> Result<Value, CliError> {
+pub(crate) async fn show(stack: &Stack, id: &str) -> Result<Value, CliError> {
     call(stack, "GET", "/orders/{id}", id).await
 }
 
 /// Cancels an order by the deployed rules.
-pub async fn cancel(stack: &Stack, id: &str) -> Result<Value, CliError> {
+pub(crate) async fn cancel(stack: &Stack, id: &str) -> Result<Value, CliError> {
     call(stack, "POST", "/orders/{id}/cancel", id).await
 }
 
 /// What was made pending again.
 #[derive(Debug, Serialize)]
-pub struct Republished {
+pub(crate) struct Republished {
     /// The order.
     pub order_id: String,
     /// Its last event.
@@ -45,7 +45,7 @@ pub struct Republished {
 
 /// Makes an order's last event pending again, so that the relay publishes it once more; with `now` runs the
 /// relay.
-pub async fn republish(stack: &Stack, id: &str, now: bool) -> Result<Republished, CliError> {
+pub(crate) async fn republish(stack: &Stack, id: &str, now: bool) -> Result<Republished, CliError> {
     let gone = || CliError::NotFound(format!("no order {id:?} in stack {}", stack.name));
     let last = log::of_order(stack, id).await?.pop().ok_or_else(gone)?;
     let event_id: Uuid =
@@ -132,7 +132,7 @@ async fn invoke(stack: &Stack, function: &str, payload: &Value) -> Result<Value,
 }
 
 /// An order as people read it.
-pub fn text(order: &Value) -> String {
+pub(crate) fn text(order: &Value) -> String {
     let field = |name: &str| plain(order[name].as_str().unwrap_or("-"));
     let currency = field("currency");
     let amount = |value: &Value| {
@@ -162,7 +162,7 @@ pub fn text(order: &Value) -> String {
 }
 
 /// A history as people read it.
-pub fn history_text(events: &[Logged]) -> String {
+pub(crate) fn history_text(events: &[Logged]) -> String {
     let first = events.first().map(|event| event.timestamp);
     let rows = events.iter().map(|event| {
         let after = first.map(|first| event.timestamp.duration_since(first).as_secs_f64());
@@ -180,7 +180,7 @@ pub fn history_text(events: &[Logged]) -> String {
 }
 
 /// What was republished, as people read it.
-pub fn republished_text(republished: &Republished) -> String {
+pub(crate) fn republished_text(republished: &Republished) -> String {
     let Republished { order_id, event_id, event_type, relay } = republished;
     let when = match relay {
         None => "the relay publishes it again within a minute".to_owned(),

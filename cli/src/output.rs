@@ -13,7 +13,7 @@ use crate::error::CliError;
 
 /// The form of what a command says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Output {
+pub(crate) enum Output {
     /// Tables and sentences, for people.
     Text,
     /// JSON, for scripts.
@@ -25,7 +25,7 @@ impl Output {
     ///
     /// # Errors
     /// Stdout does not take it.
-    pub fn say<T: Serialize>(
+    pub(crate) fn say<T: Serialize>(
         self,
         value: &T,
         text: impl FnOnce(&T) -> String,
@@ -42,7 +42,7 @@ impl Output {
     ///
     /// # Errors
     /// Stdout does not take it.
-    pub fn say_again<T: Serialize>(
+    pub(crate) fn say_again<T: Serialize>(
         self,
         value: &T,
         text: impl FnOnce(&T) -> String,
@@ -64,7 +64,7 @@ impl Output {
 ///
 /// # Errors
 /// Stdout does not take it.
-pub fn print(text: &str) -> Result<(), CliError> {
+pub(crate) fn print(text: &str) -> Result<(), CliError> {
     let mut stdout = std::io::stdout().lock();
     match writeln!(stdout, "{}", text.trim_end()).and_then(|()| stdout.flush()) {
         // Whoever read has seen enough.
@@ -74,7 +74,7 @@ pub fn print(text: &str) -> Result<(), CliError> {
 }
 
 /// A table without lines. A heading that begins with `>` is of a column of numbers.
-pub fn table(headings: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+pub(crate) fn table(headings: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let mut table = Table::new();
     table.load_style(NOTHING);
     let right = |heading: &str| heading.starts_with('>');
@@ -94,7 +94,7 @@ pub fn table(headings: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> 
 }
 
 /// Without control characters: what a stranger sent must not move the cursor of whoever looks at it.
-pub fn plain(text: &str) -> String {
+pub(crate) fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 

@@ -24,11 +24,11 @@ use crate::{
 
 /// Maximum number of events of one replay: it sorts them in memory, at about 2 KB each. A longer range is
 /// replayed in parts.
-pub const EVENTS_MAX: usize = 500_000;
+pub(crate) const EVENTS_MAX: usize = 500_000;
 
 /// What is to be replayed.
 #[derive(Debug, Serialize)]
-pub struct Plan {
+pub(crate) struct Plan {
     /// Where to.
     pub queue: String,
     /// From this moment on.
@@ -50,7 +50,7 @@ pub struct Plan {
 }
 
 /// Reads the log and selects.
-pub async fn plan(
+pub(crate) async fn plan(
     stack: &Stack,
     queue: &Queue,
     [from, to]: [Timestamp; 2],
@@ -95,7 +95,7 @@ pub async fn plan(
 }
 
 /// Sends what was selected.
-pub async fn run(
+pub(crate) async fn run(
     stack: &Stack,
     queue: &Queue,
     plan: &mut Plan,
@@ -161,12 +161,12 @@ async fn filter(stack: &Stack, queue: &Queue) -> Result<Filter, CliError> {
 
 impl Plan {
     /// Whether there is nothing to send.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.selected.is_empty()
     }
 
     /// As people read it.
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let of = self.order.as_ref().map(|order| format!(" of order {order}")).unwrap_or_default();
         let rows = self.events.iter().map(|(name, count)| vec![name.clone(), count.to_string()]);
         let failed: String = self.failed.iter().map(|why| format!("\n  {why}")).collect();

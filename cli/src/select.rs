@@ -10,11 +10,11 @@ use serde_json::Value;
 use crate::when::span;
 
 /// The reason of a dead letter that its consumer did not send to the DLQ itself: SQS moved it after its last attempt.
-pub const RETRIES_EXHAUSTED: &str = "retries_exhausted";
+pub(crate) const RETRIES_EXHAUSTED: &str = "retries_exhausted";
 
 /// One message of a DLQ.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct DeadLetter {
+pub(crate) struct DeadLetter {
     /// Its queue.
     pub queue: String,
     /// As SQS calls it; another after each move.
@@ -42,7 +42,7 @@ pub struct DeadLetter {
 /// Which of them. What is not said does not narrow.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Which dead letters")]
-pub struct Selection {
+pub(crate) struct Selection {
     /// Whose failure_reason is this, such as schema or retries_exhausted
     #[arg(long, value_name = "CODE")]
     pub reason: Option<String>,
@@ -65,7 +65,7 @@ pub struct Selection {
 
 impl Selection {
     /// Whether nothing narrows it.
-    pub fn is_everything(&self) -> bool {
+    pub(crate) fn is_everything(&self) -> bool {
         self.reason.is_none()
             && self.event_type.is_none()
             && self.order.is_none()
@@ -75,7 +75,7 @@ impl Selection {
     }
 
     /// Whether a dead letter is among them.
-    pub fn takes(&self, letter: &DeadLetter, now: Timestamp) -> bool {
+    pub(crate) fn takes(&self, letter: &DeadLetter, now: Timestamp) -> bool {
         let age = now.duration_since(letter.since);
         let is = |wanted: &Option<String>, there: Option<&String>| {
             wanted.is_none() || wanted.as_ref() == there
@@ -91,7 +91,7 @@ impl Selection {
 }
 
 /// What of an event can be read, even of one that breaks the contract.
-pub fn glimpse(body: &str) -> [Option<String>; 3] {
+pub(crate) fn glimpse(body: &str) -> [Option<String>; 3] {
     let json: Value = serde_json::from_str(body).unwrap_or_default();
     let text = |value: &Value| value.as_str().map(str::to_owned);
     [text(&json["event_type"]), text(&json["data"]["order_id"]), text(&json["event_id"])]

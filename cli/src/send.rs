@@ -7,7 +7,7 @@ use std::{collections::HashMap, time::Duration};
 
 use aws_sdk_sqs::types::{MessageAttributeValue, SendMessageBatchRequestEntry};
 
-pub use delivery::batching::ENTRIES_MAX;
+pub(crate) use delivery::batching::ENTRIES_MAX;
 use delivery::batching::batches;
 
 use crate::{error::CliError, stack::Stack};
@@ -17,7 +17,7 @@ const RETRY_PAUSE: Duration = Duration::from_millis(200);
 
 /// One message to be sent.
 #[derive(Debug, Clone, Default)]
-pub struct Message {
+pub(crate) struct Message {
     /// What is sent.
     pub body: String,
     /// Goes with it.
@@ -26,7 +26,7 @@ pub struct Message {
 
 impl Message {
     /// Its size as SQS counts it, in bytes of body and attributes.
-    pub fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         let attributes = self.attributes.iter().map(|(name, value)| {
             let text = value.string_value().map_or(0, str::len);
             name.len()
@@ -39,7 +39,7 @@ impl Message {
 }
 
 /// An attribute that is a text.
-pub fn text_attribute(value: &str) -> MessageAttributeValue {
+pub(crate) fn text_attribute(value: &str) -> MessageAttributeValue {
     MessageAttributeValue::builder()
         .data_type("String")
         .string_value(value)
@@ -48,7 +48,7 @@ pub fn text_attribute(value: &str) -> MessageAttributeValue {
 }
 
 /// How many messages from the front fit into one call.
-pub fn first_batch(messages: &[Message]) -> usize {
+pub(crate) fn first_batch(messages: &[Message]) -> usize {
     batches(messages, Message::bytes).first().map_or(0, |batch| batch.len())
 }
 
@@ -56,7 +56,7 @@ pub fn first_batch(messages: &[Message]) -> usize {
 ///
 /// # Errors
 /// The queue did not answer at all: whether it took any is unknown.
-pub async fn send(
+pub(crate) async fn send(
     stack: &Stack,
     queue_url: &str,
     messages: &[Message],

@@ -28,7 +28,7 @@ const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(30);
 /// Which stack, and how to get at it.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Which stack")]
-pub struct Access {
+pub(crate) struct Access {
     /// The CloudFormation stack
     #[arg(
         long,
@@ -51,7 +51,7 @@ pub struct Access {
 
 /// A queue with its DLQ and its consumer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Queue {
+pub(crate) struct Queue {
     /// `product`, `order`, `notification`.
     pub name: String,
     /// The queue.
@@ -64,7 +64,7 @@ pub struct Queue {
 
 /// A deployed stack.
 #[derive(Debug, Clone)]
-pub struct Stack {
+pub(crate) struct Stack {
     /// Its name.
     pub name: String,
     outputs: BTreeMap<String, String>,
@@ -88,7 +88,7 @@ impl Stack {
     ///
     /// # Errors
     /// What is missing, and how to give it.
-    pub async fn find(access: &Access) -> Result<Self, CliError> {
+    pub(crate) async fn find(access: &Access) -> Result<Self, CliError> {
         let aws = load_aws(access).await;
         let Some(region) = aws.region().map(ToString::to_string) else {
             let why = "no AWS region: set --region or AWS_REGION";
@@ -125,7 +125,7 @@ impl Stack {
     ///
     /// # Errors
     /// The stack is older than this command.
-    pub fn output(&self, name: &str) -> Result<&str, CliError> {
+    pub(crate) fn output(&self, name: &str) -> Result<&str, CliError> {
         self.outputs.get(name).map(String::as_str).ok_or_else(|| {
             CliError::NotDone(format!(
                 "the stack {} has no output {name}: deploy it again",
@@ -135,7 +135,7 @@ impl Stack {
     }
 
     /// One parameter with which the stack was deployed.
-    pub fn parameter(&self, name: &str) -> Option<&str> {
+    pub(crate) fn parameter(&self, name: &str) -> Option<&str> {
         self.parameters.get(name).map(String::as_str)
     }
 
@@ -143,7 +143,7 @@ impl Stack {
     ///
     /// # Errors
     /// Which queues there are.
-    pub fn queue(&self, name: &str) -> Result<&Queue, CliError> {
+    pub(crate) fn queue(&self, name: &str) -> Result<&Queue, CliError> {
         self.queues.iter().find(|queue| queue.name == name).ok_or_else(|| {
             let names: Vec<&str> = self.queues.iter().map(|queue| queue.name.as_str()).collect();
             CliError::NotFound(format!("no queue {name:?}: there are {}", names.join(", ")))
@@ -154,7 +154,7 @@ impl Stack {
     ///
     /// # Errors
     /// Which queues there are.
-    pub fn queues(&self, name: Option<&str>) -> Result<Vec<&Queue>, CliError> {
+    pub(crate) fn queues(&self, name: Option<&str>) -> Result<Vec<&Queue>, CliError> {
         name.map_or_else(|| Ok(self.queues.iter().collect()), |name| Ok(vec![self.queue(name)?]))
     }
 
@@ -162,7 +162,7 @@ impl Stack {
     ///
     /// # Errors
     /// The stack is older than this command.
-    pub fn outbox(&self) -> Result<Outbox, CliError> {
+    pub(crate) fn outbox(&self) -> Result<Outbox, CliError> {
         let (table, topic_arn) = (self.output("EventLogTable")?, self.output("TopicArn")?);
         Ok(Outbox::new(self.dynamodb.clone(), self.sns.clone(), table, STREAM_KEY, topic_arn))
     }
@@ -171,7 +171,7 @@ impl Stack {
     ///
     /// # Errors
     /// The stack is older than this command.
-    pub fn pending_orders(&self) -> Result<PendingOrders, CliError> {
+    pub(crate) fn pending_orders(&self) -> Result<PendingOrders, CliError> {
         Ok(PendingOrders::new(self.dynamodb.clone(), self.output("OrdersTable")?))
     }
 }

@@ -34,7 +34,7 @@ const ORDERS_NAMED_MAX: i32 = 10;
 
 /// Where the flow stands.
 #[derive(Debug, Clone, Serialize)]
-pub struct Status {
+pub(crate) struct Status {
     /// Of which stack.
     pub stack: String,
     /// When this was so.
@@ -49,7 +49,7 @@ pub struct Status {
 
 /// Where one queue stands, in messages.
 #[derive(Debug, Clone, Serialize)]
-pub struct QueueStatus {
+pub(crate) struct QueueStatus {
     /// Its name.
     pub name: String,
     /// To be had.
@@ -72,7 +72,7 @@ pub struct QueueStatus {
 
 /// Events that are stored and not yet published.
 #[derive(Debug, Clone, Serialize)]
-pub struct OutboxStatus {
+pub(crate) struct OutboxStatus {
     /// Will be published.
     pub pending: u64,
     /// Since when the oldest of them waits.
@@ -83,7 +83,7 @@ pub struct OutboxStatus {
 
 /// Orders that wait for their stock.
 #[derive(Debug, Clone, Serialize)]
-pub struct OrdersStatus {
+pub(crate) struct OrdersStatus {
     /// All of them.
     pub pending: u64,
     /// Those that wait for longer than `pending_max_minutes`.
@@ -99,7 +99,7 @@ impl Status {
     ///
     /// # Errors
     /// Something other than a metric is not to be had.
-    pub async fn of(stack: &Stack) -> Result<Self, CliError> {
+    pub(crate) async fn of(stack: &Stack) -> Result<Self, CliError> {
         let queues = try_join_all(stack.queues.iter().map(|queue| queue_status(stack, queue)));
         let (queues, outbox, orders, metrics) =
             tokio::join!(queues, outbox_status(stack), orders_status(stack), metrics(stack));
@@ -120,7 +120,7 @@ impl Status {
     }
 
     /// As people read it.
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let age = |seconds: Option<u64>| {
             seconds.map_or("-".into(), |s| short(i64::try_from(s).unwrap_or(i64::MAX)))
         };
@@ -161,7 +161,7 @@ impl Status {
 }
 
 /// How many messages a queue has: waiting, in flight, delayed.
-pub async fn counts(stack: &Stack, url: &str) -> Result<[u64; 3], CliError> {
+pub(crate) async fn counts(stack: &Stack, url: &str) -> Result<[u64; 3], CliError> {
     const NAMES: [QueueAttributeName; 3] = [
         QueueAttributeName::ApproximateNumberOfMessages,
         QueueAttributeName::ApproximateNumberOfMessagesNotVisible,

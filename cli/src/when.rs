@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp, civil, tz::TimeZone};
 
 /// A moment as it was typed: absolute, or relative to now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum When {
+pub(crate) enum When {
     /// A moment.
     At(Timestamp),
     /// This long ago.
@@ -16,7 +16,7 @@ pub enum When {
 
 impl When {
     /// The moment itself. A span that reaches before the calendar's beginning means the beginning.
-    pub fn from(self, now: Timestamp) -> Timestamp {
+    pub(crate) fn from(self, now: Timestamp) -> Timestamp {
         match self {
             Self::At(moment) => moment,
             Self::Ago(span) => now.checked_sub(span).unwrap_or(Timestamp::MIN),
@@ -28,7 +28,7 @@ impl When {
 ///
 /// # Errors
 /// What can be typed.
-pub fn when(text: &str) -> Result<When, String> {
+pub(crate) fn when(text: &str) -> Result<When, String> {
     if text == "now" {
         return Ok(When::Ago(SignedDuration::ZERO));
     }
@@ -50,7 +50,7 @@ pub fn when(text: &str) -> Result<When, String> {
 ///
 /// # Errors
 /// What can be typed.
-pub fn span(text: &str) -> Result<SignedDuration, String> {
+pub(crate) fn span(text: &str) -> Result<SignedDuration, String> {
     const HELP: &str = "type a number and a unit: 90s, 15m, 2h or 3d";
     let at = text.find(|c: char| !c.is_ascii_digit()).ok_or(HELP)?;
     let (number, unit) = text.split_at(at);
@@ -66,7 +66,7 @@ pub fn span(text: &str) -> Result<SignedDuration, String> {
 }
 
 /// A span in its largest unit, as tables show it: `45s`, `12m`, `3h`, `9d`.
-pub fn short(seconds: i64) -> String {
+pub(crate) fn short(seconds: i64) -> String {
     match seconds.max(0) {
         seconds @ 0..120 => format!("{seconds}s"),
         seconds @ 120..7200 => format!("{}m", seconds / 60),

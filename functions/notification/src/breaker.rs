@@ -7,13 +7,13 @@
 use std::time::{Duration, Instant};
 
 /// Number of failures in a row that open it.
-pub const FAILURES_MAX: u32 = 5;
+pub(crate) const FAILURES_MAX: u32 = 5;
 /// How long the provider is left alone.
-pub const PAUSE: Duration = Duration::from_secs(30);
+pub(crate) const PAUSE: Duration = Duration::from_secs(30);
 
 /// See the module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Breaker {
+pub(crate) enum Breaker {
     /// Calls are made; this number of them has failed since the last success.
     Closed(u32),
     /// No calls before this time. The first after it is let through and begins the next pause: one that never
@@ -24,7 +24,7 @@ pub enum Breaker {
 impl Breaker {
     /// How long it stays open, or `None` if a call may be let through.
     #[must_use]
-    pub fn open_for(&self, now: Instant) -> Option<Duration> {
+    pub(crate) fn open_for(&self, now: Instant) -> Option<Duration> {
         match self {
             Self::Open(until) if now < *until => Some(*until - now),
             _ => None,
@@ -35,7 +35,7 @@ impl Breaker {
     ///
     /// # Errors
     /// How long it stays open.
-    pub fn admit(&mut self, now: Instant) -> Result<(), Duration> {
+    pub(crate) fn admit(&mut self, now: Instant) -> Result<(), Duration> {
         if let Some(remaining) = self.open_for(now) {
             return Err(remaining);
         }
@@ -46,12 +46,12 @@ impl Breaker {
     }
 
     /// A call was answered.
-    pub fn record_success(&mut self) {
+    pub(crate) fn record_success(&mut self) {
         *self = Self::Closed(0);
     }
 
     /// A call failed. Whether this is what opened it.
-    pub fn record_failure(&mut self, now: Instant) -> bool {
+    pub(crate) fn record_failure(&mut self, now: Instant) -> bool {
         match self {
             Self::Closed(failures) if *failures + 1 < FAILURES_MAX => {
                 *failures += 1;

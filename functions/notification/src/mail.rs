@@ -5,7 +5,7 @@ use events::{Body, Currency, Email, Event, Line, Money, OrderId};
 
 /// One mail, ready to be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mail {
+pub(crate) struct Mail {
     /// Where it goes.
     pub to: Email,
     /// Its subject line.
@@ -28,7 +28,7 @@ struct Text<'a> {
 
 /// The mail that an event calls for, or `None` if the customer need not know of it.
 #[must_use]
-pub fn mail(event: &Event) -> Option<Mail> {
+pub(crate) fn mail(event: &Event) -> Option<Mail> {
     let (outcome, opening) = match event.body {
         Body::OrderCreated(_) => ("Created Successfully", "Thank you for your order."),
         Body::OrderConfirmed(_) => {

@@ -10,7 +10,7 @@ use std::{
 
 /// See the module.
 #[derive(Debug, Clone, Copy)]
-pub struct Rate {
+pub(crate) struct Rate {
     apart: Duration,
     next: Option<Instant>,
 }
@@ -18,7 +18,7 @@ pub struct Rate {
 impl Rate {
     /// At most this number a second.
     #[must_use]
-    pub fn per_second(count: NonZeroU32) -> Self {
+    pub(crate) fn per_second(count: NonZeroU32) -> Self {
         // Rounded up: with 3 a second, 333 ms apart would be four in a second.
         let nanos = 1_000_000_000_u64.div_ceil(count.get().into());
         Self { apart: Duration::from_nanos(nanos), next: None }
@@ -26,7 +26,7 @@ impl Rate {
 
     /// Takes the next slot and returns how long until it begins, or `None`, and takes none, if that is longer than
     /// `patience`.
-    pub fn slot(&mut self, now: Instant, patience: Duration) -> Option<Duration> {
+    pub(crate) fn slot(&mut self, now: Instant, patience: Duration) -> Option<Duration> {
         let slot = self.next.map_or(now, |next| next.max(now));
         let wait = slot - now;
         if wait > patience {

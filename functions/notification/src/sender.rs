@@ -14,7 +14,7 @@ use crate::mail::Mail;
 
 /// How mails leave (`MAIL_MODE`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
+pub(crate) enum Mode {
     /// Through Amazon SES.
     Ses,
     /// On stdout: for a stack on one's own machine.
@@ -35,7 +35,7 @@ impl FromStr for Mode {
 
 /// Why a mail was not sent.
 #[derive(Debug, thiserror::Error)]
-pub enum SendError {
+pub(crate) enum SendError {
     /// This mail is never going to be taken.
     #[error("the mail was refused: {0}")]
     Refused(String),
@@ -52,7 +52,7 @@ pub enum SendError {
 
 /// The way out.
 #[derive(Debug, Clone)]
-pub enum Sender {
+pub(crate) enum Sender {
     /// See [`Mode::Ses`].
     Ses {
         /// The provider.
@@ -69,7 +69,7 @@ impl Sender {
     ///
     /// # Errors
     /// [`SendError`] says whether another try can help.
-    pub async fn send(&self, mail: &Mail) -> Result<(), SendError> {
+    pub(crate) async fn send(&self, mail: &Mail) -> Result<(), SendError> {
         match self {
             Self::Console => {
                 // In one piece: mails of one batch must not mix their lines.

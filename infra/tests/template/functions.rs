@@ -9,13 +9,13 @@ use crate::read::{FUNCTION, QUEUE, Template, target};
 const LOG_GROUP: &str = "AWS::Logs::LogGroup";
 
 /// The name of a function's folder of code, which is that of its binary.
-pub fn binary(function: &Value) -> &str {
+pub(crate) fn binary(function: &Value) -> &str {
     let code = function["CodeUri"].as_str().expect("a CodeUri");
     code.trim_start_matches("../target/lambda/").trim_end_matches('/')
 }
 
 /// The queues that a function is fed from, as the mappings' properties.
-pub fn mappings(function: &Value) -> impl Iterator<Item = &Value> {
+pub(crate) fn mappings(function: &Value) -> impl Iterator<Item = &Value> {
     let events = function["Events"].as_object().expect("a function is there for some event");
     events.values().filter(|event| event["Type"] == "SQS").map(|event| &event["Properties"])
 }

@@ -4,10 +4,10 @@ use serde_json::{Value, json};
 use yaml_serde::Value as Yaml;
 
 /// The template.
-pub struct Template(pub Value);
+pub(crate) struct Template(pub Value);
 
 impl Template {
-    pub fn read() -> Self {
+    pub(crate) fn read() -> Self {
         let text = include_str!("../../template.yaml");
         let yaml = yaml_serde::from_str(text).expect("the template is YAML");
         let mut template = long_form(yaml);
@@ -25,20 +25,20 @@ impl Template {
     }
 
     /// The names and properties of all resources of a type, with what `Globals` adds.
-    pub fn all<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = (&'a str, &'a Value)> {
+    pub(crate) fn all<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = (&'a str, &'a Value)> {
         let resources = self.0["Resources"].as_object().expect("resources");
         let of_kind = resources.iter().filter(move |(_, resource)| resource["Type"] == kind);
         of_kind.map(|(name, resource)| (name.as_str(), &resource["Properties"]))
     }
 
     /// The properties of a resource; null if there is none of that name and type.
-    pub fn one(&self, kind: &str, name: &str) -> &Value {
+    pub(crate) fn one(&self, kind: &str, name: &str) -> &Value {
         let resource = &self.0["Resources"][name];
         if resource["Type"] == kind { &resource["Properties"] } else { &Value::Null }
     }
 
     /// A value, or the default of the parameter that it refers to.
-    pub fn value<'a>(&'a self, value: &'a Value) -> &'a Value {
+    pub(crate) fn value<'a>(&'a self, value: &'a Value) -> &'a Value {
         match value["Ref"].as_str() {
             Some(parameter) => &self.0["Parameters"][parameter]["Default"],
             None => value,
@@ -46,19 +46,19 @@ impl Template {
     }
 }
 
-pub const FUNCTION: &str = "AWS::Serverless::Function";
-pub const QUEUE: &str = "AWS::SQS::Queue";
-pub const TABLE: &str = "AWS::DynamoDB::Table";
-pub const TOPIC: &str = "AWS::SNS::Topic";
+pub(crate) const FUNCTION: &str = "AWS::Serverless::Function";
+pub(crate) const QUEUE: &str = "AWS::SQS::Queue";
+pub(crate) const TABLE: &str = "AWS::DynamoDB::Table";
+pub(crate) const TOPIC: &str = "AWS::SNS::Topic";
 
 /// The resource that a `Ref` or `Fn::GetAtt` names.
-pub fn target(value: &Value) -> &str {
+pub(crate) fn target(value: &Value) -> &str {
     let named = value["Ref"].as_str().or(value["Fn::GetAtt"].as_str()).unwrap_or_default();
     named.split('.').next().unwrap_or_default()
 }
 
 /// What CloudFormation takes as one thing or as a list of them.
-pub fn list(value: &Value) -> Vec<&Value> {
+pub(crate) fn list(value: &Value) -> Vec<&Value> {
     match value {
         Value::Null => Vec::new(),
         Value::Array(values) => values.iter().collect(),
@@ -67,7 +67,7 @@ pub fn list(value: &Value) -> Vec<&Value> {
 }
 
 /// All values in a tree, the inner ones included.
-pub fn within(value: &Value) -> Vec<&Value> {
+pub(crate) fn within(value: &Value) -> Vec<&Value> {
     let mut found = vec![value];
     match value {
         Value::Array(values) => found.extend(values.iter().flat_map(within)),

@@ -73,7 +73,7 @@ const VALUES: [&str; 58] = [
 ];
 
 /// One of the corpus, with up to four damages.
-pub fn damaged(corpus: &[Vec<u8>], random: &mut Rng) -> Vec<u8> {
+pub(crate) fn damaged(corpus: &[Vec<u8>], random: &mut Rng) -> Vec<u8> {
     let mut input = any(corpus, random).clone();
     for _ in 0..random.usize(..=DAMAGES_MAX) {
         damage(&mut input, corpus, random);

@@ -22,7 +22,7 @@ const ANSWER_WAIT: Duration = Duration::from_secs(60);
 const LOOK_PAUSE: Duration = Duration::from_millis(200);
 
 /// One browser with one page.
-pub struct Browser {
+pub(crate) struct Browser {
     process: Child,
     input: ChildStdin,
     answers: Receiver<Value>,
@@ -33,7 +33,7 @@ pub struct Browser {
 
 impl Browser {
     /// Starts it with a new profile.
-    pub fn start() -> Result<Self> {
+    pub(crate) fn start() -> Result<Self> {
         ensure!(Path::new(BROWSER).is_file(), "{BROWSER} is missing: apt-get install chromium");
         let profile = std::env::temp_dir().join(format!("orderflow-{}", uuid::Uuid::new_v4()));
         // The browser wants its pipes as descriptors 3 and 4, which only a shell can arrange without unsafe code.
@@ -69,7 +69,7 @@ impl Browser {
     }
 
     /// Gives a command and waits for its answer.
-    pub fn call(&mut self, method: &str, parameters: Value) -> Result<Value> {
+    pub(crate) fn call(&mut self, method: &str, parameters: Value) -> Result<Value> {
         self.id += 1;
         let mut message = json!({ "id": self.id, "method": method, "params": parameters });
         if let Some(session) = &self.session {
@@ -94,14 +94,14 @@ impl Browser {
     }
 
     /// Opens a page.
-    pub fn open(&mut self, url: &str) -> Result<()> {
+    pub(crate) fn open(&mut self, url: &str) -> Result<()> {
         let answer = self.call("Page.navigate", json!({ "url": url }))?;
         ensure!(answer["errorText"].is_null(), "{url}: {}", answer["errorText"]);
         Ok(())
     }
 
     /// The value of an expression on the page.
-    pub fn value(&mut self, expression: &str) -> Result<Value> {
+    pub(crate) fn value(&mut self, expression: &str) -> Result<Value> {
         let parameters =
             json!({ "expression": expression, "awaitPromise": true, "returnByValue": true });
         let answer = self.call("Runtime.evaluate", parameters)?;
@@ -114,7 +114,7 @@ impl Browser {
     }
 
     /// Waits until an expression on the page is true.
-    pub async fn until(&mut self, expression: &str, limit: Duration) -> Result<()> {
+    pub(crate) async fn until(&mut self, expression: &str, limit: Duration) -> Result<()> {
         let deadline = Instant::now() + limit;
         // While a page loads there may be nothing to evaluate it on.
         while self.value(expression).ok() != Some(true.into()) {
@@ -128,7 +128,7 @@ impl Browser {
     }
 
     /// Clicks in the middle of an element, as a mouse does.
-    pub fn click(&mut self, selector: &str) -> Result<()> {
+    pub(crate) fn click(&mut self, selector: &str) -> Result<()> {
         let at = self.value(&format!(
             "(() => {{ const e = document.querySelector({}); e.scrollIntoView({{ block: 'center' }}); \
              const b = e.getBoundingClientRect(); return [b.x + b.width / 2, b.y + b.height / 2]; }})()",
@@ -143,7 +143,7 @@ impl Browser {
     }
 
     /// Takes a picture of the whole page in a colour scheme.
-    pub async fn picture(&mut self, scheme: &str, file: &Path) -> Result<()> {
+    pub(crate) async fn picture(&mut self, scheme: &str, file: &Path) -> Result<()> {
         let size = json!({ "width": 1120, "height": 800, "deviceScaleFactor": 1, "mobile": false });
         self.call("Emulation.setDeviceMetricsOverride", size)?;
         let features = json!([
