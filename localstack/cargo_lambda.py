@@ -1,31 +1,6 @@
-"""Runs the pinned cargo-lambda; the first time it is installed into .local/cargo-lambda.
+"""Runs the pinned cargo-lambda: `python3 localstack/cargo_lambda.py deploy FUNCTION ...`."""
 
-    python3 localstack/cargo_lambda.py deploy FUNCTION --binary-name BINARY ...
-"""
-
-import os
-import sys
-
-from errors import StackError
-from venv_setup import HERE, REPOSITORY, Venv, base_python
-
-VENV = Venv(
-    REPOSITORY / ".local" / "cargo-lambda",
-    HERE / "cargo-lambda-requirements.txt",
-    "cargo-lambda",
-)
-
-
-def main() -> None:
-    try:
-        VENV.ensure(base_python())
-    except StackError as error:
-        sys.exit(f"error: {error}")
-    program = str(VENV.program("cargo-lambda"))
-    # Zig, which it links with, is a program of the same venv.
-    path = f"{VENV.directory / 'bin'}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
-    os.execve(program, [program, "lambda", *sys.argv[1:]], os.environ | {"PATH": path})
-
+from orderflow_stack.development_tools import cargo_lambda
 
 if __name__ == "__main__":
-    main()
+    cargo_lambda.main()

@@ -15,10 +15,9 @@ if sys.version_info < (3, 11):
         % ((sys.executable,) + tuple(sys.version_info[:2]))
     )
 
-import cli
-import teardown
-import venv_setup
-from errors import StackError
+from orderflow_stack import cli, teardown
+from orderflow_stack import virtual_environment as venv_setup
+from orderflow_stack.errors import StackError
 
 
 def main() -> None:
@@ -29,7 +28,7 @@ def main() -> None:
             teardown.run(options)
             return
         venv_setup.enter()
-        import commands
+        from orderflow_stack import commands
 
         commands.run(options)
     except StackError as error:

@@ -19,7 +19,7 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(REPOSITORY / "localstack"))
 
-from localstack_docker import docker_is_wanted  # noqa: E402
+from orderflow_stack.localstack_docker.emulator import docker_is_wanted  # noqa: E402
 
 STACKS = REPOSITORY / ".local" / "test" / "lifecycle"
 EMULATOR = os.environ.get("EMULATOR", "ministack")

@@ -15,13 +15,13 @@ from unittest import mock
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import emulators  # noqa: E402
-import localstack_docker  # noqa: E402
-from emulator import Wanted  # noqa: E402
-from errors import StackError  # noqa: E402
-from localstack_docker import LocalStackDocker  # noqa: E402
-from localstack_host import LocalStackHost  # noqa: E402
-from state import State  # noqa: E402
+from orderflow_stack import emulator_selection as emulators  # noqa: E402
+from orderflow_stack.emulator import Wanted  # noqa: E402
+from orderflow_stack.errors import StackError  # noqa: E402
+from orderflow_stack.localstack_docker import emulator as localstack_docker  # noqa: E402
+from orderflow_stack.localstack_docker.emulator import LocalStackDocker  # noqa: E402
+from orderflow_stack.localstack_host.emulator import LocalStackHost  # noqa: E402
+from orderflow_stack.state import State  # noqa: E402
 
 DOCKER = """#!{python}
 import http.server, json, os, sys

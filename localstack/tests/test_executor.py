@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-EXECUTOR = Path(__file__).resolve().parent.parent / "executor"
+EXECUTOR = Path(__file__).resolve().parents[1] / "orderflow_stack" / "localstack_host" / "executor"
 sys.path.insert(0, str(EXECUTOR))
 
 from orderflow_executor import environment  # noqa: E402

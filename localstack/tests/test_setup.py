@@ -12,8 +12,8 @@ from unittest import mock
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import localstack_setup  # noqa: E402
-from errors import StackError  # noqa: E402
+from orderflow_stack.errors import StackError  # noqa: E402
+from orderflow_stack.localstack_host import setup as localstack_setup  # noqa: E402
 
 
 class SetupTest(unittest.TestCase):

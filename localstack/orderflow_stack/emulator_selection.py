@@ -1,11 +1,11 @@
 """The emulators that a stack can run on."""
 
-from cli import EMULATORS
-from emulator import Emulator
-from localstack_docker import LocalStackDocker, docker_is_wanted
-from localstack_host import LocalStackHost
-from ministack import MiniStack
-from state import State
+from orderflow_stack.cli import EMULATORS
+from orderflow_stack.emulator import Emulator
+from orderflow_stack.localstack_docker.emulator import LocalStackDocker, docker_is_wanted
+from orderflow_stack.localstack_host.emulator import LocalStackHost
+from orderflow_stack.ministack.emulator import MiniStack
+from orderflow_stack.state import State
 
 
 def of(state: State, wanted: str | None = None) -> Emulator:

@@ -4,13 +4,13 @@ import hashlib
 import os
 import shutil
 import subprocess
+from pathlib import Path
 
-from emulator import Emulator, Settings, url_of
-from errors import StackError
-from venv_setup import HERE
+from orderflow_stack.emulator import Emulator, Settings, url_of
+from orderflow_stack.errors import StackError
 
 MODES = ("host", "docker")
-COMPOSE_FILE = ("--file", str(HERE / "compose.yaml"))
+COMPOSE_FILE = ("--file", str(Path(__file__).with_name("compose.yaml")))
 
 
 def docker_is_wanted() -> bool:

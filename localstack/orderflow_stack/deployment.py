@@ -9,12 +9,12 @@ import urllib.error
 import urllib.request
 from typing import Any
 
-import aws
-from binaries import TEMPLATE
-from cli import Options
-from emulator import CREDENTIALS, REGION, Emulator
-from errors import StackError
-from state import State
+from orderflow_stack import aws
+from orderflow_stack.binaries import TEMPLATE
+from orderflow_stack.cli import Options
+from orderflow_stack.emulator import CREDENTIALS, REGION, Emulator
+from orderflow_stack.errors import StackError
+from orderflow_stack.state import State
 
 STACK_NAME = "orderflow"
 BUCKET = "orderflow-code"

@@ -11,17 +11,12 @@ from typing import NoReturn
 
 from botocore.exceptions import EndpointConnectionError
 
-import aws
-import binaries
-import demo
-import deployment
-import emulators
-import logs
-import teardown
-from cli import Options
-from emulator import Emulator, Wanted, free_port, url_of
-from errors import StackError
-from state import State
+from orderflow_stack import aws, binaries, demo, deployment, logs, teardown
+from orderflow_stack import emulator_selection as emulators
+from orderflow_stack.cli import Options
+from orderflow_stack.emulator import Emulator, Wanted, free_port, url_of
+from orderflow_stack.errors import StackError
+from orderflow_stack.state import State
 
 
 def run(options: Options) -> None:

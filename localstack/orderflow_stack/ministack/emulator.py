@@ -4,8 +4,8 @@ import json
 import os
 from typing import Any
 
-from emulator import REGION, Emulator, Settings
-from venv_setup import program
+from orderflow_stack.emulator import REGION, Emulator, Settings
+from orderflow_stack.virtual_environment import program
 
 
 class MiniStack(Emulator):
@@ -49,7 +49,7 @@ class MiniStack(Emulator):
         return {"GatewayResponses": "resources"}
 
     def complete(self, outputs: dict[str, str]) -> None:
-        import aws  # not at the top: `down` does without the venv
+        from orderflow_stack import aws  # not at the top: `down` does without the venv
 
         # Its CloudFormation accepts TimeToLiveSpecification and does nothing.
         aws.client("dynamodb", self.url).update_time_to_live(

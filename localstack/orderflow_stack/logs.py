@@ -5,8 +5,8 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-import aws
-from deployment import STACK_NAME
+from orderflow_stack import aws
+from orderflow_stack.deployment import STACK_NAME
 
 PREFIX = f"/aws/lambda/{STACK_NAME}-"
 POLL_SECONDS = 1.0

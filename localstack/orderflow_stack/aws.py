@@ -6,9 +6,9 @@ from typing import Any
 
 import boto3
 
-from emulator import CREDENTIALS, REGION
-from errors import StackError
-from venv_setup import program
+from orderflow_stack.emulator import CREDENTIALS, REGION
+from orderflow_stack.errors import StackError
+from orderflow_stack.virtual_environment import program
 
 
 def isolate() -> None:

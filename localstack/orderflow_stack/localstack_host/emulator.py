@@ -1,10 +1,12 @@
 """LocalStack without Docker: a process of this machine, and functions that are processes, too."""
 
 import os
+from pathlib import Path
 
-import localstack_setup
-from emulator import Emulator, Settings
-from venv_setup import HERE
+from orderflow_stack.emulator import Emulator, Settings
+from orderflow_stack.localstack_host import setup as localstack_setup
+
+EXECUTOR = Path(__file__).with_name("executor")
 
 
 class LocalStackHost(Emulator):
@@ -27,7 +29,7 @@ class LocalStackHost(Emulator):
         address = f"127.0.0.1:{settings.port}"
         return {
             "PATH": f"{java}:{os.environ.get('PATH', os.defpath)}",
-            "PYTHONPATH": str(HERE / "executor"),
+            "PYTHONPATH": str(EXECUTOR),
             # Nothing is written but into the state directory.
             "HOME": str(self.state.tmp),
             "TMPDIR": str(self.state.tmp),

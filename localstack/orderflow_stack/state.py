@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from venv_setup import REPOSITORY
+from orderflow_stack.paths import REPOSITORY
 
 LOCAL = REPOSITORY / ".local"
 

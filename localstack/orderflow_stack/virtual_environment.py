@@ -10,10 +10,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from errors import StackError
+from orderflow_stack.errors import StackError
+from orderflow_stack.paths import REPOSITORY
 
-REPOSITORY = Path(__file__).resolve().parent.parent
-HERE = Path(__file__).resolve().parent
 PIP_CACHE = REPOSITORY / ".cache" / "pip"
 
 
@@ -63,7 +62,7 @@ class Venv:
 
 
 OWN = Venv(
-    REPOSITORY / ".local" / "venv", HERE / "requirements.txt", "the emulator and the AWS CLI"
+    REPOSITORY / ".local" / "venv", Path(__file__).with_name("requirements.txt"), "the emulator and the AWS CLI"
 )
 
 

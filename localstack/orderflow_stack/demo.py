@@ -14,10 +14,9 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
-import deployment
-import logs
-from emulator import CREDENTIALS, REGION, Emulator
-from errors import StackError
+from orderflow_stack import deployment, logs
+from orderflow_stack.emulator import CREDENTIALS, REGION, Emulator
+from orderflow_stack.errors import StackError
 
 PRODUCT = {"name": "Test Laptop", "price": 1000, "stock": 50, "category": "electronics"}
 CUSTOMER = "test@example.com"

@@ -8,9 +8,9 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from errors import StackError
-from state import State
-from venv_setup import REPOSITORY
+from orderflow_stack.errors import StackError
+from orderflow_stack.paths import REPOSITORY
+from orderflow_stack.state import State
 
 TEMPLATE = REPOSITORY / "infra" / "template.yaml"
 CODE_URI = re.compile(r"CodeUri: \.\./target/lambda/([\w-]+)/")

@@ -1,8 +1,8 @@
 """`down`: stops the emulator and every function, and with them everything that they hold."""
 
-import emulators
-from cli import Options
-from state import State
+from orderflow_stack import emulator_selection as emulators
+from orderflow_stack.cli import Options
+from orderflow_stack.state import State
 
 
 def run(options: Options) -> None:

@@ -14,11 +14,12 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-from errors import StackError
-from venv_setup import HERE, REPOSITORY, Venv, base_python
+from orderflow_stack.errors import StackError
+from orderflow_stack.paths import REPOSITORY
+from orderflow_stack.virtual_environment import Venv, base_python
 
 CACHE = REPOSITORY / ".cache" / "localstack"
-VENV = Venv(CACHE / "venv", HERE / "localstack-requirements.txt", "LocalStack")
+VENV = Venv(CACHE / "venv", Path(__file__).with_name("requirements.txt"), "LocalStack")
 
 # What LocalStack 4.13.1 and its dependencies as of its release run on.
 PYTHON_VERSIONS = ("3.11", "3.12", "3.13")
