@@ -1,4 +1,7 @@
-"""The one kind of failure that is reported as a sentence instead of a traceback."""
+"""The one kind of failure that is reported as a sentence instead of a traceback.
+
+Guarantees: each message says what is wrong and, where somebody can mend it, how.
+"""
 
 
 class StackError(Exception):

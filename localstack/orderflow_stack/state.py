@@ -1,4 +1,8 @@
-"""The directory in which one local stack keeps what it has to remember."""
+"""The directory in which one local stack keeps what it has to remember.
+
+In: the directory (--state; by default .local/stack). Out: its paths, and small JSON records in it.
+Guarantees: a record is there whole or not at all; `lock_exclusively` keeps two commands from changing one stack.
+"""
 
 import contextlib
 import fcntl
@@ -8,19 +12,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from orderflow_stack.paths import REPOSITORY
-
-LOCAL = REPOSITORY / ".local"
+from orderflow_stack.paths import LOCAL_DIRECTORY
 
 
 class State:
     """Paths and small JSON records under one directory."""
 
     def __init__(self, directory: Path | None) -> None:
-        default = LOCAL / "stack"
+        default = LOCAL_DIRECTORY / "stack"
         self.directory = directory or default
         # Where tests and people look for the address of the stack.
-        self.env_file = (LOCAL if self.directory == default else self.directory) / "stack.env"
+        self.env_file = (LOCAL_DIRECTORY if self.directory == default else self.directory) / "stack.env"
         # What tests could not try on this stack's emulator, a line each.
         self.untested = self.env_file.with_name("not-tested.txt")
         self.package = self.directory / "package"
@@ -37,7 +39,8 @@ class State:
     def read(self, name: str) -> dict[str, Any]:
         """The record of that name, or an empty one."""
         path = self._record(name)
-        return json.loads(path.read_text()) if path.is_file() else {}
+        record: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+        return record
 
     def write(self, name: str, record: dict[str, Any]) -> None:
         path = self._record(name)
@@ -49,9 +52,9 @@ class State:
         self._record(name).unlink(missing_ok=True)
 
     @contextlib.contextmanager
-    def exclusively(self) -> Iterator[None]:
+    def lock_exclusively(self) -> Iterator[None]:
         """Keeps two commands from changing the same stack at once."""
-        with open(self.directory / "command.lock", "w") as lock:
+        with (self.directory / "command.lock").open("w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

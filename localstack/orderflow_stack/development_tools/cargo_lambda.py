@@ -1,6 +1,6 @@
-"""Runs the pinned cargo-lambda; the first time it is installed into .local/cargo-lambda.
+"""Runs the pinned cargo-lambda, which `cargo lambda deploy` in the tests goes through.
 
-    python3 localstack/cargo_lambda.py deploy FUNCTION --binary-name BINARY ...
+In: the arguments of this process. Out: cargo-lambda's output and exit status; it replaces this process.
 """
 
 import os
@@ -8,26 +8,20 @@ import sys
 from pathlib import Path
 
 from orderflow_stack.errors import StackError
-from orderflow_stack.paths import REPOSITORY
-from orderflow_stack.virtual_environment import Venv, base_python
+from orderflow_stack.paths import LOCAL_DIRECTORY
+from orderflow_stack.virtual_environment import VirtualEnvironment, find_base_python
 
-VENV = Venv(
-    REPOSITORY / ".local" / "cargo-lambda",
-    Path(__file__).with_name("cargo-lambda-requirements.txt"),
-    "cargo-lambda",
+ENVIRONMENT = VirtualEnvironment(
+    LOCAL_DIRECTORY / "cargo-lambda", Path(__file__).with_name("cargo-lambda-requirements.txt"), "cargo-lambda"
 )
 
 
 def main() -> None:
     try:
-        VENV.ensure(base_python())
+        ENVIRONMENT.install_if_outdated(find_base_python())
     except StackError as error:
         sys.exit(f"error: {error}")
-    program = str(VENV.program("cargo-lambda"))
-    # Zig, which it links with, is a program of the same venv.
-    path = f"{VENV.directory / 'bin'}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+    program = str(ENVIRONMENT.program("cargo-lambda"))
+    # Zig, which it links with, is a program of the same virtual environment.
+    path = f"{ENVIRONMENT.directory / 'bin'}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     os.execve(program, [program, "lambda", *sys.argv[1:]], os.environ | {"PATH": path})
-
-
-if __name__ == "__main__":
-    main()

@@ -1,34 +1,41 @@
-"""LocalStack without Docker: a process of this machine, and functions that are processes, too."""
+"""LocalStack without Docker: a process of this machine, and functions that are processes, too.
+
+In: the settings of a stack. Out: the command line and environment of a LocalStack 4.13.1 with the plugins in
+`executor`. Guarantees: it listens on 127.0.0.1 and writes into the stack's state directory only; its state is in
+memory.
+"""
 
 import os
 from pathlib import Path
 
 from orderflow_stack.emulator import Emulator, Settings
-from orderflow_stack.localstack_host import setup as localstack_setup
+from orderflow_stack.localstack_host.setup import DYNAMODB_LOCAL, LOCALSTACK_ENVIRONMENT, find_java, install
+from orderflow_stack.ports import HOST
 
 EXECUTOR = Path(__file__).with_name("executor")
 
 
 class LocalStackHost(Emulator):
-    """A LocalStack 4.13.1 with the plugins in executor/. Its state is in memory."""
+    """A `localstack.runtime.main` process."""
 
     name = "localstack"
+    health_path = "/_localstack/health"
     # It can take half a minute to end by itself, and has nothing to save.
-    stop_timeout = 5
+    stop_timeout_seconds = 5
     # Its REST API is a resource with the paths in its body.
-    unchangeable = frozenset({"AWS::ApiGateway::RestApi"})
+    unchangeable_resource_types = frozenset({"AWS::ApiGateway::RestApi"})
 
     def install(self) -> None:
-        localstack_setup.install()
+        install()
 
-    def command(self) -> list[str]:
-        return [str(localstack_setup.VENV.program("python")), "-m", "localstack.runtime.main"]
+    def build_command(self) -> list[str]:
+        return [str(LOCALSTACK_ENVIRONMENT.program("python")), "-m", "localstack.runtime.main"]
 
-    def environment(self, settings: Settings) -> dict[str, str]:
-        java = localstack_setup.java().parent
-        address = f"127.0.0.1:{settings.port}"
+    def build_environment(self, settings: Settings) -> dict[str, str]:
+        java_directory = find_java().parent
+        address = f"{HOST}:{settings.port}"
         return {
-            "PATH": f"{java}:{os.environ.get('PATH', os.defpath)}",
+            "PATH": f"{java_directory}:{os.environ.get('PATH', os.defpath)}",
             "PYTHONPATH": str(EXECUTOR),
             # Nothing is written but into the state directory.
             "HOME": str(self.state.tmp),
@@ -51,7 +58,7 @@ class LocalStackHost(Emulator):
             "ORDERFLOW_FUNCTIONS_ENDPOINT": settings.functions_endpoint,
             "PROVIDER_OVERRIDE_DYNAMODB": "v2",
             "DYNAMODB_IN_MEMORY": "1",
-            "ORDERFLOW_DYNAMODB_LOCAL": str(localstack_setup.DYNAMODB_LOCAL),
+            "ORDERFLOW_DYNAMODB_LOCAL": str(DYNAMODB_LOCAL),
             # The pauses between two looks at a queue: by default a second after each batch, and up
             # to ten when it is empty.
             "LAMBDA_EVENT_SOURCE_MAPPING_POLL_INTERVAL_SEC": "0.02",
@@ -60,11 +67,9 @@ class LocalStackHost(Emulator):
             "SQS_CLOUDWATCH_METRICS_REPORT_INTERVAL": "10",
         }
 
-    def health_path(self) -> str:
-        return "/_localstack/health"
-
-    def api_url(self, api_id: str, stage: str) -> str:
+    def build_api_url(self, api_id: str, stage: str) -> str:
         return f"{self.url}/_aws/execute-api/{api_id}/{stage}"
 
+    @property
     def mails_url(self) -> str:
         return f"{self.url}/_aws/ses"

@@ -1,4 +1,9 @@
-"""One execution environment of a function: a process that is started when needed and kept warm."""
+"""One execution environment of a function: a process that is started when needed and kept warm.
+
+In: a function, and one invocation after the other. Out: for each its answer and its log.
+Guarantees: each invocation gets a result, also where the process crashes, hangs or does not start; after that the
+next one gets a new process.
+"""
 
 import contextlib
 import json
@@ -13,10 +18,10 @@ from orderflow_executor.process import FunctionProcess
 from orderflow_executor.runtime_api import Answer, Invocation, RuntimeApi
 
 # AWS gives a function as long to initialise.
-INIT_SECONDS = 10.0
+INIT_TIMEOUT_SECONDS = 10.0
 # After its answer a function asks for the next event at once. What it prints until then belongs to
 # this answer's log.
-SETTLE_SECONDS = 1.0
+SETTLE_TIMEOUT_SECONDS = 1.0
 # Of a hundred environments that are wanted at once, most would use up that time waiting for a core.
 _initialising = threading.BoundedSemaphore(os.cpu_count() or 1)
 
@@ -74,21 +79,21 @@ class Environment:
             self._discard()
 
     def _invoke(self, invocation: Invocation) -> Result:
-        warm = self._warm()
+        warm = self._find_warm_process()
         with contextlib.nullcontext() if warm else _initialising:
             api, process = warm or self._launch()
-            initialised = api.wait_until_idle(INIT_SECONDS)
-        before = _lines(process.take_output())
+            initialised = api.wait_until_idle(INIT_TIMEOUT_SECONDS)
+        before = _split_lines(process.take_output())
         begun = time.monotonic()
         answer = api.invoke(invocation, self._function.timeout_seconds) if initialised else None
         seconds = time.monotonic() - begun
         if answer:
-            api.wait_until_idle(SETTLE_SECONDS)
-            output = _lines(process.take_output())
+            api.wait_until_idle(SETTLE_TIMEOUT_SECONDS)
+            output = _split_lines(process.take_output())
         else:
             answer = self._give_up(api, process, initialised)
-            output = [*_lines(process.take_output()), answer.payload.decode(errors="replace")]
-        log = self._log(invocation.request_id, before, output, seconds)
+            output = [*_split_lines(process.take_output()), answer.payload.decode(errors="replace")]
+        log = self._format_log(invocation.request_id, before, output, seconds)
         return Result(answer.payload, answer.is_error, log)
 
     def _give_up(self, api: RuntimeApi, process: FunctionProcess, initialised: bool) -> Answer:
@@ -98,12 +103,12 @@ class Environment:
         if api.init_error is not None:
             return Answer(api.init_error, is_error=True)
         if timed_out:
-            limit = self._function.timeout_seconds if initialised else INIT_SECONDS
-            return _error("Sandbox.Timedout", f"Task timed out after {limit:.2f} seconds")
-        ending = process.how_it_ended()
-        return _error("Runtime.ExitError", f"Runtime exited with error: {ending}")
+            limit = self._function.timeout_seconds if initialised else INIT_TIMEOUT_SECONDS
+            return _build_error("Sandbox.Timedout", f"Task timed out after {limit:.2f} seconds")
+        ending = process.describe_end()
+        return _build_error("Runtime.ExitError", f"Runtime exited with error: {ending}")
 
-    def _log(self, request_id: str, before: list[str], output: list[str], seconds: float) -> str:
+    def _format_log(self, request_id: str, before: list[str], output: list[str], seconds: float) -> str:
         lines = [
             *before,
             f"START RequestId: {request_id} Version: {self._function.version}",
@@ -114,7 +119,7 @@ class Environment:
         ]
         return "".join(f"{line}\n" for line in lines)
 
-    def _warm(self) -> tuple[RuntimeApi, FunctionProcess] | None:
+    def _find_warm_process(self) -> tuple[RuntimeApi, FunctionProcess] | None:
         if self._api and self._process and self._process.running:
             return self._api, self._process
         return None
@@ -133,11 +138,11 @@ class Environment:
             process.kill()
 
 
-def _lines(output: str) -> list[str]:
+def _split_lines(output: str) -> list[str]:
     # Not splitlines(): JSON may hold other characters that Python takes for the end of a line.
     return output.removesuffix("\n").split("\n") if output else []
 
 
-def _error(error_type: str, message: str) -> Answer:
+def _build_error(error_type: str, message: str) -> Answer:
     payload = {"errorType": error_type, "errorMessage": message}
     return Answer(json.dumps(payload).encode(), is_error=True)

@@ -1,6 +1,8 @@
 """Lets LocalStack run functions as processes; by itself it can run them in Docker only.
 
-ORDERFLOW_FUNCTIONS_ENDPOINT in the server's environment is what functions get as AWS_ENDPOINT_URL.
+In: versions of functions and their invocations, from LocalStack; ORDERFLOW_FUNCTIONS_ENDPOINT in the server's
+environment, which functions get as AWS_ENDPOINT_URL. Out: LocalStack's `InvocationResult`, with the log.
+Guarantees: a function sees its own environment variables, and none of the server's.
 """
 
 import os
@@ -37,16 +39,14 @@ class ProcessExecutor(RuntimeExecutor):
         # The process is started by the first invocation, which follows at once: if it fails, that
         # is the one to whose answer and log this belongs.
         config = self.function_version.config
-        code: Path = config.code.get_unzipped_code_location()  # type: ignore[no-untyped-call]
+        code: Path = config.code.get_unzipped_code_location()
         variables = {name: str(value) for name, value in env_vars.items()}
         variables |= {"PATH": os.defpath, "LANG": "C.UTF-8", "LAMBDA_TASK_ROOT": str(code)}
         endpoint = os.environ.get("ORDERFLOW_FUNCTIONS_ENDPOINT")
         if endpoint and "AWS_ENDPOINT_URL" not in (config.environment or {}):
             variables["AWS_ENDPOINT_URL"] = endpoint
         version = self.function_version.id.qualifier
-        self._environment = Environment(
-            Function(code, variables, config.timeout, config.memory_size, version)
-        )
+        self._environment = Environment(Function(code, variables, config.timeout, config.memory_size, version))
 
     def stop(self) -> None:
         if self._environment:
@@ -61,9 +61,7 @@ class ProcessExecutor(RuntimeExecutor):
             payload["trace-id"],
         )
         result = self._environment.invoke(invocation)
-        return InvocationResult(
-            invocation.request_id, result.payload, result.is_error, logs=result.log
-        )
+        return InvocationResult(invocation.request_id, result.payload, result.is_error, logs=result.log)
 
     def get_address(self) -> str:
         return HOST
@@ -82,8 +80,8 @@ class ProcessExecutor(RuntimeExecutor):
     @classmethod
     def prepare_version(cls, function_version: FunctionVersion) -> None:
         if function_version.config.code:
-            function_version.config.code.prepare_for_execution()  # type: ignore[no-untyped-call]
+            function_version.config.code.prepare_for_execution()
 
     @classmethod
     def cleanup_version(cls, function_version: FunctionVersion) -> None:
-        """Nothing: LocalStack itself deletes the code."""
+        """LocalStack itself deletes the code, and nothing else was made."""

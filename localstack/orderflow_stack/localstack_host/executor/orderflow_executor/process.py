@@ -1,4 +1,8 @@
-"""One process of a function: starts it, keeps what it prints, and sees to its end."""
+"""One process of a function: starts it, keeps what it prints, and sees to its end.
+
+In: a program and its environment. Out: what it has printed, and how it ended.
+Guarantees: on Linux the process does not outlive this one; it never waits because nobody reads what it prints.
+"""
 
 import os
 import select
@@ -10,13 +14,14 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+READ_SIZE_BYTES = 65_536
 LAUNCHER = Path(__file__).with_name("launcher.py")
 
 # The one thread that starts processes. They end with it (see launcher.py), so it never ends.
 _starter = ThreadPoolExecutor(max_workers=1, thread_name_prefix="function-starter")
 
 
-def tied(command: list[str]) -> list[str]:
+def tie_to_this_process(command: list[str]) -> list[str]:
     """The command line that ties a program to this process: it dies with it."""
     return [sys.executable, "-I", "-S", str(LAUNCHER), str(os.getpid()), *command]
 
@@ -24,9 +29,7 @@ def tied(command: list[str]) -> list[str]:
 class FunctionProcess:
     """Runs `program` in its directory; calls `on_end` once, after it has ended."""
 
-    def __init__(
-        self, program: Path, environment: dict[str, str], on_end: Callable[[], None]
-    ) -> None:
+    def __init__(self, program: Path, environment: dict[str, str], on_end: Callable[[], None]) -> None:
         self._output = bytearray()
         self._reading = threading.Lock()
         self._process = _starter.submit(_start, program, environment).result()
@@ -44,7 +47,7 @@ class FunctionProcess:
         self._process.kill()
         self._process.wait()
 
-    def how_it_ended(self) -> str:
+    def describe_end(self) -> str:
         """In the words of AWS."""
         code = self._process.wait()
         return f"exit status {code}" if code >= 0 else f"signal: {signal.Signals(-code).name}"
@@ -76,7 +79,7 @@ class FunctionProcess:
 
     def _read(self) -> bool:
         """False at the end of the output."""
-        data = os.read(self._pipe.fileno(), 65536)
+        data = os.read(self._pipe.fileno(), READ_SIZE_BYTES)
         self._output += data
         return bool(data)
 
@@ -88,7 +91,7 @@ class FunctionProcess:
 def _start(program: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
     # In this process's own group, so that one signal to the group ends the functions, too.
     return subprocess.Popen(
-        tied([str(program)]),
+        tie_to_this_process([str(program)]),
         cwd=program.parent,
         env=environment,
         stdin=subprocess.DEVNULL,

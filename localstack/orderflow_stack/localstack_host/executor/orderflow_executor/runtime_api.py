@@ -1,6 +1,8 @@
 """The Lambda Runtime API for one process: hands it invocations and takes its answers.
 
-https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
+In: invocations from the executor, HTTP calls from the process. Out: the answers of the process.
+Guarantees: an answer is taken once, and for the invocation that the process is busy with; nobody waits for a process
+that has ended. The protocol: https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
 """
 
 import json
@@ -172,9 +174,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.rfile.readline()
         return chunk
 
-    def _send(
-        self, status: HTTPStatus, body: bytes = b"", headers: dict[str, str] | None = None
-    ) -> None:
+    def _send(self, status: HTTPStatus, body: bytes = b"", headers: dict[str, str] | None = None) -> None:
         if status != HTTPStatus.OK:
             body = json.dumps({"status": status.phrase}).encode()
         self.send_response(status)
@@ -185,4 +185,4 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Nothing: what matters is in the function's own log."""
+        """What matters is in the function's own log, so calls are not logged."""
