@@ -1,0 +1,3 @@
+from collections.abc import Callable
+
+def on_infra_start() -> Callable[[Callable[[], None]], Callable[[], None]]: ...

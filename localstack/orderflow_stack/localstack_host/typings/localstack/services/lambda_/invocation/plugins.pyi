@@ -1,0 +1,3 @@
+class RuntimeExecutorPlugin:
+    name: str
+    def load(self, *args: object, **kwargs: object) -> object: ...
