@@ -24,7 +24,7 @@ from orderflow_stack.paths import LOCAL_DIRECTORY, REPOSITORY
 STACKS = LOCAL_DIRECTORY / "test" / "lifecycle"
 EMULATOR = os.environ.get("EMULATOR", "ministack")
 # From the kill to the end of the last process.
-END_SECONDS = 10
+END_TIMEOUT_SECONDS = 10
 
 
 class LifecycleTest(unittest.TestCase):
@@ -41,9 +41,9 @@ class LifecycleTest(unittest.TestCase):
         server = json.loads((self.state / "server.json").read_text())["pid"]
         self.assertGreater(len(list(processes(self.state))), 1, "the server and its functions")
         os.kill(server, signal.SIGKILL)
-        deadline = time.monotonic() + END_SECONDS
+        deadline = time.monotonic() + END_TIMEOUT_SECONDS
         while left := [command_line(process) for process in processes(self.state)]:
-            self.assertLess(time.monotonic(), deadline, f"{END_SECONDS} s after the kill: {left}")
+            self.assertLess(time.monotonic(), deadline, f"{END_TIMEOUT_SECONDS} s after the kill: {left}")
             time.sleep(0.1)
         run("demo", self.state)
 

@@ -1,8 +1,8 @@
 """Becomes the given program, and dies with the process that asked for it.
 
-Called as `python -I -S launcher.py PARENT_PID PROGRAM [ARGUMENT ...]`. Linux then kills the program
-as soon as the thread that started it ends, also when that thread's process was killed with
-SIGKILL. So it has to be started from a thread that lives as long as the program may.
+In: `python -I -S launcher.py PARENT_PID PROGRAM [ARGUMENT ...]`. Out: the program, in place of this process.
+Guarantees: Linux kills the program as soon as the thread that started it ends, also when that thread's process was
+killed with SIGKILL. So it has to be started from a thread that lives as long as the program may.
 """
 
 import ctypes

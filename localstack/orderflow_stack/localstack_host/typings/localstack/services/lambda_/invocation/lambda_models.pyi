@@ -1,3 +1,5 @@
+"""A function, as LocalStack describes it to an executor, and the result of an invocation."""
+
 from dataclasses import dataclass
 from pathlib import Path
 

@@ -1,3 +1,5 @@
+"""What an executor has to be able to do."""
+
 from abc import ABC, abstractmethod
 
 from localstack.services.lambda_.invocation.lambda_models import FunctionVersion, InvocationResult
