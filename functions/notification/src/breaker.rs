@@ -45,7 +45,6 @@ impl Breaker {
         Ok(())
     }
 
-    /// A call was answered.
     pub(crate) fn record_success(&mut self) {
         *self = Self::Closed(0);
     }
