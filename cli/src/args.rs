@@ -77,7 +77,7 @@ is mailed about.")]
     Pause(Consumers),
     /// Give a consumer messages again
     Resume(Consumers),
-    /// The same as a web page, on this machine only
+    /// Serve a web page on this machine: status, switches, dead letters with redrive, one order's time line
     Console {
         /// The port; 0 is any free one
         #[arg(long, default_value_t = 0)]

@@ -47,7 +47,6 @@ struct Console {
     guard: Guard,
 }
 
-/// Who is let in.
 #[derive(Debug, Clone)]
 struct Guard {
     token: String,
@@ -60,7 +59,6 @@ struct Address {
     url: String,
 }
 
-/// Serves until the process ends.
 pub(crate) async fn serve(stack: Stack, port: u16, output: Output) -> Result<(), CliError> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
         .await

@@ -19,7 +19,6 @@ use crate::{
 const SWITCH_WAIT: Duration = Duration::from_secs(120);
 const SWITCH_PAUSE: Duration = Duration::from_millis(300);
 
-/// What a consumer was switched to.
 #[derive(Debug, Serialize)]
 pub(crate) struct Switched {
     queue: String,
@@ -91,7 +90,6 @@ async fn mapping(
     })
 }
 
-/// As people read it.
 pub(crate) fn text(switched: &[Switched]) -> String {
     let rows = switched.iter().map(|one| vec![one.queue.clone(), one.consumer.clone()]);
     table(&["queue", "consumer"], rows)

@@ -60,7 +60,6 @@ struct Held {
 /// What became of the selected letters of a queue.
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct Done {
-    /// Which queue.
     pub queue: String,
     /// Sent to their queue again, or deleted.
     pub done: u64,
@@ -95,7 +94,6 @@ pub(crate) async fn list(
     Ok(letters)
 }
 
-/// The same of several queues.
 pub(crate) async fn list_all(
     stack: &Stack,
     queues: &[&Queue],
@@ -115,7 +113,6 @@ pub(crate) async fn redrive(
     work_off(stack, queue, letters, bar, true).await
 }
 
-/// Deletes these letters.
 pub(crate) async fn drop(
     stack: &Stack,
     queue: &Queue,
@@ -444,7 +441,6 @@ fn letter(queue: &Queue, message: &SqsMessage) -> DeadLetter {
     }
 }
 
-/// A line each.
 pub(crate) fn summary(letters: &[DeadLetter]) -> String {
     if letters.is_empty() {
         return "No dead letters.".to_owned();
@@ -471,7 +467,6 @@ pub(crate) fn summary(letters: &[DeadLetter]) -> String {
     format!("{}{more}", table(&headings, rows))
 }
 
-/// All of each.
 pub(crate) fn in_full(letters: &[DeadLetter]) -> String {
     let one = |letter: &DeadLetter| {
         let mut lines = vec![
@@ -494,7 +489,6 @@ pub(crate) fn in_full(letters: &[DeadLetter]) -> String {
     letters.iter().map(one).collect::<Vec<_>>().join("\n\n")
 }
 
-/// What was done, queue by queue.
 pub(crate) fn outcome(verb: &str, all: &[Done]) -> String {
     let line = |done: &Done| {
         let failed: String = done.failed.iter().map(|why| format!("\n  {}", plain(why))).collect();

@@ -12,7 +12,6 @@ use delivery::{CallError, ErrorChain, TableError, error::BoxError};
 /// A command that did not do what it was asked for.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CliError {
-    /// The command line is wrong.
     #[error(transparent)]
     Usage(#[from] clap::Error),
     /// What was named is not there.
@@ -21,28 +20,21 @@ pub(crate) enum CliError {
     /// A rule of ours, or the state of things, forbids it.
     #[error("{0}")]
     NotDone(String),
-    /// No answer came from AWS.
     #[error(
         "AWS does not answer ({}). Check the network; for a local stack check that it runs (`make up`) and \
          that --endpoint-url or AWS_ENDPOINT_URL has its address", innermost(source.as_ref())
     )]
     NoAnswer {
-        /// The SDK's error.
         #[source]
         source: BoxError,
     },
-    /// AWS refused a call.
     #[error("{}", explain_refusal(code, message))]
     Refused {
-        /// The service's error code.
         code: String,
-        /// The service's sentence.
         message: String,
-        /// The SDK's error.
         #[source]
         source: BoxError,
     },
-    /// A table could not be read or written.
     #[error("{}", ErrorChain(.0))]
     Table(#[source] TableError),
     /// Something of this machine failed.
@@ -50,7 +42,6 @@ pub(crate) enum CliError {
     Local {
         /// What was to be done.
         action: &'static str,
-        /// Why it failed.
         #[source]
         source: BoxError,
     },

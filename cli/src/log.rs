@@ -18,19 +18,14 @@ type Item = HashMap<String, AttributeValue>;
 /// One event as the log keeps it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct Logged {
-    /// Its order.
     pub order_id: String,
     /// Its idempotency key.
     pub event_id: String,
-    /// What happened.
     pub event_type: String,
-    /// When it happened.
     pub timestamp: Timestamp,
     /// `published`, `pending` or `stuck`.
     pub outbox: &'static str,
-    /// What it says.
     pub event: Value,
-    /// Its bytes.
     #[serde(skip)]
     pub body: String,
     /// What it was published with.

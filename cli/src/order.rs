@@ -20,12 +20,10 @@ use crate::{
 /// How long ago a republished event counts as pending: longer than any relay waits before it publishes.
 const REPUBLISH_BACKDATE: SignedDuration = SignedDuration::from_hours(1);
 
-/// What an order is.
 pub(crate) async fn show(stack: &Stack, id: &str) -> Result<Value, CliError> {
     call(stack, "GET", "/orders/{id}", id).await
 }
 
-/// Cancels an order by the deployed rules.
 pub(crate) async fn cancel(stack: &Stack, id: &str) -> Result<Value, CliError> {
     call(stack, "POST", "/orders/{id}/cancel", id).await
 }
@@ -33,11 +31,8 @@ pub(crate) async fn cancel(stack: &Stack, id: &str) -> Result<Value, CliError> {
 /// What was made pending again.
 #[derive(Debug, Serialize)]
 pub(crate) struct Republished {
-    /// The order.
     pub order_id: String,
-    /// Its last event.
     pub event_id: String,
-    /// What that says.
     pub event_type: String,
     /// What the relay did, if it was run at once.
     pub relay: Option<Value>,
@@ -131,7 +126,6 @@ async fn invoke(stack: &Stack, function: &str, payload: &Value) -> Result<Value,
     Ok(value)
 }
 
-/// An order as people read it.
 pub(crate) fn text(order: &Value) -> String {
     let field = |name: &str| plain(order[name].as_str().unwrap_or("-"));
     let currency = field("currency");
@@ -161,7 +155,6 @@ pub(crate) fn text(order: &Value) -> String {
     )
 }
 
-/// A history as people read it.
 pub(crate) fn history_text(events: &[Logged]) -> String {
     let first = events.first().map(|event| event.timestamp);
     let rows = events.iter().map(|event| {
@@ -179,7 +172,6 @@ pub(crate) fn history_text(events: &[Logged]) -> String {
     table(&["when", ">after", "event", "outbox", "event id", "reason"], rows)
 }
 
-/// What was republished, as people read it.
 pub(crate) fn republished_text(republished: &Republished) -> String {
     let Republished { order_id, event_id, event_type, relay } = republished;
     let when = match relay {

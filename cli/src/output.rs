@@ -11,7 +11,6 @@ use serde::Serialize;
 
 use crate::error::CliError;
 
-/// The form of what a command says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Output {
     /// Tables and sentences, for people.

@@ -26,22 +26,17 @@ use crate::{
 /// replayed in parts.
 pub(crate) const EVENTS_MAX: usize = 500_000;
 
-/// What is to be replayed.
 #[derive(Debug, Serialize)]
 pub(crate) struct Plan {
-    /// Where to.
     pub queue: String,
     /// From this moment on.
     pub from: Timestamp,
     /// Until before this one.
     pub to: Timestamp,
-    /// Events of this order only.
     pub order: Option<String>,
-    /// How many events of each type.
     pub events: BTreeMap<String, u64>,
     /// Those in the range that the queue's filter keeps out.
     pub filtered_out: u64,
-    /// How many were sent.
     pub sent: u64,
     /// Why some were not.
     pub failed: Vec<String>,
@@ -49,7 +44,6 @@ pub(crate) struct Plan {
     selected: Vec<Logged>,
 }
 
-/// Reads the log and selects.
 pub(crate) async fn plan(
     stack: &Stack,
     queue: &Queue,
@@ -94,7 +88,6 @@ pub(crate) async fn plan(
     Ok(plan)
 }
 
-/// Sends what was selected.
 pub(crate) async fn run(
     stack: &Stack,
     queue: &Queue,
@@ -160,12 +153,10 @@ async fn filter(stack: &Stack, queue: &Queue) -> Result<Filter, CliError> {
 }
 
 impl Plan {
-    /// Whether there is nothing to send.
     pub(crate) fn is_empty(&self) -> bool {
         self.selected.is_empty()
     }
 
-    /// As people read it.
     pub(crate) fn text(&self) -> String {
         let of = self.order.as_ref().map(|order| format!(" of order {order}")).unwrap_or_default();
         let rows = self.events.iter().map(|(name, count)| vec![name.clone(), count.to_string()]);

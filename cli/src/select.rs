@@ -12,10 +12,8 @@ use crate::when::span;
 /// The reason of a dead letter that its consumer did not send to the DLQ itself: SQS moved it after its last attempt.
 pub(crate) const RETRIES_EXHAUSTED: &str = "retries_exhausted";
 
-/// One message of a DLQ.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct DeadLetter {
-    /// Its queue.
     pub queue: String,
     /// As SQS calls it; another after each move.
     pub message_id: String,
@@ -33,9 +31,7 @@ pub(crate) struct DeadLetter {
     pub since: Timestamp,
     /// How often it was received, listing included.
     pub receives: u32,
-    /// Its attributes.
     pub attributes: std::collections::BTreeMap<String, String>,
-    /// As it was sent.
     pub body: String,
 }
 

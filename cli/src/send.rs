@@ -15,12 +15,9 @@ use crate::{error::CliError, stack::Stack};
 const ATTEMPTS_MAX: u32 = 4;
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
 
-/// One message to be sent.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Message {
-    /// What is sent.
     pub body: String,
-    /// Goes with it.
     pub attributes: HashMap<String, MessageAttributeValue>,
 }
 
@@ -38,7 +35,6 @@ impl Message {
     }
 }
 
-/// An attribute that is a text.
 pub(crate) fn text_attribute(value: &str) -> MessageAttributeValue {
     MessageAttributeValue::builder()
         .data_type("String")

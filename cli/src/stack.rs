@@ -54,32 +54,23 @@ pub(crate) struct Access {
 pub(crate) struct Queue {
     /// `product`, `order`, `notification`.
     pub name: String,
-    /// The queue.
     pub url: String,
-    /// Its DLQ.
     pub dlq_url: String,
     /// Who is given its messages.
     pub consumer: String,
 }
 
-/// A deployed stack.
 #[derive(Debug, Clone)]
 pub(crate) struct Stack {
-    /// Its name.
     pub name: String,
     outputs: BTreeMap<String, String>,
     parameters: BTreeMap<String, String>,
     /// Its queues, by name.
     pub queues: Vec<Queue>,
-    /// Queues.
     pub sqs: aws_sdk_sqs::Client,
-    /// The topic.
     pub sns: aws_sdk_sns::Client,
-    /// Tables.
     pub dynamodb: aws_sdk_dynamodb::Client,
-    /// Functions.
     pub lambda: aws_sdk_lambda::Client,
-    /// Metrics.
     pub cloudwatch: aws_sdk_cloudwatch::Client,
 }
 
@@ -220,7 +211,6 @@ async fn require_credentials(aws: &SdkConfig, access: &Access) -> Result<(), Cli
 
 type Named = BTreeMap<String, String>;
 
-/// A stack's outputs and parameters.
 async fn describe(
     client: &aws_sdk_cloudformation::Client,
     name: &str,

@@ -32,14 +32,10 @@ const PENDING_MINUTES_DEFAULT: i64 = 15;
 /// Maximum number of orders that are named because they wait for too long.
 const ORDERS_NAMED_MAX: i32 = 10;
 
-/// Where the flow stands.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Status {
-    /// Of which stack.
     pub stack: String,
-    /// When this was so.
     pub at: Timestamp,
-    /// Queue by queue.
     pub queues: Vec<QueueStatus>,
     /// Events on their way to the topic.
     pub outbox: OutboxStatus,
@@ -50,15 +46,12 @@ pub(crate) struct Status {
 /// Where one queue stands, in messages.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct QueueStatus {
-    /// Its name.
     pub name: String,
     /// To be had.
     pub waiting: u64,
-    /// Being handled.
     pub in_flight: u64,
     /// Not to be had yet.
     pub delayed: u64,
-    /// In the DLQ.
     pub dead: u64,
     /// Since when the oldest waits; null without metrics.
     pub oldest_age_seconds: Option<u64>,
@@ -84,7 +77,6 @@ pub(crate) struct OutboxStatus {
 /// Orders that wait for their stock.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct OrdersStatus {
-    /// All of them.
     pub pending: u64,
     /// Those that wait for longer than `pending_max_minutes`.
     pub pending_too_long: u64,
@@ -119,7 +111,6 @@ impl Status {
         })
     }
 
-    /// As people read it.
     pub(crate) fn text(&self) -> String {
         let age = |seconds: Option<u64>| {
             seconds.map_or("-".into(), |s| short(i64::try_from(s).unwrap_or(i64::MAX)))

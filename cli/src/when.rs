@@ -8,9 +8,7 @@ use jiff::{SignedDuration, Timestamp, civil, tz::TimeZone};
 /// A moment as it was typed: absolute, or relative to now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum When {
-    /// A moment.
     At(Timestamp),
-    /// This long ago.
     Ago(SignedDuration),
 }
 

@@ -62,7 +62,7 @@ impl EventType {
         }
     }
 
-    /// Which service tells it.
+    /// Which service publishes it.
     #[must_use]
     pub fn source(self) -> &'static str {
         match self {

@@ -364,7 +364,7 @@ impl Stamp {
         Self::from(jiff::Timestamp::now())
     }
 
-    /// As a timestamp, to reckon with.
+    /// As a timestamp, for arithmetic.
     #[must_use]
     pub fn timestamp(self) -> jiff::Timestamp {
         self.0

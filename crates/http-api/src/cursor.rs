@@ -19,7 +19,6 @@ pub struct Page {
 
 /// Where a page ends, in the terms of the table: written and read as base64 of JSON.
 pub trait Cursor: Serialize + DeserializeOwned {
-    /// As clients see it.
     fn encode(&self) -> String {
         let json = serde_json::to_vec(self).expect("a cursor has text keys and values only");
         BASE64_URL_SAFE_NO_PAD.encode(json)
@@ -27,7 +26,6 @@ pub trait Cursor: Serialize + DeserializeOwned {
 }
 
 impl Page {
-    /// A page as a query asks for it.
     #[must_use]
     pub fn new(limit: Option<String>, cursor: Option<String>) -> Self {
         Self { limit, cursor }

@@ -92,7 +92,6 @@ impl<'a> Fields<'a> {
         Some(list)
     }
 
-    /// Adds a complaint about a field.
     pub fn complain(&mut self, name: &str, message: impl Into<String>) {
         self.errors
             .push(FieldError { field: format!("{}{name}", self.at), message: message.into() });

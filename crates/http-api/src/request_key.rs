@@ -13,10 +13,8 @@ use crate::Problem;
 const HEADER: HeaderName = HeaderName::from_static("idempotency-key");
 const KEY_BYTES_MAX: usize = 255;
 
-/// A request's key, and what the request was.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestKey {
-    /// The client's key.
     pub key: String,
     /// Of method, path and body. The order of fields and white space do not count.
     pub fingerprint: String,

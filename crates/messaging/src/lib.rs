@@ -36,7 +36,6 @@ impl OutboxConfig {
         Some(Self { event_log_table: event_log_table?, topic_arn: topic_arn? })
     }
 
-    /// The outbox.
     #[must_use]
     pub fn outbox(&self, aws: &SdkConfig) -> Outbox {
         let (dynamodb, sns) = (aws_sdk_dynamodb::Client::new(aws), aws_sdk_sns::Client::new(aws));
@@ -68,7 +67,6 @@ impl ConsumerConfig {
         })
     }
 
-    /// The inbox of this consumer.
     #[must_use]
     pub fn inbox(&self, aws: &SdkConfig, consumer: &str) -> Inbox {
         Inbox::new(aws_sdk_dynamodb::Client::new(aws), &self.idempotency_table, consumer)

@@ -1,8 +1,8 @@
 //! A circuit breaker around the mail provider: while it fails, it is left alone, but for one call now and then.
 //!
 //! In: the ends of calls, and the time. Out: whether a call may be made. Guarantees: no more than one call is
-//! let through in each pause of an open breaker; one success closes it. Written here because the libraries
-//! read the system's clock themselves: with the time passed in, every sequence of calls and pauses is a test.
+//! let through in each pause of an open breaker; one success closes it. Written here because `failsafe` reads
+//! the system's clock itself: with the time passed in, every sequence of calls and pauses is a test.
 
 use std::time::{Duration, Instant};
 
@@ -45,7 +45,6 @@ impl Breaker {
         Ok(())
     }
 
-    /// A call was answered.
     pub(crate) fn record_success(&mut self) {
         *self = Self::Closed(0);
     }

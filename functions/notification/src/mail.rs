@@ -3,14 +3,10 @@
 use askama::Template;
 use events::{Body, Currency, Email, Event, Line, Money, OrderId};
 
-/// One mail, ready to be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Mail {
-    /// Where it goes.
     pub to: Email,
-    /// Its subject line.
     pub subject: String,
-    /// Its text, plain.
     pub text: String,
 }
 

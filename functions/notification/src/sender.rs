@@ -42,7 +42,6 @@ pub(crate) enum SendError {
     /// Whether it was sent is unknown, or the provider is not in order: later it may be.
     #[error("the mail provider failed")]
     Call(#[source] CallError),
-    /// It could not be printed.
     #[error("the mail could not be printed")]
     Print(#[source] std::io::Error),
     /// Whether it was sent is unknown.
@@ -50,17 +49,13 @@ pub(crate) enum SendError {
     Timeout,
 }
 
-/// The way out.
 #[derive(Debug, Clone)]
 pub(crate) enum Sender {
-    /// See [`Mode::Ses`].
     Ses {
-        /// The provider.
         client: Client,
         /// The verified address that mails come from.
         from: Email,
     },
-    /// See [`Mode::Console`].
     Console,
 }
 

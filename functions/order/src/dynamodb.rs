@@ -51,7 +51,6 @@ enum OrderWrite {
 /// What became of a new order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Added {
-    /// It is stored.
     Now,
     /// Its idempotency key came before.
     Earlier(EarlierRequest),
@@ -60,11 +59,8 @@ pub enum Added {
 /// A client's idempotency key, and the answer that is stored with it.
 #[derive(Debug)]
 pub struct KeyedAnswer<'a> {
-    /// Where keys are stored.
     pub keys: &'a IdempotencyKeys,
-    /// The key of this request.
     pub key: &'a RequestKey,
-    /// Its answer.
     pub answer: &'a str,
 }
 
@@ -75,7 +71,6 @@ pub enum TransitionOutcome {
     Applied(Order),
     /// The order is in a status from which this cannot be done.
     Refused(Status),
-    /// There is no such order.
     UnknownOrder,
 }
 
@@ -89,7 +84,6 @@ pub struct OrderCursor {
 impl http_api::Cursor for OrderCursor {}
 
 impl Orders {
-    /// The orders in this table, whose events go through this outbox.
     #[must_use]
     pub fn new(client: Client, table: impl Into<String>, outbox: Outbox) -> Self {
         Self { client, table: table.into(), outbox }
@@ -311,12 +305,9 @@ impl Orders {
     }
 }
 
-/// What order-consumer works with.
 #[derive(Debug, Clone)]
 pub struct OrderConsumer {
-    /// The orders.
     pub orders: Orders,
-    /// The events that have had their effect.
     pub inbox: Inbox,
 }
 
@@ -373,7 +364,6 @@ pub struct Catalog {
 }
 
 impl Catalog {
-    /// The catalog in this products table.
     #[must_use]
     pub fn new(client: Client, table: impl Into<String>) -> Self {
         Self { client, table: table.into() }
@@ -415,7 +405,6 @@ pub struct PendingOrders {
 }
 
 impl PendingOrders {
-    /// The pending orders of this orders table.
     #[must_use]
     pub fn new(client: Client, table: impl Into<String>) -> Self {
         Self { client, table: table.into() }

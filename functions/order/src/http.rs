@@ -21,20 +21,14 @@ use crate::{
     rules::{Decision, LINES_MAX, Order, OrderRequest, Status, cancel, place, ship},
 };
 
-/// What the calls work with.
 #[derive(Debug, Clone)]
 pub struct OrderApi {
-    /// The orders.
     pub orders: Orders,
-    /// What can be ordered.
     pub catalog: Catalog,
-    /// Of every order.
     pub currency: Currency,
-    /// The requests that have been answered.
     pub idempotency_keys: IdempotencyKeys,
 }
 
-/// The calls.
 pub fn routes(api: OrderApi) -> Router {
     Router::new()
         .route("/orders", post(create_order).get(list_orders))

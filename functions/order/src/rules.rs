@@ -13,7 +13,6 @@ use serde::{Deserialize, Serialize};
 /// Maximum number of lines of an order, as sent.
 pub const LINES_MAX: usize = 50;
 
-/// The status of an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
@@ -46,23 +45,17 @@ impl Status {
 /// An order, in the form in which the table keeps it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Order {
-    /// Its key.
     pub order_id: OrderId,
-    /// Its status.
     pub status: Status,
     /// One line a product.
     pub items: Vec<StoredLine>,
-    /// The sum of the lines.
     #[serde(with = "events::minor_units")]
     pub total: Money,
-    /// Of every amount.
     pub currency: Currency,
-    /// Who ordered.
     pub customer_email: Email,
     /// Why it was rejected, if it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// When it was accepted.
     pub created_at: Stamp,
     /// When its status last changed.
     pub updated_at: Stamp,
@@ -112,7 +105,6 @@ impl Order {
 /// A customer's request for an order: checked field by field, not yet against the products.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OrderRequest {
-    /// Who orders.
     pub customer_email: Email,
     /// What, as sent.
     pub lines: Vec<StockLine>,
@@ -121,14 +113,11 @@ pub struct OrderRequest {
 /// A product as order-api sees it: what it is called and what it costs.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct CatalogEntry {
-    /// Its key.
     pub product_id: ProductId,
-    /// What it is called.
     pub name: Name,
     /// Of one piece.
     #[serde(with = "events::minor_units")]
     pub price: Money,
-    /// Of the price.
     pub currency: Currency,
 }
 
@@ -217,11 +206,9 @@ pub enum StockDecision<'a> {
 pub struct Transition {
     /// The only status from which it is made.
     pub from: Status,
-    /// Where it leads.
     pub to: Status,
     /// Why, for the customer.
     pub reason: Option<String>,
-    /// The event that reports it.
     pub body: Body,
 }
 
@@ -286,7 +273,6 @@ pub fn cancel(order: &Order) -> Decision {
     }
 }
 
-/// Ships a confirmed order.
 #[must_use]
 pub fn ship(order: &Order) -> Decision {
     match order.status {

@@ -24,7 +24,6 @@ use crate::rules::{
     self, Product, Release, ReleaseOutcome, Reservation, ReservationStatus, STOCK_MAX,
 };
 
-/// The products table.
 #[derive(Debug, Clone)]
 pub struct Products {
     client: Client,
@@ -34,22 +33,17 @@ pub struct Products {
 /// A change of a product; what is `None` stays.
 #[derive(Debug, Default)]
 pub struct ProductChange {
-    /// A new name.
     pub name: Option<Name>,
-    /// A new price.
     pub price: Option<events::Money>,
-    /// A new category.
     pub category: Option<Name>,
 }
 
 /// What became of a change of stock.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Restocked {
-    /// The new stock.
     Now(u64),
     /// The stock as it is: the change would have left the range from 0 to [`STOCK_MAX`].
     OutOfRange(u64),
-    /// There is no such product.
     UnknownProduct,
 }
 
@@ -78,7 +72,6 @@ enum RestockWrite {
 }
 
 impl Products {
-    /// The products in this table.
     #[must_use]
     pub fn new(client: Client, table: impl Into<String>) -> Self {
         Self { client, table: table.into() }
@@ -303,16 +296,11 @@ enum StockWrite {
     Line(usize),
 }
 
-/// What product-consumer works with.
 #[derive(Debug, Clone)]
 pub struct ProductConsumer {
-    /// Where stock is.
     pub products: Products,
-    /// The table of reservations.
     pub reservations_table: String,
-    /// The events that have had their effect.
     pub inbox: Inbox,
-    /// The events on their way out.
     pub outbox: Outbox,
 }
 

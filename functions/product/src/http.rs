@@ -18,18 +18,13 @@ use crate::{
     rules::{Product, STOCK_MAX},
 };
 
-/// What the calls work with.
 #[derive(Debug, Clone)]
 pub struct ProductApi {
-    /// Where the products are.
     pub products: Products,
-    /// Of every price.
     pub currency: Currency,
-    /// The requests that have been answered.
     pub idempotency_keys: IdempotencyKeys,
 }
 
-/// The calls.
 pub fn routes(api: ProductApi) -> Router {
     Router::new()
         .route("/products", get(list_products).post(create_product))

@@ -10,14 +10,11 @@ pub const STOCK_MAX: u64 = 1_000_000_000;
 /// A product, in the form in which the table keeps it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Product {
-    /// Its key.
     pub product_id: ProductId,
-    /// What it is called.
     pub name: Name,
     /// Of one piece.
     #[serde(with = "events::minor_units")]
     pub price: Money,
-    /// Of the price.
     pub currency: Currency,
     /// Where it belongs, if anywhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -45,7 +42,6 @@ pub enum ReservationStatus {
 /// An order's reservation of stock, in the form in which the table keeps it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reservation {
-    /// Its status.
     pub status: ReservationStatus,
     /// The order's lines, one a product.
     pub items: Vec<StockLine>,

@@ -3,7 +3,6 @@
 use serde_json::{Value, json};
 use yaml_serde::Value as Yaml;
 
-/// The template.
 pub(crate) struct Template(pub Value);
 
 impl Template {

@@ -17,7 +17,6 @@ use crate::{
     wait::{Seconds, eventually},
 };
 
-/// A client of the API.
 #[derive(Debug, Clone)]
 pub struct Api {
     http: reqwest::Client,
@@ -26,12 +25,9 @@ pub struct Api {
     admin: Credentials,
 }
 
-/// What was answered.
 #[derive(Debug, Clone)]
 pub struct Answer {
-    /// The HTTP status.
     pub status: u16,
-    /// The headers.
     pub headers: HeaderMap,
     /// The body as it came.
     pub text: String,

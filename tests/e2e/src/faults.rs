@@ -32,9 +32,7 @@ pub struct Call {
 /// A fault of one call that has to do with a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
-    /// What is struck.
     pub call: Call,
-    /// How.
     pub kind: Kind,
 }
 

@@ -26,21 +26,15 @@ pub use queues::Queue;
 pub use tables::Item;
 pub use wait::{Seconds, eventually};
 
-/// A deployed stack.
 #[derive(Debug, Clone)]
 pub struct Stack {
     settings: HashMap<String, String>,
     /// The API as clients see it.
     pub api: Api,
-    /// Tables.
     pub dynamodb: aws_sdk_dynamodb::Client,
-    /// Queues.
     pub sqs: aws_sdk_sqs::Client,
-    /// The topic.
     pub sns: aws_sdk_sns::Client,
-    /// Functions and their mappings.
     pub lambda: aws_sdk_lambda::Client,
-    /// Metrics.
     pub cloudwatch: aws_sdk_cloudwatch::Client,
     aws: SdkConfig,
     http: reqwest::Client,

@@ -13,11 +13,8 @@ use crate::Stack;
 /// What a run of the command left.
 #[derive(Debug, Clone)]
 pub struct Ran {
-    /// The exit code.
     pub code: i32,
-    /// What it answered.
     pub stdout: String,
-    /// What it complained of.
     pub stderr: String,
 }
 

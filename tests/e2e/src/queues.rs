@@ -20,7 +20,6 @@ pub enum Queue {
 }
 
 impl Queue {
-    /// All of them.
     pub const ALL: [Self; 3] = [Self::Product, Self::Notification, Self::Order];
 
     /// As the settings write it.
@@ -35,13 +34,11 @@ impl Queue {
 }
 
 impl Stack {
-    /// The URL of a queue.
     #[must_use]
     pub fn queue(&self, queue: Queue) -> &str {
         self.setting(&format!("{}_QUEUE_URL", queue.name()))
     }
 
-    /// The URL of a queue's DLQ.
     #[must_use]
     pub fn dlq(&self, queue: Queue) -> &str {
         self.setting(&format!("{}_DLQ_URL", queue.name()))

@@ -8,7 +8,6 @@ use delivery::Outbox;
 
 use crate::Stack;
 
-/// An item of a table.
 pub type Item = HashMap<String, AttributeValue>;
 
 impl Stack {

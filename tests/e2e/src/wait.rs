@@ -11,7 +11,6 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// `30.secs()`.
 pub trait Seconds {
-    /// This number of seconds.
     fn secs(self) -> Duration;
 }
 

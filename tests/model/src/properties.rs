@@ -13,7 +13,6 @@ use crate::{
     tables::{LoggedEvent, Message, Row},
 };
 
-/// All of them.
 #[must_use]
 pub fn all() -> Vec<Property<Saga>> {
     vec![

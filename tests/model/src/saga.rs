@@ -53,9 +53,7 @@ pub enum Process {
 /// What can be requested of an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Request {
-    /// By the customer.
     Cancel,
-    /// By the administrator.
     Ship,
 }
 
@@ -75,7 +73,6 @@ pub enum Step {
     Repeat(EventId),
     /// A consumer receives a message. It is in the queue until it is acknowledged, so another may as well.
     Receive {
-        /// Which message.
         event: EventId,
         /// How DynamoDB reports the transaction, if it comes to one.
         report: Report,
@@ -84,7 +81,6 @@ pub enum Step {
     },
     /// A process writes what follows from what it has read.
     Proceed {
-        /// Which process.
         process: Process,
         /// How DynamoDB reports the transaction.
         report: Report,
@@ -109,7 +105,6 @@ pub struct Seen {
 /// The saga of a shop's orders.
 #[derive(Debug)]
 pub struct Saga {
-    /// Stock and orders.
     pub scenario: Scenario,
     /// What transactions came to.
     pub seen: Seen,

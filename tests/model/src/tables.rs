@@ -20,9 +20,7 @@ use product::rules::{Reservation, ReservationStatus, stock_after};
 /// What there is before the first order, and what will be ordered.
 #[derive(Debug)]
 pub struct Scenario {
-    /// Pieces of each product.
     pub stock: Vec<u64>,
-    /// The orders.
     pub orders: Vec<ScenarioOrder>,
     /// Maximum number of processes that act at a time on what they have read.
     pub processes_max: usize,
@@ -59,7 +57,7 @@ const STATUSES: [Status; 5] =
     [Status::Pending, Status::Confirmed, Status::Rejected, Status::Cancelled, Status::Shipped];
 
 impl Scenario {
-    /// A shop with so many pieces of each product, and orders of so many pieces of each product.
+    /// A shop with this stock of each product, and orders of these numbers of pieces of each product.
     ///
     /// # Panics
     /// An order orders nothing, or too much.
@@ -188,7 +186,6 @@ pub struct Tables {
 pub struct Row {
     /// The order's status, or `None` if it has not been placed.
     pub status: Option<Status>,
-    /// The reservation.
     pub reservation: Option<ReservationStatus>,
     /// The event log, and how far each event has come.
     pub events: Vec<LoggedEvent>,
@@ -197,7 +194,6 @@ pub struct Row {
 /// An event in the log.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct LoggedEvent {
-    /// Its type.
     pub kind: EventType,
     /// What was short, if it reports that.
     pub short: Short,
@@ -346,7 +342,7 @@ impl Write {
     }
 }
 
-/// What DynamoDB tells of a transaction that it cancels.
+/// What DynamoDB reports of a transaction that it cancels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Report {
     /// Which of the writes whose conditions failed are reported, as bits. The others seem to be fine.

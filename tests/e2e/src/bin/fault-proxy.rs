@@ -65,7 +65,7 @@ struct Call {
     nth: usize,
 }
 
-/// Faults by chance: so many of a thousand calls fail, lose their answer, or kill their process.
+/// Random faults: numbers of a thousand calls that fail, lose their answer, or kill their process.
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
 struct Chaos {
     seed: u64,

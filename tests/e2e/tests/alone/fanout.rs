@@ -19,7 +19,7 @@ async fn each_queue_has_its_own_copy_of_the_one_event() -> Result<()> {
         names.sort_unstable();
         assert_eq!(names, ["correlation_id", "event_type", "event_version", "traceparent"]);
     }
-    // Its filter lets only news of stock through, of which there are none yet.
+    // Its filter lets only events about stock through, and there are none yet.
     assert_eq!(stack.messages(stack.queue(Queue::Order)).await?, 0);
     stack.resume(Queue::Product).await?;
     stack.resume(Queue::Notification).await?;

@@ -10,7 +10,7 @@ fn unique() -> String {
     uuid::Uuid::new_v4().to_string()
 }
 
-/// Puts an event of no known type on the product queue; its consumer buries it.
+/// Puts an event of no known type on the product queue; its consumer sends it to the DLQ.
 async fn poison(stack: &Stack, event_type: &str, order: &str) -> Result<()> {
     let body = format!(
         r#"{{"event_type":"{event_type}","event_version":"1.0","data":{{"order_id":"{order}"}}}}"#
@@ -24,7 +24,7 @@ async fn poison(stack: &Stack, event_type: &str, order: &str) -> Result<()> {
     Ok(())
 }
 
-/// Waits for so many dead letters of an order, and returns them.
+/// Waits for this number of dead letters of an order, and returns them.
 async fn dead(stack: &Stack, queue: &str, order: &str, count: usize) -> Result<Vec<Value>> {
     eventually(&format!("{count} dead letters of {order}"), 60.secs(), async || {
         let letters = stack.json(&["dlq", "list", queue, "--order", order]).await?;
@@ -38,7 +38,7 @@ async fn dead(stack: &Stack, queue: &str, order: &str, count: usize) -> Result<V
 async fn poison_is_shown_fixed_and_redriven_and_the_order_settles_once() -> Result<()> {
     let stack = Stack::load().await?;
     let product = stack.api.product("Poisoned", "10", 10).await?;
-    // A table that has lost an order, as after a restore: its stock is news of an order that is not there.
+    // A table that has lost an order, as after a restore: an event about its stock names an order that is not there.
     stack.pause(Queue::Order).await?;
     let order = stack.api.order("poison@example.com", &[(&product, 3)]).await?;
     eventually("the stock to be taken", 60.secs(), async || {

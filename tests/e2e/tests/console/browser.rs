@@ -21,7 +21,6 @@ const BROWSER: &str = "/usr/bin/chromium";
 const ANSWER_WAIT: Duration = Duration::from_secs(60);
 const LOOK_PAUSE: Duration = Duration::from_millis(200);
 
-/// One browser with one page.
 pub(crate) struct Browser {
     process: Child,
     input: ChildStdin,
@@ -93,7 +92,6 @@ impl Browser {
         }
     }
 
-    /// Opens a page.
     pub(crate) fn open(&mut self, url: &str) -> Result<()> {
         let answer = self.call("Page.navigate", json!({ "url": url }))?;
         ensure!(answer["errorText"].is_null(), "{url}: {}", answer["errorText"]);

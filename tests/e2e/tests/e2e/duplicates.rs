@@ -69,7 +69,7 @@ async fn a_new_event_delivered_twenty_times_at_once_has_its_effect_once() -> Res
         Ok((!stack.mails(&new_order).await?.is_empty()).then_some(()))
     })
     .await?;
-    // Not the queue `order`: of the new order it knows nothing, and its news are poison there.
+    // Not the queue `order`: its consumer does not know the new order, so an event about it is poison there.
     stack.wait_until_drained(Queue::Product).await?;
     stack.wait_until_drained(Queue::Notification).await?;
     assert_eq!(stack.api.stock(&product).await?, 6, "2 for the first order, 2 for the new one");

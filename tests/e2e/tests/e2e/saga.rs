@@ -155,7 +155,7 @@ fn sample_created() -> Result<Event> {
 }
 
 #[tokio::test]
-async fn news_of_stock_for_a_cancelled_order_change_nothing() -> Result<()> {
+async fn an_event_about_stock_of_a_cancelled_order_changes_nothing() -> Result<()> {
     let stack = Stack::load().await?;
     let product = stack.api.product("Stale", "10", 10).await?;
     let order = stack.api.order("stale@example.com", &[(&product, 1)]).await?;

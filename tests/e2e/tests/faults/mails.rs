@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use e2e::{Queue, Seconds, Stack, eventually};
 use futures::future::try_join_all;
 
-/// As notification-consumer has it: so long it leaves alone a provider that keeps failing.
+/// Seconds for which notification-consumer leaves alone a provider that keeps failing.
 const PAUSE: u64 = 30;
 /// Calls in a pause, from five execution environments at the most. Without a breaker there are nearly 200.
 const CALLS_MAX: usize = 100;
