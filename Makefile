@@ -39,13 +39,14 @@ check: ## format, lints and Python's types, warnings denied
 	cargo fmt --all --check
 	$(PYTHON) localstack/check.py
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
+	cargo clippy --workspace --test '*' --quiet -- -D warnings
 
 unit: build ## what needs no stack: unit, property, contract, model and short fuzz tests
 	cargo test
 	$(PYTHON) -m unittest discover --start-directory localstack/tests --quiet
 
 build: ## the one dev build that tests and local functions share
-	cargo test --workspace --no-run --quiet
+	cargo test --workspace --lib --bins --test '*' --no-run --quiet
 	cargo build --workspace --bins --quiet
 
 # The long randomized run is made on MiniStack only.
@@ -82,7 +83,7 @@ e2e-iam: build
 
 # Many deliveries of one message are part of these tests; none of them may end on a DLQ.
 FAULTS = --mail-mode ses --via target/debug/fault-proxy --param RelayAgeSeconds=2 \
-  --param RetrySchedule=1,2,3 --param MaxReceiveCount=100 --param NotificationMaxReceiveCount=100 --param MailsPerSecond=1000
+  --param RetrySchedule=1,2,3 --param GiveUpAfterSeconds=3600 --param NotificationGiveUpAfterSeconds=3600 --param MailsPerSecond=1000
 
 e2e-faults: build
 	$(WITH) $(FAULTS) --state .local/test/faults -- \

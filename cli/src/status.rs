@@ -30,7 +30,7 @@ const METRICS_PERIOD_SECONDS: i32 = 60;
 /// If the stack does not say when an order has been pending for too long.
 const PENDING_MINUTES_DEFAULT: i64 = 15;
 /// Maximum number of orders that are named because they wait for too long.
-const ORDERS_NAMED_MAX: i32 = 10;
+const ORDERS_NAMED_MAX: u16 = 10;
 
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Status {

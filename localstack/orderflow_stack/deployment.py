@@ -27,7 +27,13 @@ BUCKET = "orderflow-code"
 DEPLOY_TIMEOUT_SECONDS = 300
 POLL_INTERVAL_SECONDS = 0.2
 # Shorter waits than on AWS: whoever tries things on one machine does not want to wait for minutes.
-LOCAL_PARAMETERS = {"RetrySchedule": "1,2,4,8", "RelayAgeSeconds": "5", "MailsPerSecond": "100"}
+LOCAL_PARAMETERS = {
+    "RetrySchedule": "1,2,4,8",
+    "GiveUpAfterSeconds": "10",
+    "NotificationGiveUpAfterSeconds": "60",
+    "RelayAgeSeconds": "5",
+    "MailsPerSecond": "100",
+}
 CAPABILITIES = ("CAPABILITY_IAM", "CAPABILITY_NAMED_IAM", "CAPABILITY_AUTO_EXPAND")
 
 

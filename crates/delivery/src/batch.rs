@@ -3,8 +3,14 @@
 //! In: a batch and a handler of one message. Out: the answer that names the messages to be delivered again
 //! (ReportBatchItemFailures). Guarantees: each message has its own outcome; a panic is the failure of its
 //! message, not of the batch; a transient failure comes back later and later; poison goes to the DLQ at
-//! once, with its reason, and is acknowledged only when it is there; nothing is acknowledged that failed;
-//! work stops before the invocation times out, because a time-out would fail the whole batch.
+//! once, with its reason, and is acknowledged only when it is there; so does a message that has kept failing for too
+//! long, with its last error; nothing is acknowledged that failed; work stops before the invocation times out, because
+//! a time-out would fail the whole batch.
+//!
+//! A consumer gives a message up by the time since its first receive, not by SQS's receive count: that also counts
+//! receives that no function has seen, because Lambda throttled it. The queue's `maxReceiveCount` is only the net below,
+//! for a process that dies each time, and has to be high.
+//! <https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html>
 
 use std::{
     borrow::Cow,
@@ -42,6 +48,10 @@ const SETTLE_TIMEOUT: Duration = Duration::from_millis(1000);
 /// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-message-metadata.html>
 const ATTRIBUTES_MAX: usize = 10;
 const DETAIL_CHARS_MAX: usize = 1000;
+/// How long after its first receive a message that keeps failing is given up, unless said otherwise.
+const GIVE_UP_AFTER_DEFAULT: Duration = Duration::from_secs(2 * 60 * 60);
+/// The reason of a message that was given up, unless its failure has one of its own.
+pub const RETRIES_EXHAUSTED: &str = "retries_exhausted";
 
 /// One message, as the handler sees it.
 #[derive(Debug, Clone)]
@@ -54,6 +64,8 @@ pub struct Incoming {
     pub body: String,
     /// The attributes that are texts.
     pub attributes: BTreeMap<String, String>,
+    /// When it was received first, or `None` if SQS does not say.
+    pub first_received: Option<SystemTime>,
     /// When the handler has to have ended.
     pub deadline: SystemTime,
 }
@@ -86,6 +98,8 @@ pub enum Failure {
         error: BoxError,
         /// When to try again, if that is known better than by the schedule.
         retry_in: Option<Duration>,
+        /// The stable code with which the message goes to the DLQ if no try has helped.
+        reason: Cow<'static, str>,
     },
     /// No try can help: the message itself is wrong.
     Poison {
@@ -99,12 +113,22 @@ pub enum Failure {
 impl Failure {
     /// A failure that passes with time.
     pub fn transient(error: impl Into<BoxError>) -> Self {
-        Self::Transient { error: error.into(), retry_in: None }
+        Self::Transient { error: error.into(), retry_in: None, reason: RETRIES_EXHAUSTED.into() }
+    }
+
+    /// A failure that may pass with time, and has a reason of its own if it does not: such as an event of a type that
+    /// only the next deployment of this consumer knows.
+    pub fn transient_because(
+        reason: impl Into<Cow<'static, str>>,
+        error: impl Into<BoxError>,
+    ) -> Self {
+        Self::Transient { error: error.into(), retry_in: None, reason: reason.into() }
     }
 
     /// A failure of which it is known when it will have passed.
     pub fn retry_in(retry_in: Duration, error: impl Into<BoxError>) -> Self {
-        Self::Transient { error: error.into(), retry_in: Some(retry_in) }
+        let (error, reason) = (error.into(), RETRIES_EXHAUSTED.into());
+        Self::Transient { error, retry_in: Some(retry_in), reason }
     }
 
     /// A message that no retry can save.
@@ -208,6 +232,7 @@ pub struct Consumer {
     queue_url: String,
     dlq_url: String,
     backoff: Backoff,
+    give_up_after: Duration,
     observer: Arc<dyn Observer>,
 }
 
@@ -252,6 +277,7 @@ impl Consumer {
             queue_url: queue_url.into(),
             dlq_url: dlq_url.into(),
             backoff: Backoff::default(),
+            give_up_after: GIVE_UP_AFTER_DEFAULT,
             observer: Arc::new(LogObserver),
         }
     }
@@ -260,6 +286,13 @@ impl Consumer {
     #[must_use]
     pub fn backoff(self, backoff: Backoff) -> Self {
         Self { backoff, ..self }
+    }
+
+    /// How long after its first receive a message that keeps failing goes to the DLQ, instead of two hours. It has to
+    /// outlast what the consumer is to survive: an hour in which Lambda throttles it, a provider's outage.
+    #[must_use]
+    pub fn give_up_after(self, give_up_after: Duration) -> Self {
+        Self { give_up_after, ..self }
     }
 
     /// Who hears of outcomes, instead of [`LogObserver`].
@@ -306,14 +339,19 @@ impl Consumer {
         F: Future<Output = Result<Handled, Failure>>,
     {
         let incoming = incoming(&message, deadline);
-        let (message_id, deliveries) = (incoming.message_id.clone(), incoming.deliveries);
+        let delivery = Delivery {
+            deliveries: incoming.deliveries,
+            first_received: incoming.first_received,
+            end: deadline + SETTLE_TIMEOUT,
+        };
+        let message_id = incoming.message_id.clone();
         let span = self.observer.span(&self.name, &incoming);
         let work = async {
             let outcome = match incoming.time_left() {
                 Duration::ZERO => Outcome::NotStarted,
                 time_left => {
                     let result = run_guarded(handler(incoming), time_left).await;
-                    self.settle(&message, deliveries, result, deadline + SETTLE_TIMEOUT).await
+                    self.settle(&message, delivery, result).await
                 }
             };
             self.observer.message_ended(&outcome);
@@ -322,27 +360,36 @@ impl Consumer {
         (message_id, work.instrument(span).await)
     }
 
-    /// Sends a failed message where it belongs, in the time until `end`: an SQS that does not answer must not
-    /// make the invocation time out, because that would give back the whole batch.
+    /// Sends a failed message where it belongs, in the time until the delivery's end: an SQS that does not answer must
+    /// not make the invocation time out, because that would give back the whole batch.
     async fn settle(
         &self,
         message: &SqsMessage,
-        deliveries: u32,
+        delivery: Delivery,
         result: Result<Handled, Failure>,
-        end: SystemTime,
     ) -> Outcome {
         let (error, retry_in): (BoxError, _) = match result {
             Ok(handled) => return Outcome::Handled(handled),
             Err(Failure::Poison { reason, detail }) => {
-                match self.send_to_dlq(message, &reason, &detail, end).await {
+                match self.send_to_dlq(message, delivery, &reason, &detail).await {
                     Ok(()) => return Outcome::DeadLettered { reason },
                     Err(source) => (NotDeadLettered { reason, source }.into(), None),
                 }
             }
-            Err(Failure::Transient { error, retry_in }) => (error, retry_in),
+            Err(Failure::Transient { error, retry_in: None, reason })
+                if delivery.age() >= self.give_up_after =>
+            {
+                let detail = ErrorChain(error.as_ref()).to_string();
+                match self.send_to_dlq(message, delivery, &reason, &detail).await {
+                    Ok(()) => return Outcome::DeadLettered { reason },
+                    Err(source) => (NotDeadLettered { reason, source }.into(), None),
+                }
+            }
+            Err(Failure::Transient { error, retry_in, .. }) => (error, retry_in),
         };
-        let retry_in = retry_in.unwrap_or_else(|| self.backoff.pause(deliveries, fastrand::f64()));
-        self.delay_redelivery(message, retry_in, end).await;
+        let random = fastrand::f64();
+        let retry_in = retry_in.unwrap_or_else(|| self.backoff.pause(delivery.deliveries, random));
+        self.delay_redelivery(message, retry_in, delivery.end).await;
         Outcome::Retried { error, retry_in }
     }
 
@@ -364,35 +411,39 @@ impl Consumer {
         }
     }
 
-    /// Moves poison to the DLQ, with its attributes and with what is wrong.
+    /// Moves a message to the DLQ, with its attributes and with what is wrong.
     async fn send_to_dlq(
         &self,
         message: &SqsMessage,
+        delivery: Delivery,
         reason: &str,
         detail: &str,
-        end: SystemTime,
     ) -> Result<(), SettleError> {
+        let now = SystemTime::now();
         let own = [
             ("failure_reason", reason.to_owned()),
             ("failure_detail", printable(detail)),
-            ("failed_at", format!("{:.3}", jiff::Timestamp::now())),
+            ("failed_at", rfc_3339(now)),
+            ("first_failed_at", rfc_3339(delivery.first_received.unwrap_or(now))),
+            ("original_message_id", message.message_id.clone().unwrap_or_default()),
             ("consumer", self.name.clone()),
         ];
         let mut send = self
             .sqs
             .send_message()
             .queue_url(&self.dlq_url)
-            .message_body(message.body.clone().unwrap_or_default());
+            .message_body(escape_refused(message.body.as_deref().unwrap_or_default()));
         let mut original: Vec<_> = message
             .message_attributes
             .iter()
             .filter(|(name, _)| !own.iter().any(|(own, _)| own == name))
-            .filter_map(|(name, value)| Some((name, value.string_value.clone()?)))
+            .filter_map(|(name, value)| Some((name, escape_refused(value.string_value.as_ref()?))))
             .collect();
         original.sort();
         original.truncate(ATTRIBUTES_MAX - own.len());
         let all = original.into_iter().map(|(name, value)| (name.clone(), value));
-        for (name, value) in all.chain(own.map(|(name, value)| (name.to_owned(), value))) {
+        let own = own.map(|(name, value)| (name.to_owned(), value));
+        for (name, value) in all.chain(own).filter(|(_, value)| !value.is_empty()) {
             let value = MessageAttributeValue::builder()
                 .data_type("String")
                 .string_value(value)
@@ -400,16 +451,43 @@ impl Consumer {
                 .expect("an attribute has a type");
             send = send.message_attributes(name, value);
         }
-        call_until(end, "SendMessage dead letter", send.send()).await
+        call_until(delivery.end, "SendMessage dead letter", send.send()).await
     }
+}
+
+/// One delivery of a message, as far as it decides what becomes of a failure.
+#[derive(Debug, Clone, Copy)]
+struct Delivery {
+    deliveries: u32,
+    first_received: Option<SystemTime>,
+    /// Until when SQS has to have answered.
+    end: SystemTime,
+}
+
+impl Delivery {
+    /// The time since the first receive; zero if that is not known.
+    fn age(&self) -> Duration {
+        self.first_received.and_then(|first| first.elapsed().ok()).unwrap_or_default()
+    }
+}
+
+fn rfc_3339(moment: SystemTime) -> String {
+    jiff::Timestamp::try_from(moment)
+        .map_or_else(|_| String::new(), |moment| format!("{moment:.3}"))
 }
 
 fn incoming(message: &SqsMessage, deadline: SystemTime) -> Incoming {
     let attributes = message.message_attributes.iter();
-    let receive_count = message.attributes.get("ApproximateReceiveCount");
+    let system = |name: &str| message.attributes.get(name);
+    let first_received = system("ApproximateFirstReceiveTimestamp");
     Incoming {
         message_id: message.message_id.clone().unwrap_or_default(),
-        deliveries: receive_count.and_then(|count| count.parse().ok()).unwrap_or(1),
+        deliveries: system("ApproximateReceiveCount")
+            .and_then(|count| count.parse().ok())
+            .unwrap_or(1),
+        first_received: first_received
+            .and_then(|ms| ms.parse().ok())
+            .map(|ms| UNIX_EPOCH + Duration::from_millis(ms)),
         body: message.body.clone().unwrap_or_default(),
         attributes: attributes
             .filter_map(|(name, value)| Some((name.clone(), value.string_value.clone()?)))
@@ -456,8 +534,28 @@ async fn run_guarded(
 fn printable(text: &str) -> String {
     text.chars()
         .take(DETAIL_CHARS_MAX)
-        .map(|c| if c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}') { ' ' } else { c })
+        .map(|c| if c.is_control() || is_refused(c) { ' ' } else { c })
         .collect()
+}
+
+/// A text with the characters that SQS refuses as JSON escapes: in a JSON text they mean the same. SNS delivers what
+/// SendMessage refuses.
+fn escape_refused(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_refused(c) {
+            escaped.push_str(&format!("\\u{:04x}", u32::from(c)));
+        } else {
+            escaped.push(c);
+        }
+    }
+    escaped
+}
+
+/// Whether SQS refuses a message with this character in it.
+/// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html>
+fn is_refused(c: char) -> bool {
+    !matches!(c, '\t' | '\n' | '\r' | ' '..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{10000}'..)
 }
 
 #[cfg(test)]
@@ -468,6 +566,15 @@ mod tests {
     fn a_failure_detail_holds_nothing_that_sqs_refuses() {
         assert_eq!(printable("a\u{0}b\nc\u{ffff}"), "a b c ");
         assert_eq!(printable(&"x".repeat(5000)).len(), DETAIL_CHARS_MAX);
+    }
+
+    #[test]
+    fn a_character_that_sqs_refuses_is_escaped_and_means_the_same() {
+        let body = "{\"name\":\"a\u{fffe}b\u{ffff}\u{1}\",\"ж\":\"\u{1f600}\"}";
+        let escaped = escape_refused(body);
+        assert!(!escaped.chars().any(is_refused), "{escaped}");
+        assert!(escaped.contains(r"a\ufffeb\uffff\u0001"), "{escaped}");
+        assert!(escaped.contains("ж") && escaped.contains('\u{1f600}'), "{escaped}");
     }
 
     #[tokio::test]

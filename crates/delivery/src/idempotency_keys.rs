@@ -1,6 +1,6 @@
 //! A request takes effect once, and its repetition gets the first answer again.
 //!
-//! In: a client's key and the fingerprint of its request. Out: a write for the transaction of the effect, which
+//! In: a client's key, within the scope of its caller, and the fingerprint of its request. Out: a write for the transaction of the effect, which
 //! stores the answer with it, so that there is no moment in which only one of them exists; and what a key that was
 //! there before means.
 
@@ -24,6 +24,17 @@ pub struct IdempotencyKeys {
     table: String,
     function: String,
     ttl: Option<Duration>,
+}
+
+/// A client's key for one request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestKey {
+    /// Whose key it is: callers of different scopes may use the same key for different requests.
+    pub scope: String,
+    /// The client's key.
+    pub key: String,
+    /// Of everything that the request says: tells a repetition from another request that reuses the key by mistake.
+    pub fingerprint: String,
 }
 
 /// What a key that was there before means.
@@ -54,15 +65,14 @@ impl IdempotencyKeys {
     pub fn record<Tag>(
         &self,
         tag: Tag,
-        key: &str,
-        fingerprint: &str,
+        key: &RequestKey,
         answer: &str,
         now: Timestamp,
     ) -> TransactionWrite<Tag> {
         let mut put = Put::builder()
             .table_name(&self.table)
             .item("key", self.key(key))
-            .item("fingerprint", text(fingerprint))
+            .item("fingerprint", text(&key.fingerprint))
             .item("answer", text(answer));
         if let Some(ttl) = self.ttl {
             let ttl = i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX);
@@ -81,11 +91,7 @@ impl IdempotencyKeys {
     ///
     /// # Errors
     /// The table did not answer.
-    pub async fn find(
-        &self,
-        key: &str,
-        fingerprint: &str,
-    ) -> Result<Option<EarlierRequest>, TableError> {
+    pub async fn find(&self, key: &RequestKey) -> Result<Option<EarlierRequest>, TableError> {
         let answer = self
             .client
             .get_item()
@@ -95,11 +101,11 @@ impl IdempotencyKeys {
             .send()
             .await
             .map_err(CallError::of("GetItem idempotency key"))?;
-        Ok(answer.item.map(|item| interpret_key_item(&item, fingerprint)))
+        Ok(answer.item.map(|item| interpret_key_item(&item, &key.fingerprint)))
     }
 
-    fn key(&self, key: &str) -> AttributeValue {
-        text(format!("{}#{key}", self.function))
+    fn key(&self, RequestKey { scope, key, .. }: &RequestKey) -> AttributeValue {
+        text(format!("{}#{scope}#{key}", self.function))
     }
 }
 

@@ -4,17 +4,20 @@
 //!
 //! - **Marker** ([`Inbox::marker`]): a put that fails if it is there, as one write of the transaction that has
 //!   the effect. Survives a crash anywhere, because marker and effect exist together or not at all.
-//! - **Lease** ([`Inbox::claim`], [`Inbox::complete`], [`Inbox::release`]): for an effect that no transaction
-//!   can hold, such as a mail. Whoever claims first is the owner until the lease ends; completion is conditional
-//!   on the owner, so that a late first attempt cannot overwrite its successor. It is marked after the
-//!   effect: a crash between repeats the effect, never loses it.
+//! - **Lease** ([`Inbox::claim`], [`Inbox::complete`], [`Inbox::release`], [`Inbox::record_unknown`]): for an effect
+//!   that no transaction can hold, such as a mail. Whoever claims first is the owner until the lease ends; completion,
+//!   release and the record of an unknown outcome are conditional on the owner, so that a late first attempt cannot
+//!   overwrite its successor. It is marked after the effect: a crash between repeats the effect, never loses it. An
+//!   effect whose outcome is unknown keeps its lease, and the next claim learns how many such attempts there were.
 
 use std::time::Duration;
 
 use aws_sdk_dynamodb::{
     Client,
-    operation::put_item::PutItemError,
-    types::{AttributeValue, Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem},
+    operation::update_item::UpdateItemError,
+    types::{
+        AttributeValue, Put, ReturnValue, ReturnValuesOnConditionCheckFailure, TransactWriteItem,
+    },
 };
 use jiff::Timestamp;
 use uuid::Uuid;
@@ -43,7 +46,10 @@ pub struct Inbox {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Claim {
     /// The caller's, until the lease ends.
-    Mine,
+    Mine {
+        /// Number of earlier attempts of which it is unknown whether they had the effect.
+        unknown_attempts: u32,
+    },
     /// Nobody's: it has been had.
     Done,
     /// Another's, until this moment.
@@ -85,30 +91,34 @@ impl Inbox {
     ) -> Result<Claim, TableError> {
         let sent = self
             .client
-            .put_item()
+            .update_item()
             .table_name(&self.table)
-            .item("key", self.key(event_id))
-            .item("state", text(IN_PROGRESS))
-            .item("owner", text(owner))
-            .item("leased_until", milliseconds(now, lease))
-            .item("expires_at", seconds(now, MARKER_TTL))
+            .key("key", self.key(event_id))
+            .update_expression(
+                "SET #state = :in_progress, #owner = :owner, leased_until = :until, expires_at = :expires",
+            )
             .condition_expression(
                 "attribute_not_exists(#key) OR (#state = :in_progress AND leased_until <= :now)",
             )
             .expression_attribute_names("#key", "key")
             .expression_attribute_names("#state", "state")
+            .expression_attribute_names("#owner", "owner")
             .expression_attribute_values(":in_progress", text(IN_PROGRESS))
+            .expression_attribute_values(":owner", text(owner))
+            .expression_attribute_values(":until", milliseconds(now, lease))
+            .expression_attribute_values(":expires", seconds(now, MARKER_TTL))
             .expression_attribute_values(":now", milliseconds(now, Duration::ZERO))
+            .return_values(ReturnValue::AllNew)
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
             .send()
             .await;
         match sent {
-            Ok(_) => Ok(Claim::Mine),
+            Ok(claimed) => Ok(mine(claimed.attributes.as_ref())),
             Err(error) => match error.as_service_error() {
-                Some(PutItemError::ConditionalCheckFailedException(failed)) => {
+                Some(UpdateItemError::ConditionalCheckFailedException(failed)) => {
                     interpret_refused_claim(&self.table, failed.item(), owner)
                 }
-                _ => Err(CallError::of("PutItem claim")(error).into()),
+                _ => Err(CallError::of("UpdateItem claim")(error).into()),
             },
         }
     }
@@ -133,6 +143,34 @@ impl Inbox {
             .send()
             .await;
         is_applied(sent, "UpdateItem completion")
+    }
+
+    /// Records that it is unknown whether this attempt had the effect, as the `attempts`-th of its kind. The lease stays:
+    /// until it ends nobody tries again. `false` if the claim is another's by now.
+    ///
+    /// # Errors
+    /// The table did not answer: the next attempt does not know of this one.
+    pub async fn record_unknown(
+        &self,
+        event_id: Uuid,
+        owner: Uuid,
+        attempts: u32,
+    ) -> Result<bool, TableError> {
+        let sent = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .key("key", self.key(event_id))
+            .update_expression("SET unknown_attempts = :attempts")
+            .condition_expression("#owner = :owner AND #state = :in_progress")
+            .expression_attribute_names("#state", "state")
+            .expression_attribute_names("#owner", "owner")
+            .expression_attribute_values(":attempts", number(attempts))
+            .expression_attribute_values(":owner", text(owner))
+            .expression_attribute_values(":in_progress", text(IN_PROGRESS))
+            .send()
+            .await;
+        is_applied(sent, "UpdateItem claim")
     }
 
     /// Gives a claim back because the effect failed, so that the next attempt need not wait for its end. `false`
@@ -174,9 +212,9 @@ fn interpret_refused_claim(
     if is("state", DONE) {
         return Ok(Claim::Done);
     }
-    // The put was carried out, its answer was lost, and the SDK's retry met what it had written itself.
+    // The claim was carried out, its answer was lost, and the SDK's retry met what it had written itself.
     if is("owner", &owner.to_string()) {
-        return Ok(Claim::Mine);
+        return Ok(mine(found));
     }
     field("leased_until")
         .and_then(|until| until.as_n().ok()?.parse().ok())
@@ -184,6 +222,12 @@ fn interpret_refused_claim(
         .map(Claim::Held)
         .ok_or("a marker has state, owner and leased_until")
         .map_err(TableError::corrupt(table))
+}
+
+/// A claim that the caller has, by its item.
+fn mine(item: Option<&Item>) -> Claim {
+    let unknown = item.and_then(|item| item.get("unknown_attempts")?.as_n().ok()?.parse().ok());
+    Claim::Mine { unknown_attempts: unknown.unwrap_or_default() }
 }
 
 fn milliseconds(now: Timestamp, later: Duration) -> AttributeValue {
@@ -208,11 +252,15 @@ mod tests {
                 ("state".to_owned(), text(IN_PROGRESS)),
                 ("owner".to_owned(), text(owner)),
                 ("leased_until".to_owned(), AttributeValue::N("1000".into())),
+                ("unknown_attempts".to_owned(), AttributeValue::N("2".into())),
             ])
         };
         let done = Item::from([("state".to_owned(), text(DONE))]);
         assert_eq!(interpret_refused_claim("t", Some(&done), me).ok(), Some(Claim::Done));
-        assert_eq!(interpret_refused_claim("t", Some(&held(me)), me).ok(), Some(Claim::Mine));
+        assert_eq!(
+            interpret_refused_claim("t", Some(&held(me)), me).ok(),
+            Some(Claim::Mine { unknown_attempts: 2 })
+        );
         let until = Timestamp::from_millisecond(1000).expect("in range");
         assert_eq!(
             interpret_refused_claim("t", Some(&held(other)), me).ok(),

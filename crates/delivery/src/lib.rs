@@ -24,14 +24,18 @@ pub mod error;
 pub mod idempotency_keys;
 pub mod inbox;
 pub mod outbox;
+pub mod shards;
 pub mod table;
 pub mod transaction;
 
 pub use backoff::Backoff;
-pub use batch::{Consumer, Failure, Handled, Incoming, LogObserver, Observer, Outcome};
+pub use batch::{
+    Consumer, Failure, Handled, Incoming, LogObserver, Observer, Outcome, RETRIES_EXHAUSTED,
+};
 pub use error::{CallError, ErrorChain, panic_message};
-pub use idempotency_keys::{EarlierRequest, IdempotencyKeys};
+pub use idempotency_keys::{EarlierRequest, IdempotencyKeys, RequestKey};
 pub use inbox::{Claim, Inbox};
 pub use outbox::{Outbox, Outgoing};
+pub use shards::Shards;
 pub use table::{Item, TableError};
 pub use transaction::{Commit, CommitError, Role, TransactionWrite, commit};

@@ -11,11 +11,7 @@
 //! The table: partition key of the caller's choice, sort key `event_id`, and a keys-only index `outbox` on
 //! `outbox_shard` and `pending_since`, two attributes that an item has only while it is pending.
 
-use std::{
-    collections::BTreeMap,
-    hash::{DefaultHasher, Hash, Hasher},
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use aws_sdk_dynamodb::{
     Client,
@@ -27,17 +23,16 @@ use aws_sdk_sns::{
 };
 use futures::future::{join_all, try_join_all};
 use jiff::Timestamp;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::{
-    CallError, ErrorChain, Item, Role, TableError, TransactionWrite,
+    CallError, ErrorChain, Item, Role, Shards, TableError, TransactionWrite,
     batching::batches,
     table::{batch_get, count_partition, is_applied, text},
 };
 
-/// Number of partitions that the sparse index spreads over.
-pub const SHARDS: u64 = 8;
-/// The shard of events that SNS refuses for good: they wait for a person.
+/// The shard of events that SNS refuses for good, or that cannot be read: they wait for a person.
 pub const STUCK: &str = "stuck";
 /// The sparse index of pending events.
 pub const INDEX: &str = "outbox";
@@ -88,6 +83,7 @@ pub struct Outbox {
     table: String,
     stream_key: String,
     topic_arn: String,
+    shards: Shards,
 }
 
 /// What a sweep did, in events.
@@ -139,7 +135,14 @@ impl Outbox {
             table: table.into(),
             stream_key: stream_key.into(),
             topic_arn: topic_arn.into(),
+            shards: Shards::default(),
         }
+    }
+
+    /// Spreads new pending events over this number of partitions.
+    #[must_use]
+    pub fn shards(self, shards: Shards) -> Self {
+        Self { shards, ..self }
     }
 
     /// The name of the event log's table.
@@ -163,7 +166,7 @@ impl Outbox {
             .item("event_id", text(event.id))
             .item("body", text(&event.body))
             .item("attributes", AttributeValue::M(attributes))
-            .item("outbox_shard", text(shard(event.id)))
+            .item("outbox_shard", text(self.shards.of(event.id)))
             .item("pending_since", text(sortable(now)))
             .build()
             .expect("a put has a table and an item");
@@ -195,7 +198,7 @@ impl Outbox {
     /// The event log did not answer. What other shards had pending may have been published.
     pub async fn sweep(&self, age: Duration, deadline: Instant) -> Result<Swept, TableError> {
         let before = Timestamp::now() - jiff::SignedDuration::try_from(age).unwrap_or_default();
-        let shards = (0..SHARDS).map(|shard| self.sweep_shard(shard.to_string(), before, deadline));
+        let shards = Shards::all().map(|shard| self.sweep_shard(shard, before, deadline));
         let mut swept = Swept::default();
         // Every shard has its turn before an error of one is reported.
         for shard in join_all(shards).await {
@@ -259,11 +262,38 @@ impl Outbox {
         let keys = keys.into_iter().map(only_key).collect();
         let read = batch_get(&self.dynamodb, &self.table, keys, "BatchGetItem events").await?;
         let pending = read.items.iter().filter(|item| item.contains_key("outbox_shard"));
-        let mut events: Vec<Outgoing> =
-            pending.filter_map(|item| outgoing(item, &self.stream_key)).collect();
+        let mut events = Vec::new();
+        for item in pending {
+            match outgoing(item, &self.stream_key) {
+                Some(event) => events.push(event),
+                None => self.set_aside_unreadable(item).await,
+            }
+        }
         // A batch answer has no order; the index has.
         events.sort_by_key(|event| order.iter().position(|id| *id == event.id.to_string()));
         Ok((events, read.unprocessed))
+    }
+
+    /// Moves an item that is no event to the stuck ones, where it is counted and waits for a person.
+    async fn set_aside_unreadable(&self, item: &Item) {
+        let (stream, id) = (item.get(&self.stream_key), item.get("event_id"));
+        tracing::error!(event_id = ?id, "an event in the outbox cannot be read and is stuck");
+        let sent = self
+            .dynamodb
+            .update_item()
+            .table_name(&self.table)
+            .set_key(stream.cloned().zip(id.cloned()).map(|(stream, id)| {
+                Item::from([(self.stream_key.clone(), stream), ("event_id".to_owned(), id)])
+            }))
+            .update_expression("SET outbox_shard = :stuck")
+            .condition_expression("attribute_exists(outbox_shard)")
+            .expression_attribute_values(":stuck", text(STUCK))
+            .send()
+            .await;
+        if let Err(error) = sent {
+            let error = ErrorChain(&error).to_string();
+            tracing::warn!(error, "it stays where it is; the next sweep tries again");
+        }
     }
 
     /// Makes an event pending again, as of the moment `since`: the next sweep publishes it once more. `false`
@@ -285,7 +315,7 @@ impl Outbox {
             .key("event_id", text(id))
             .update_expression("SET outbox_shard = :shard, pending_since = :since")
             .condition_expression("attribute_exists(event_id)")
-            .expression_attribute_values(":shard", text(shard(id)))
+            .expression_attribute_values(":shard", text(self.shards.of(id)))
             .expression_attribute_values(":since", text(sortable(since)))
             .send()
             .await;
@@ -297,7 +327,7 @@ impl Outbox {
     /// # Errors
     /// The event log did not answer.
     pub async fn backlog(&self) -> Result<Backlog, TableError> {
-        let shards: Vec<String> = (0..SHARDS).map(|shard| shard.to_string()).collect();
+        let shards: Vec<String> = Shards::all().collect();
         let counts = try_join_all(shards.iter().map(|shard| self.count_shard(shard)));
         let oldest = try_join_all(shards.iter().map(|shard| self.oldest_in_shard(shard)));
         let (counts, oldest, stuck) = tokio::try_join!(counts, oldest, self.count_shard(STUCK))?;
@@ -371,7 +401,7 @@ impl Outbox {
         let answer = match sent {
             Ok(answer) => answer,
             Err(error) => {
-                let refused = error.code().is_some_and(|code| REFUSALS.contains(&code));
+                let refused = is_refusal(error.code(), error.message());
                 let error = ErrorChain(&error).to_string();
                 tracing::warn!(error, refused, events = batch.len(), "SNS did not take a batch");
                 let publication = if refused { Publication::Refused } else { Publication::Failed };
@@ -390,7 +420,7 @@ impl Outbox {
             set(entry.id(), Publication::Accepted);
         }
         for entry in answer.failed() {
-            let refused = entry.sender_fault() && REFUSALS.contains(&entry.code());
+            let refused = entry.sender_fault() && is_refusal(Some(entry.code()), entry.message());
             tracing::warn!(code = entry.code(), refused, "SNS did not take an event");
             let publication = if refused { Publication::Refused } else { Publication::Failed };
             set(Some(entry.id()), publication);
@@ -439,6 +469,13 @@ fn outgoing(item: &Item, stream_key: &str) -> Option<Outgoing> {
     })
 }
 
+/// Whether SNS will never take this message. What is wrong with the topic is no message's fault: once that is put
+/// right, the events are published.
+fn is_refusal(code: Option<&str>, message: Option<&str>) -> bool {
+    code.is_some_and(|code| REFUSALS.contains(&code))
+        && !message.is_some_and(|message| message.contains("TopicArn"))
+}
+
 fn text_field(item: &Item, name: &str) -> Option<String> {
     item.get(name)?.as_s().ok().cloned()
 }
@@ -462,24 +499,16 @@ fn entry(index: usize, event: &Outgoing) -> PublishBatchRequestEntry {
     entry.build().expect("an entry has an id and a message")
 }
 
-/// The partition of the sparse index that an event waits in.
-fn shard(id: Uuid) -> String {
-    let mut hasher = DefaultHasher::new();
-    id.hash(&mut hasher);
-    (hasher.finish() % SHARDS).to_string()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
 
-    proptest! {
-        #[test]
-        fn events_spread_over_all_shards(seed in any::<u128>()) {
-            let shards: std::collections::BTreeSet<_> =
-                (0..200).map(|n| shard(Uuid::from_u128(seed.wrapping_add(n)))).collect();
-            prop_assert_eq!(shards.len(), 8);
-        }
+    #[test]
+    fn a_wrong_topic_is_no_fault_of_the_message() {
+        let invalid = Some("InvalidParameter");
+        assert!(is_refusal(invalid, Some("Invalid parameter: Message too long")));
+        assert!(!is_refusal(invalid, Some("Invalid parameter: TopicArn Reason: no such topic")));
+        assert!(!is_refusal(Some("Throttling"), None));
+        assert!(!is_refusal(None, None));
     }
 }

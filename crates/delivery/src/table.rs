@@ -67,6 +67,20 @@ impl TableError {
         move |error| Self::CorruptItem { table: table.to_owned(), source: error.into() }
     }
 
+    /// Whether a write may have been carried out although it failed.
+    #[must_use]
+    pub fn is_outcome_unknown(&self) -> bool {
+        const SERVER_FAULTS: [&str; 3] =
+            ["InternalServerError", "InternalFailure", "ServiceUnavailable"];
+        match self {
+            Self::Commit(error) => matches!(error, CommitError::Unknown(_)),
+            Self::Call(error) => {
+                error.code.as_deref().is_none_or(|code| SERVER_FAULTS.contains(&code))
+            }
+            Self::Unprocessed { .. } | Self::Contended { .. } | Self::CorruptItem { .. } => false,
+        }
+    }
+
     /// Whether another try would fail in the same way, because the request or an item is wrong in itself.
     #[must_use]
     pub fn is_permanent(&self) -> bool {

@@ -5,8 +5,9 @@
 //! conflicts, and only then a failed business condition. DynamoDB need not report every failing reason, so a failed
 //! condition that is reported beside a conflict is never believed before the conflict is gone.
 //!
-//! Arithmetic belongs in a transaction: the SDK gives it a ClientRequestToken and keeps that over its own
-//! retries, so that an answer that is lost does not add twice.
+//! Arithmetic belongs in a transaction: one ClientRequestToken stands for one logical attempt, so that an answer that
+//! is lost does not add twice. The token is kept while the outcome is unknown or in progress, and replaced only after
+//! a definite cancellation.
 //! <https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html>
 
 use std::time::Duration;
@@ -96,8 +97,8 @@ pub enum Cancellation<Tag> {
     Invalid(String),
 }
 
-/// Maximum number of attempts at a transaction that others are in the way of.
-const ATTEMPTS_MAX: u32 = 12;
+/// Maximum number of attempts at a transaction that others are in the way of: fifty writers of one item get through.
+const ATTEMPTS_MAX: u32 = 16;
 /// First pause between two attempts, before jitter.
 pub(crate) const PAUSE_FIRST: Duration = Duration::from_millis(20);
 /// Longest pause between two attempts.
@@ -112,9 +113,12 @@ pub async fn commit<Tag: Clone>(
     writes: &[TransactionWrite<Tag>],
 ) -> Result<Commit<Tag>, CommitError> {
     let roles: Vec<Role<Tag>> = writes.iter().map(|write| write.role.clone()).collect();
+    let mut token = new_request_token();
+    let mut in_progress = None;
     for attempt in 0..ATTEMPTS_MAX {
         let sent = client
             .transact_write_items()
+            .client_request_token(&token)
             .set_transact_items(Some(writes.iter().map(|write| write.item.clone()).collect()))
             .send()
             .await;
@@ -122,18 +126,36 @@ pub async fn commit<Tag: Clone>(
             Ok(_) => return Ok(Commit::Done),
             Err(error) => error,
         };
-        match interpret_error(&roles, error)? {
+        if error.code() == Some("TransactionInProgressException") {
+            // An earlier try with this token is still being carried out, so its outcome is asked for by the token.
+            in_progress = Some(CallError::of("TransactWriteItems")(error));
+            pause(attempt).await;
+            continue;
+        }
+        let cancellation = interpret_error(&roles, error)?;
+        in_progress = None;
+        match cancellation {
             Cancellation::Duplicate => return Ok(Commit::Duplicate),
             Cancellation::GuardFailed(tag, item) => return Ok(Commit::GuardFailed(tag, item)),
             Cancellation::ConditionFailed(failed) => return Ok(Commit::ConditionFailed(failed)),
             Cancellation::Invalid(why) => return Err(CommitError::Invalid(why)),
             Cancellation::Transient => {
-                let pause = jittered_exponential(attempt, PAUSE_FIRST, PAUSE_MAX, fastrand::f64());
-                tokio::time::sleep(pause).await;
+                token = new_request_token();
+                pause(attempt).await;
             }
         }
     }
-    Err(CommitError::Busy)
+    Err(in_progress.map_or(CommitError::Busy, CommitError::Unknown))
+}
+
+/// A new ClientRequestToken: random, of 32 characters (36 at most are taken).
+fn new_request_token() -> String {
+    format!("{:032x}", fastrand::u128(..))
+}
+
+async fn pause(attempt: u32) {
+    let pause = jittered_exponential(attempt, PAUSE_FIRST, PAUSE_MAX, fastrand::f64());
+    tokio::time::sleep(pause).await;
 }
 
 fn interpret_error<Tag: Clone>(
@@ -144,10 +166,12 @@ fn interpret_error<Tag: Clone>(
         Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) => {
             Ok(interpret_cancellation(roles, cancelled.cancellation_reasons()))
         }
-        Some(TransactWriteItemsError::TransactionInProgressException(_)) => {
-            Ok(Cancellation::Transient)
-        }
-        Some(error) if error.code() == Some("ValidationException") => {
+        Some(error)
+            if matches!(
+                error.code(),
+                Some("ValidationException" | "IdempotentParameterMismatchException")
+            ) =>
+        {
             Ok(Cancellation::Invalid(error.message().unwrap_or_default().to_owned()))
         }
         _ => Err(CommitError::Unknown(CallError::of("TransactWriteItems")(error))),

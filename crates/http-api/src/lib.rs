@@ -15,6 +15,6 @@ mod serve;
 pub use cursor::{Cursor, PAGE_DEFAULT, PAGE_MAX, Page};
 pub use fields::{BODY_BYTES_MAX, Fields};
 pub use problem::{FieldError, Problem};
-pub use request_key::RequestKey;
+pub use request_key::request_key;
 pub use routes::{ROUTES, unrouted};
 pub use serve::{Caller, serve};

@@ -127,6 +127,30 @@ impl Problem {
         )
     }
 
+    /// 400: a call that is not safe to repeat came without an Idempotency-Key.
+    #[must_use]
+    pub fn idempotency_key_required() -> Self {
+        Self::new(
+            StatusCode::BAD_REQUEST,
+            "idempotency-key-required",
+            "An Idempotency-Key is missing",
+            "This call adds to a number, so it must not be carried out twice: send the header Idempotency-Key with a \
+             value of your own for each change, such as a UUID, and the same value when you repeat it.",
+        )
+    }
+
+    /// 503: whether the request was carried out is not known.
+    #[must_use]
+    pub fn outcome_unknown() -> Self {
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "outcome-unknown",
+            "It is not known whether the request was carried out",
+            "Repeat it only if it had an Idempotency-Key: with the same key it is carried out once. Without one, look \
+             first whether it was carried out.",
+        )
+    }
+
     /// 503: it may work in a moment.
     pub fn unavailable(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Try again in a moment", detail)
@@ -143,6 +167,17 @@ impl From<TableError> for Problem {
         }
         tracing::error!(error = %chain, "a table could not be read or written");
         Self::unavailable("The tables did not answer; try again.")
+    }
+}
+
+impl Problem {
+    /// The answer to a request that was to change something: 503 `outcome-unknown` if it may have been carried out.
+    pub fn of_write(error: TableError) -> Self {
+        if !error.is_outcome_unknown() {
+            return error.into();
+        }
+        tracing::error!(error = %ErrorChain(&error), "the outcome of a write is unknown");
+        Self::outcome_unknown()
     }
 }
 

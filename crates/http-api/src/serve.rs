@@ -1,23 +1,33 @@
 //! Runs an axum router behind API Gateway.
 
-use std::{panic::AssertUnwindSafe, time::Instant};
+use std::{
+    panic::AssertUnwindSafe,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use axum::{
     Router,
-    extract::Request,
+    extract::{MatchedPath, Request},
     middleware::{self, Next},
     response::{IntoResponse, Response},
 };
 use futures::FutureExt;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header::CONTENT_TYPE};
-use lambda_http::request::RequestContext;
+use http::{
+    HeaderMap, HeaderName, HeaderValue, StatusCode,
+    header::{CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS},
+};
+use lambda_http::{Context, request::RequestContext};
 use telemetry::Trace;
+use tokio::time::Instant;
 use tracing::Instrument;
 
 use crate::{BODY_BYTES_MAX, Problem, problem::PROBLEM_JSON};
 
 /// Of what axum says when it refuses a request.
 const REASON_BYTES_MAX: usize = 4096;
+/// How long before the invocation's deadline a request is answered, whatever its handler does: Lambda would answer the
+/// gateway with an error, and end the environment.
+const DEADLINE_MARGIN: Duration = Duration::from_millis(800);
 const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
@@ -36,7 +46,8 @@ pub async fn serve(routes: Router, unrouted: Router) -> Result<(), lambda_http::
 fn app(routes: Router, unrouted: Router) -> Router {
     let routes = routes
         .fallback(|| async { Problem::not_found("There is no such path.") })
-        .method_not_allowed_fallback(|| async { Problem::not_found("There is no such call.") });
+        .method_not_allowed_fallback(|| async { Problem::not_found("There is no such call.") })
+        .route_layer(middleware::from_fn(require_gateways_route));
     let app = Router::new().fallback(move |request: Request| {
         let router = if by_catch_all(&request) { unrouted.clone() } else { routes.clone() };
         async move { tower::ServiceExt::oneshot(router, request).await }
@@ -56,6 +67,21 @@ async fn as_problem(answer: Response) -> Response {
     }
     let reason = axum::body::to_bytes(answer.into_body(), REASON_BYTES_MAX).await;
     Problem::unreadable(String::from_utf8_lossy(&reason.unwrap_or_default())).into_response()
+}
+
+/// Lets a handler run only if the route that axum has matched is the one by which the gateway sent the request: the
+/// gateway checks signatures by its own reading of the path, which may differ for a raw `\` or `#`.
+async fn require_gateways_route(request: Request, next: Next) -> Response {
+    let matched = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
+    if matched.is_none() || matched != route(&request).map(path_of) {
+        return Problem::not_found("There is no such path.").into_response();
+    }
+    next.run(request).await
+}
+
+/// The path of a route: an HTTP API writes the method before it.
+fn path_of(route: &str) -> &str {
+    route.split_once(' ').map_or(route, |(_, path)| path)
 }
 
 /// Whether the gateway knew no better route than its catch-all. A request without a route did not come
@@ -82,12 +108,22 @@ async fn boundary(mut request: Request, next: Next) -> Response {
     request.extensions_mut().insert(caller.clone());
     // What a handler logs is found by the correlation id, too.
     let span = tracing::info_span!("request", correlation_id = caller.correlation_id);
-    let answer = AssertUnwindSafe(next.run(request).instrument(span)).catch_unwind().await;
-    let mut response = answer.unwrap_or_else(|panic| {
-        let panic = delivery::panic_message(&*panic);
-        tracing::error!(panic, correlation_id = caller.correlation_id, "the handler panicked");
-        Problem::internal().into_response()
-    });
+    let time_left = time_left(&request);
+    let work = AssertUnwindSafe(next.run(request).instrument(span)).catch_unwind();
+    let mut response = match tokio::time::timeout(time_left, work).await {
+        Ok(Ok(response)) => response,
+        Ok(Err(panic)) => {
+            let panic = delivery::panic_message(&*panic);
+            tracing::error!(panic, correlation_id = caller.correlation_id, "the handler panicked");
+            Problem::internal().into_response()
+        }
+        Err(_) if method.is_safe() => {
+            Problem::unavailable("There was no answer in time; try again.").into_response()
+        }
+        Err(_) => Problem::outcome_unknown().into_response(),
+    };
+    let nosniff = HeaderValue::from_static("nosniff");
+    response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, nosniff);
     if let Ok(id) = HeaderValue::from_str(&caller.correlation_id) {
         response.headers_mut().insert(CORRELATION_ID, id);
     }
@@ -101,6 +137,16 @@ async fn boundary(mut request: Request, next: Next) -> Response {
         "request answered"
     );
     response
+}
+
+/// The time in which a request has to be answered.
+fn time_left(request: &Request) -> Duration {
+    // A request that did not come through Lambda, as in a test, has no deadline.
+    const WITHOUT_DEADLINE: Duration = Duration::from_secs(60);
+    let Some(context) = request.extensions().get::<Context>() else { return WITHOUT_DEADLINE };
+    let deadline = UNIX_EPOCH + Duration::from_millis(context.deadline);
+    let left = deadline.duration_since(SystemTime::now()).unwrap_or_default();
+    left.saturating_sub(DEADLINE_MARGIN)
 }
 
 fn caller(headers: &HeaderMap) -> Caller {

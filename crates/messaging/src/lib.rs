@@ -4,15 +4,15 @@
 //! their trace; an event is made ready for the outbox. Guarantees: what breaks the contract is poison with the reason
 //! that the contract gives; each message ends with one log line that names its event; metrics count every outcome.
 
-use std::future::Future;
+use std::{future::Future, time::Duration};
 
 use aws_config::SdkConfig;
 use aws_lambda_events::event::sqs::SqsEvent;
 use delivery::{
     Backoff, Consumer, Failure, Handled, Inbox, Incoming, LogObserver, Observer, Outbox, Outcome,
-    Outgoing,
+    Outgoing, Shards,
 };
-use events::{Body, Event};
+use events::{Body, DecodeError, Event};
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 use settings::Environment;
 use telemetry::Trace;
@@ -26,20 +26,23 @@ pub const STREAM_KEY: &str = "order_id";
 pub struct OutboxConfig {
     event_log_table: String,
     topic_arn: String,
+    shards: Shards,
 }
 
 impl OutboxConfig {
-    /// Reads `EVENT_LOG_TABLE` and `TOPIC_ARN`.
+    /// Reads `EVENT_LOG_TABLE`, `TOPIC_ARN` and `OUTBOX_SHARDS`.
     pub fn read(environment: &mut Environment) -> Option<Self> {
         let event_log_table = environment.text("EVENT_LOG_TABLE");
         let topic_arn = environment.text("TOPIC_ARN");
-        Some(Self { event_log_table: event_log_table?, topic_arn: topic_arn? })
+        let shards = environment.value("OUTBOX_SHARDS");
+        Some(Self { event_log_table: event_log_table?, topic_arn: topic_arn?, shards: shards? })
     }
 
     #[must_use]
     pub fn outbox(&self, aws: &SdkConfig) -> Outbox {
         let (dynamodb, sns) = (aws_sdk_dynamodb::Client::new(aws), aws_sdk_sns::Client::new(aws));
         Outbox::new(dynamodb, sns, &self.event_log_table, STREAM_KEY, &self.topic_arn)
+            .shards(self.shards)
     }
 }
 
@@ -50,26 +53,35 @@ pub struct ConsumerConfig {
     queue_url: String,
     dlq_url: String,
     retry_schedule: Backoff,
+    give_up_after_seconds: u32,
 }
 
 impl ConsumerConfig {
-    /// Reads `IDEMPOTENCY_TABLE`, `QUEUE_URL`, `DLQ_URL` and `RETRY_SCHEDULE`.
+    /// Reads `IDEMPOTENCY_TABLE`, `QUEUE_URL`, `DLQ_URL`, `RETRY_SCHEDULE` and `GIVE_UP_AFTER_SECONDS`.
     pub fn read(environment: &mut Environment) -> Option<Self> {
         let idempotency_table = environment.text("IDEMPOTENCY_TABLE");
         let queue_url = environment.text("QUEUE_URL");
         let dlq_url = environment.text("DLQ_URL");
         let retry_schedule = environment.value("RETRY_SCHEDULE");
+        let give_up_after_seconds = environment.value("GIVE_UP_AFTER_SECONDS");
         Some(Self {
             idempotency_table: idempotency_table?,
             queue_url: queue_url?,
             dlq_url: dlq_url?,
             retry_schedule: retry_schedule?,
+            give_up_after_seconds: give_up_after_seconds?,
         })
     }
 
     #[must_use]
     pub fn inbox(&self, aws: &SdkConfig, consumer: &str) -> Inbox {
         Inbox::new(aws_sdk_dynamodb::Client::new(aws), &self.idempotency_table, consumer)
+    }
+
+    /// The table of markers.
+    #[must_use]
+    pub fn idempotency_table(&self) -> &str {
+        &self.idempotency_table
     }
 
     /// Serves the queue until Lambda ends the process: each event goes to `handler`, with the trace that it goes on
@@ -85,6 +97,7 @@ impl ConsumerConfig {
         let sqs = aws_sdk_sqs::Client::new(aws);
         let consumer = Consumer::new(consumer, sqs, self.queue_url, self.dlq_url)
             .backoff(self.retry_schedule)
+            .give_up_after(Duration::from_secs(self.give_up_after_seconds.into()))
             .observer(EventObserver);
         let handle = async |message: Incoming| {
             let trace = read_trace(&message);
@@ -100,8 +113,15 @@ impl ConsumerConfig {
 
 /// Reads the event of a message, and names it in the log line that the message ends with.
 fn decode(message: &Incoming) -> Result<Event, Failure> {
-    let event = Event::decode(message.body.as_bytes())
-        .map_err(|error| Failure::poison(error.reason(), error))?;
+    let event = Event::decode(message.body.as_bytes()).map_err(|error| match error {
+        // A deployment may be under way: a newer producer's event waits for the newer consumer.
+        DecodeError::UnknownType(_) | DecodeError::UnsupportedVersion(_) => {
+            Failure::transient_because(error.reason(), error)
+        }
+        DecodeError::NotJson(_) | DecodeError::Schema { .. } => {
+            Failure::poison(error.reason(), error)
+        }
+    })?;
     let span = Span::current();
     span.record("event_id", event.id.to_string());
     span.record("event_type", event.body.event_type().as_str());

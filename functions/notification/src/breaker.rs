@@ -4,7 +4,9 @@
 //! let through in each pause of an open breaker; one success closes it. Written here because `failsafe` reads
 //! the system's clock itself: with the time passed in, every sequence of calls and pauses is a test.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 /// Number of failures in a row that open it.
 pub(crate) const FAILURES_MAX: u32 = 5;

@@ -2,30 +2,34 @@
 //!
 //! In: the order events. Out: one mail each. A mail cannot be in a transaction, so it is guarded by a lease:
 //! claimed, sent, and then marked. A crash between sending and marking repeats a mail, never loses one; two
-//! deliveries of one event at the same time send one mail. A provider that fails is left alone for a while, and
+//! deliveries of one event at the same time send one mail. A send without an answer keeps its lease and is repeated at
+//! most [`UNKNOWN_ATTEMPTS_MAX`] - 1 times; a mail that has been overtaken by a later one of its order is not sent. A provider that fails is left alone for a while, and
 //! a limit of mails a second is kept; both by each execution environment for itself.
 
 mod breaker;
 mod mail;
+mod progress;
 mod rate;
 mod sender;
 
 use std::{
     num::NonZeroU32,
     sync::{Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use breaker::Breaker;
-use delivery::{Claim, Failure, Handled, Inbox, Incoming};
+use delivery::{Claim, Failure, Handled, Inbox, Incoming, error::BoxError};
 use events::{Email, Event};
 use jiff::{SignedDuration, Timestamp};
 use lambda_runtime::Error;
 use mail::Mail;
 use messaging::ConsumerConfig;
+use progress::{MailProgress, stage};
 use rate::Rate;
-use sender::{Mode, SendError, Sender};
+use sender::{Mode, NoAnswerInTime, SendError, Sender};
 use settings::Environment;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 const NAME: &str = "notification-consumer";
@@ -33,6 +37,9 @@ const NAME: &str = "notification-consumer";
 const LEASE_MARGIN: Duration = Duration::from_secs(2);
 /// Minimum time that an invocation has left when a mail is begun: one attempt of the provider's client.
 const SENDING_TIME_MIN: Duration = Duration::from_secs(3);
+/// Maximum number of attempts at one mail of which it is unknown whether they sent it: a customer gets it at most this
+/// often because of lost answers.
+const UNKNOWN_ATTEMPTS_MAX: u32 = 3;
 /// How long before the invocation's deadline a call to the provider is given up, to give the lease back.
 const RELEASE_TIME: Duration = Duration::from_millis(500);
 
@@ -74,6 +81,7 @@ const SECONDS_PER_DAY: u64 = 24 * 60 * 60;
 
 struct Notifier {
     inbox: Inbox,
+    progress: MailProgress,
     sender: Sender,
     breaker: Mutex<Breaker>,
     rate: Mutex<Rate>,
@@ -92,8 +100,12 @@ async fn main() -> Result<(), Error> {
     let aws = settings::aws().await;
     let notifier = Notifier {
         inbox: config.consumer.inbox(&aws, NAME),
+        progress: MailProgress::new(
+            aws_sdk_dynamodb::Client::new(&aws),
+            config.consumer.idempotency_table(),
+        ),
         sender: match config.from {
-            Some(from) => Sender::Ses { client: aws_sdk_ses::Client::new(&aws), from },
+            Some(from) => Sender::ses(&aws, from),
             None => Sender::Console,
         },
         breaker: Mutex::default(),
@@ -138,57 +150,94 @@ impl Notifier {
         let owner = Uuid::new_v4();
         let lease = message.time_left() + LEASE_MARGIN;
         match self.inbox.claim(event.id, owner, now, lease).await? {
-            Claim::Done => return Ok(Handled::Duplicate),
+            Claim::Done => Ok(Handled::Duplicate),
             Claim::Held(until) => {
                 let wait = until.duration_since(Timestamp::now()).try_into().unwrap_or_default();
-                return Err(Failure::retry_in(wait, LeaseHeld { until }));
+                Err(Failure::retry_in(wait, LeaseHeld { until }))
             }
-            Claim::Mine => {}
-        }
-        match self.send(&mail, &message).await {
-            // Marked after sending: a crash between repeats a mail, never loses one.
-            Ok(()) => match self.inbox.complete(event.id, owner).await? {
-                true => Ok(Handled::Done),
-                false => Ok(Handled::Duplicate),
-            },
-            Err(failure) => {
+            Claim::Mine { unknown_attempts } if unknown_attempts >= UNKNOWN_ATTEMPTS_MAX => {
+                // Given back, so that an operator who redrives the message has it sent once more.
                 self.inbox.release(event.id, owner).await?;
-                Err(failure)
+                let detail = format!(
+                    "{unknown_attempts} attempts had no answer; the mail may have been sent"
+                );
+                Err(Failure::poison("mail_outcome_unknown", detail))
+            }
+            Claim::Mine { unknown_attempts } => {
+                let order = event.body.order_id();
+                if !self.progress.advance(order, stage(event.body.event_type()), now).await? {
+                    self.inbox.complete(event.id, owner).await?;
+                    return Ok(Handled::Duplicate);
+                }
+                match self.send(&mail, &message).await {
+                    // Marked after sending: a crash between repeats a mail, never loses one.
+                    Ok(()) => match self.inbox.complete(event.id, owner).await? {
+                        true => Ok(Handled::Done),
+                        false => Ok(Handled::Duplicate),
+                    },
+                    Err(NotSent::Unknown(error)) => {
+                        let attempts = unknown_attempts + 1;
+                        self.inbox.record_unknown(event.id, owner, attempts).await?;
+                        Err(Failure::retry_in(message.time_left() + LEASE_MARGIN, error))
+                    }
+                    Err(NotSent::Failed(failure)) => {
+                        self.inbox.release(event.id, owner).await?;
+                        Err(failure)
+                    }
+                }
             }
         }
     }
 
     /// Sends a mail when its turn has come, unless the provider is to be left alone.
-    async fn send(&self, mail: &Mail, message: &Incoming) -> Result<(), Failure> {
+    async fn send(&self, mail: &Mail, message: &Incoming) -> Result<(), NotSent> {
         let patience = message.time_left().checked_sub(SENDING_TIME_MIN);
         let slot = patience.and_then(|patience| lock(&self.rate).slot(Instant::now(), patience));
         let Some(wait) = slot else {
-            return Err(Failure::transient(NoTimeLeft));
+            return Err(NotSent::Failed(Failure::transient(NoTimeLeft)));
         };
         tokio::time::sleep(wait).await;
         lock(&self.breaker)
             .admit(Instant::now())
-            .map_err(|remaining| Failure::transient(BreakerOpen { remaining }))?;
+            .map_err(|remaining| NotSent::Failed(Failure::transient(BreakerOpen { remaining })))?;
         let limit = message.time_left().saturating_sub(RELEASE_TIME);
         let sent = tokio::time::timeout(limit, self.sender.send(mail)).await;
-        let sent = sent.unwrap_or(Err(SendError::Timeout));
-        match sent {
+        let sent = sent.unwrap_or_else(|_| Err(SendError::Unknown(NoAnswerInTime.into())));
+        let error = match sent {
             Ok(()) => {
                 lock(&self.breaker).record_success();
-                Ok(())
+                return Ok(());
             }
             Err(SendError::Refused(why)) => {
                 // This mail is at fault; the provider has answered.
                 lock(&self.breaker).record_success();
-                Err(Failure::poison("address_refused", why))
+                return Err(NotSent::Failed(Failure::poison("address_refused", why)));
             }
-            Err(error @ (SendError::Call(_) | SendError::Print(_) | SendError::Timeout)) => {
-                if lock(&self.breaker).record_failure(Instant::now()) {
-                    let seconds = breaker::PAUSE.as_secs();
-                    tracing::error!(seconds, "the mail provider keeps failing and is left alone");
-                }
-                Err(Failure::transient(error))
-            }
+            Err(error) => error,
+        };
+        if lock(&self.breaker).record_failure(Instant::now()) {
+            let seconds = breaker::PAUSE.as_secs();
+            tracing::error!(seconds, "the mail provider keeps failing and is left alone");
         }
+        Err(match error {
+            SendError::Unknown(_) => NotSent::Unknown(error.into()),
+            SendError::Configuration(_) => {
+                // It is every mail's fault or none's: an alarm watches this count.
+                telemetry::count(&[("mail_configuration_failed", 1)]);
+                NotSent::Failed(Failure::transient(error))
+            }
+            SendError::Failed(_) | SendError::Print(_) | SendError::Refused(_) => {
+                NotSent::Failed(Failure::transient(error))
+            }
+        })
     }
+}
+
+/// Why a mail was not sent, or may not have been.
+#[derive(Debug)]
+enum NotSent {
+    /// It was not sent: the lease can be given back.
+    Failed(Failure),
+    /// It may have been sent: the lease is kept.
+    Unknown(BoxError),
 }

@@ -3,10 +3,9 @@
 //! In: the time, and how long a mail can wait. Out: how long it has to. Guarantees: never more slots in any
 //! second than allowed; a mail that cannot wait takes none.
 
-use std::{
-    num::NonZeroU32,
-    time::{Duration, Instant},
-};
+use std::{num::NonZeroU32, time::Duration};
+
+use tokio::time::Instant;
 
 /// See the module.
 #[derive(Debug, Clone, Copy)]

@@ -1,13 +1,15 @@
 //! Sends a mail, or prints it: the two ways that a deployment can choose from.
 
-use std::{fmt::Write as _, io::Write as _, str::FromStr};
+use std::{error::Error, fmt::Write as _, io::Write as _, str::FromStr, time::Duration};
 
+use aws_config::SdkConfig;
 use aws_sdk_ses::{
     Client,
-    operation::send_email::SendEmailError,
+    config::{retry::RetryConfig, timeout::TimeoutConfig},
+    error::ProvideErrorMetadata,
     types::{Body, Content, Destination, Message},
 };
-use delivery::CallError;
+use delivery::{CallError, error::BoxError};
 use events::Email;
 
 use crate::mail::Mail;
@@ -33,25 +35,60 @@ impl FromStr for Mode {
     }
 }
 
-/// Why a mail was not sent.
+/// Why a mail was not sent, or may not have been.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SendError {
-    /// This mail is never going to be taken.
+    /// The provider refuses this mail for good, because of its address or its content.
     #[error("the mail was refused: {0}")]
     Refused(String),
-    /// Whether it was sent is unknown, or the provider is not in order: later it may be.
+    /// The account, the sender or the configuration set is not in order: no mail can be sent until somebody acts.
+    #[error("the mail provider is not configured for this sender")]
+    Configuration(#[source] CallError),
+    /// The provider answered that it did not send the mail: later it may.
     #[error("the mail provider failed")]
-    Call(#[source] CallError),
+    Failed(#[source] CallError),
+    /// The mail could not be printed.
     #[error("the mail could not be printed")]
     Print(#[source] std::io::Error),
-    /// Whether it was sent is unknown.
-    #[error("the mail provider did not answer in time")]
-    Timeout,
+    /// No answer came: the mail may have been sent.
+    #[error("it is unknown whether the mail was sent")]
+    Unknown(#[source] BoxError),
+}
+
+/// No answer came before the invocation's deadline.
+#[derive(Debug, thiserror::Error)]
+#[error("the mail provider did not answer in time")]
+pub(crate) struct NoAnswerInTime;
+
+/// What an answer of SES other than success means.
+/// <https://docs.aws.amazon.com/ses/latest/APIReference/API_SendEmail.html>
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Refusal {
+    Mail,
+    Configuration,
+    Passing,
+}
+
+fn interpret_refusal(code: &str, message: &str) -> Refusal {
+    match code {
+        // Of a sender or, in the sandbox, of a recipient that is not verified: ours to put right.
+        "MessageRejected" if message.contains("not verified") => Refusal::Configuration,
+        "MessageRejected" | "InvalidParameterValue" => Refusal::Mail,
+        "AccountSendingPausedException"
+        | "MailFromDomainNotVerifiedException"
+        | "ConfigurationSetDoesNotExist"
+        | "ConfigurationSetDoesNotExistException"
+        | "ConfigurationSetSendingPausedException"
+        | "AccessDenied"
+        | "AccessDeniedException" => Refusal::Configuration,
+        _ => Refusal::Passing,
+    }
 }
 
 #[derive(Debug, Clone)]
 pub(crate) enum Sender {
     Ses {
+        /// The client, which must not repeat a call by itself.
         client: Client,
         /// The verified address that mails come from.
         from: Email,
@@ -59,7 +96,27 @@ pub(crate) enum Sender {
     Console,
 }
 
+/// How long a connection to the provider may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
 impl Sender {
+    /// Mails from this address through SES.
+    ///
+    /// The client makes one attempt, for which it has all the time that its caller gives it: a repetition of a slow
+    /// send would be a second mail.
+    pub(crate) fn ses(aws: &SdkConfig, from: Email) -> Self {
+        let timeouts = TimeoutConfig::builder()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .disable_operation_timeout()
+            .disable_operation_attempt_timeout()
+            .build();
+        let config = aws_sdk_ses::config::Builder::from(aws)
+            .retry_config(RetryConfig::disabled())
+            .timeout_config(timeouts)
+            .build();
+        Self::Ses { client: Client::from_conf(config), from }
+    }
+
     /// Sends one mail.
     ///
     /// # Errors
@@ -93,15 +150,35 @@ async fn send(client: &Client, from: &Email, mail: &Mail) -> Result<(), SendErro
         .message(message)
         .send()
         .await;
-    match sent {
-        Ok(_) => Ok(()),
-        Err(error) => match error.as_service_error() {
-            Some(SendEmailError::MessageRejected(rejected)) => {
-                Err(SendError::Refused(rejected.message().unwrap_or("no reason given").to_owned()))
-            }
-            _ => Err(SendError::Call(CallError::of("SendEmail")(error))),
-        },
+    let Err(error) = sent else { return Ok(()) };
+    let Some(code) = error.code() else {
+        // A refusal without a code, such as a gateway's 503, is an answer all the same.
+        let is_answered = error.raw_response().is_some_and(|raw| raw.status().as_u16() >= 400);
+        return Err(if is_answered || is_connection_refused(&error) {
+            SendError::Failed(CallError::of("SendEmail")(error))
+        } else {
+            SendError::Unknown(error.into())
+        });
+    };
+    let message = error.message().unwrap_or("no reason given").to_owned();
+    Err(match interpret_refusal(code, &message) {
+        Refusal::Mail => SendError::Refused(message),
+        Refusal::Configuration => SendError::Configuration(CallError::of("SendEmail")(error)),
+        Refusal::Passing => SendError::Failed(CallError::of("SendEmail")(error)),
+    })
+}
+
+/// Whether the request never left: then the mail was not sent.
+fn is_connection_refused(error: &(dyn Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        let io = error.downcast_ref::<std::io::Error>();
+        if io.is_some_and(|io| io.kind() == std::io::ErrorKind::ConnectionRefused) {
+            return true;
+        }
+        cause = error.source();
     }
+    false
 }
 
 fn printed(mail: &Mail) -> String {
@@ -116,6 +193,27 @@ fn printed(mail: &Mail) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_mail_that_is_refused_differs_from_an_account_that_is_not_in_order() {
+        for (code, message, refusal) in [
+            ("InvalidParameterValue", "Missing final '@domain'", Refusal::Mail),
+            ("MessageRejected", "Address blacklisted.", Refusal::Mail),
+            (
+                "MessageRejected",
+                "Email address is not verified. The following identities failed the check",
+                Refusal::Configuration,
+            ),
+            ("AccountSendingPausedException", "", Refusal::Configuration),
+            ("MailFromDomainNotVerifiedException", "", Refusal::Configuration),
+            ("ConfigurationSetDoesNotExist", "", Refusal::Configuration),
+            ("ConfigurationSetSendingPausedException", "", Refusal::Configuration),
+            ("Throttling", "Maximum sending rate exceeded.", Refusal::Passing),
+            ("ServiceUnavailable", "", Refusal::Passing),
+        ] {
+            assert_eq!(interpret_refusal(code, message), refusal, "{code}: {message}");
+        }
+    }
 
     #[test]
     fn the_console_shows_the_mail_as_it_would_be_sent() {

@@ -11,27 +11,29 @@ use aws_sdk_dynamodb::{
         AttributeValue, Put, ReturnValuesOnConditionCheckFailure::AllOld, TransactWriteItem, Update,
     },
 };
+use delivery::Shards;
 use delivery::{
     CallError, Commit, EarlierRequest, Failure, Handled, IdempotencyKeys, Inbox, Item, Outbox,
-    Role, TableError, TransactionWrite, commit,
+    RequestKey, Role, TableError, TransactionWrite, commit,
     idempotency_keys::interpret_key_item,
     table::{batch_get, count_partition, text},
 };
 use events::{Body, Email, Event, OrderId, ProductId, Stamp};
-use http_api::RequestKey;
+use futures::future::try_join_all;
 use jiff::Timestamp;
 use messaging::outgoing;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use telemetry::Trace;
 
 use crate::rules::{
-    CatalogEntry, Decision, Order, Status, StockDecision, Transition, interpret_settlement, settle,
+    CatalogEntry, Decision, Order, Settlement, Status, StockDecision, Transition,
+    interpret_settlement, settle,
 };
 
 /// The sparse index of pending orders.
 const PENDING_INDEX: &str = "pending";
-/// What an order carries in that index until it leaves the status `pending`.
-const PENDING_SHARD: &str = "pending";
+/// The one partition of that index before it was sharded: read as long as an order may be in it.
+const UNSHARDED: &str = "pending";
 
 /// The orders table, and the outbox of its events.
 #[derive(Debug, Clone)]
@@ -39,6 +41,7 @@ pub struct Orders {
     client: Client,
     table: String,
     outbox: Outbox,
+    pending_shards: Shards,
 }
 
 /// The writes whose failure means something of its own.
@@ -86,7 +89,13 @@ impl http_api::Cursor for OrderCursor {}
 impl Orders {
     #[must_use]
     pub fn new(client: Client, table: impl Into<String>, outbox: Outbox) -> Self {
-        Self { client, table: table.into(), outbox }
+        Self { client, table: table.into(), outbox, pending_shards: Shards::default() }
+    }
+
+    /// Spreads new pending orders over this number of partitions of the index `pending`.
+    #[must_use]
+    pub fn pending_shards(self, pending_shards: Shards) -> Self {
+        Self { pending_shards, ..self }
     }
 
     /// Stores a new order with its event, and publishes that; with an idempotency key, once a key.
@@ -104,7 +113,7 @@ impl Orders {
             .table_name(&self.table)
             .set_item(Some(item))
             // While the order is pending, so that those that stay so are found without reading all.
-            .item("pending_shard", text(PENDING_SHARD))
+            .item("pending_shard", text(self.pending_shards.of(&order.order_id)))
             .condition_expression("attribute_not_exists(order_id)")
             .build()
             .expect("a put has a table and an item");
@@ -116,7 +125,7 @@ impl Orders {
         writes.extend(self.outbox.append(&events, now));
         if let Some(KeyedAnswer { keys, key, answer }) = &keyed {
             let tag = OrderWrite::IdempotencyKey;
-            writes.push(keys.record(tag, &key.key, &key.fingerprint, answer, now));
+            writes.push(keys.record(tag, key, answer, now));
         }
         match commit(&self.client, &writes).await? {
             Commit::Done => {
@@ -340,7 +349,15 @@ impl OrderConsumer {
         let order = self.orders.get(id).await?;
         let order =
             order.ok_or_else(|| Failure::poison("unknown_order", format!("no order {id}")))?;
-        let Some(transition) = settle(&order, stock) else { return Ok(Handled::Duplicate) };
+        let transition = match settle(&order, stock) {
+            Settlement::Apply(transition) => transition,
+            Settlement::AlreadySettled => return Ok(Handled::Duplicate),
+            Settlement::Contradiction => {
+                let (event_type, status) = (event.body.event_type(), order.status.as_str());
+                let detail = format!("{event_type} for an order that is {status}");
+                return Err(Failure::poison("contradiction", detail));
+            }
+        };
         let now = Stamp::now();
         let events = [outgoing(&event.correlation_id, transition.body.clone(), trace)];
         let mut writes = vec![
@@ -415,7 +432,7 @@ impl PendingOrders {
     /// # Errors
     /// The table did not answer.
     pub async fn count(&self) -> Result<u64, TableError> {
-        self.count_partition(None).await
+        self.count_shards(None).await
     }
 
     /// How many of them were placed before this moment.
@@ -423,12 +440,15 @@ impl PendingOrders {
     /// # Errors
     /// The table did not answer.
     pub async fn count_placed_before(&self, moment: Timestamp) -> Result<u64, TableError> {
-        self.count_partition(Some(("created_at", &Stamp::from(moment).to_string()))).await
+        self.count_shards(Some(("created_at", &Stamp::from(moment).to_string()))).await
     }
 
-    async fn count_partition(&self, before: Option<(&str, &str)>) -> Result<u64, TableError> {
-        let (index, partition) = ((&*self.table, PENDING_INDEX), ("pending_shard", PENDING_SHARD));
-        count_partition(&self.client, index, partition, before, "Query pending orders").await
+    async fn count_shards(&self, before: Option<(&str, &str)>) -> Result<u64, TableError> {
+        let counts = partitions().map(async |shard| {
+            let (index, partition) = ((&*self.table, PENDING_INDEX), ("pending_shard", &*shard));
+            count_partition(&self.client, index, partition, before, "Query pending orders").await
+        });
+        Ok(try_join_all(counts).await?.into_iter().sum())
     }
 
     /// The ids of the oldest that were placed before this moment, at most `limit`.
@@ -438,26 +458,36 @@ impl PendingOrders {
     pub async fn oldest_placed_before(
         &self,
         moment: Timestamp,
-        limit: i32,
+        limit: u16,
     ) -> Result<Vec<String>, TableError> {
-        let answer = self
-            .client
-            .query()
-            .table_name(&self.table)
-            .index_name(PENDING_INDEX)
-            .key_condition_expression("pending_shard = :shard AND created_at < :before")
-            .expression_attribute_values(":shard", text(PENDING_SHARD))
-            .expression_attribute_values(":before", text(Stamp::from(moment).to_string()))
-            .limit(limit)
-            .send()
-            .await
-            .map_err(CallError::of("Query pending orders"))?;
-        let items = answer.items.unwrap_or_default().into_iter();
-        Ok(items
-            .filter_map(|mut item| match item.remove("order_id") {
-                Some(AttributeValue::S(id)) => Some(id),
-                _ => None,
-            })
-            .collect())
+        let before = Stamp::from(moment).to_string();
+        let oldest = partitions().map(async |shard| {
+            let answer = self
+                .client
+                .query()
+                .table_name(&self.table)
+                .index_name(PENDING_INDEX)
+                .key_condition_expression("pending_shard = :shard AND created_at < :before")
+                .expression_attribute_values(":shard", text(shard))
+                .expression_attribute_values(":before", text(&before))
+                .limit(limit.into())
+                .send()
+                .await
+                .map_err(CallError::of("Query pending orders"))?;
+            Ok::<_, TableError>(answer.items.unwrap_or_default())
+        });
+        let items = try_join_all(oldest).await?.into_iter().flatten();
+        let field = |item: &Item, name: &str| item.get(name)?.as_s().ok().cloned();
+        let mut orders: Vec<(String, String)> = items
+            .filter_map(|item| Some((field(&item, "created_at")?, field(&item, "order_id")?)))
+            .collect();
+        orders.sort();
+        orders.truncate(limit.into());
+        Ok(orders.into_iter().map(|(_, id)| id).collect())
     }
+}
+
+/// Every partition of the index `pending` in which an order may be, whatever the number of shards is or was.
+fn partitions() -> impl Iterator<Item = String> {
+    Shards::all().chain([UNSHARDED.to_owned()])
 }

@@ -1,20 +1,22 @@
 //! The order service's HTTP calls.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::{
     Extension, Json, Router,
     body::Bytes,
     extract::{Path, Query, State},
-    http::{HeaderMap, HeaderName, StatusCode, header},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
+    middleware,
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use delivery::{EarlierRequest, IdempotencyKeys};
+use delivery::{EarlierRequest, ErrorChain, IdempotencyKeys};
 use events::{Currency, Email, InvalidValue, Line, Money, OrderId, Stamp, StockLine};
-use http_api::{Caller, Cursor, FieldError, Fields, Page, Problem, RequestKey};
+use http_api::{Caller, Cursor, FieldError, Fields, Page, Problem, request_key};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use tokio::time::Instant;
 
 use crate::{
     dynamodb::{Added, Catalog, KeyedAnswer, OrderCursor, Orders, TransitionOutcome},
@@ -36,7 +38,14 @@ pub fn routes(api: OrderApi) -> Router {
         .route("/orders/{id}/cancel", post(cancel_order))
         .route("/orders/{id}/ship", post(ship_order))
         .route("/orders/{id}/events", get(show_history))
+        // What the answers say of a customer is nobody else's to keep.
+        .layer(middleware::map_response(forbid_storing))
         .with_state(api)
+}
+
+async fn forbid_storing(mut response: Response) -> Response {
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
 }
 
 /// An order as clients see it.
@@ -90,15 +99,15 @@ async fn create_order(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, Problem> {
-    // Before everything else: a repetition is answered as the first time, whatever has changed since.
-    let key = RequestKey::of(&headers, "POST", "/orders", &body)?;
-    if let Some(key) = &key {
-        let earlier = api.idempotency_keys.find(&key.key, &key.fingerprint).await?;
-        if let Some(earlier) = earlier {
-            return answer_earlier(earlier);
-        }
-    }
     let request = parse_order_request(&body)?;
+    let scope = request.customer_email.as_str();
+    let key = request_key(&headers, scope, "POST", "/orders", &body)?;
+    // Before the catalog is asked: a repetition is answered as the first time, whatever has changed since.
+    if let Some(key) = &key
+        && let Some(earlier) = api.idempotency_keys.find(key).await?
+    {
+        return answer_earlier(earlier);
+    }
     let catalog = api.catalog.entries(request.lines.iter().map(|line| &line.product_id)).await?;
     let order = place(OrderId::random(), request, &catalog, &api.currency, Stamp::now())
         .map_err(Problem::invalid)?;
@@ -106,7 +115,7 @@ async fn create_order(
         serde_json::to_string(&OrderResponse::from(order.clone())).map_err(Problem::unexpected)?;
     let keyed =
         key.as_ref().map(|key| KeyedAnswer { keys: &api.idempotency_keys, key, answer: &answer });
-    match api.orders.add(&order, keyed, &caller).await? {
+    match api.orders.add(&order, keyed, &caller).await.map_err(Problem::of_write)? {
         Added::Now => answer_created(answer),
         Added::Earlier(earlier) => answer_earlier(earlier),
     }
@@ -127,7 +136,8 @@ fn answer_created(answer: String) -> Result<Response, Problem> {
     }
     let created: Created = serde_json::from_str(&answer).map_err(Problem::unexpected)?;
     let headers = [
-        (header::LOCATION, format!("/orders/{}", created.id)),
+        // Relative to the request's own path (RFC 9110, section 10.2.2): right under stages and custom domains.
+        (header::LOCATION, format!("orders/{}", created.id)),
         (header::CONTENT_TYPE, "application/json".to_owned()),
     ];
     Ok((StatusCode::CREATED, headers, answer).into_response())
@@ -140,14 +150,10 @@ async fn show_order(
 ) -> Result<Response, Problem> {
     let order_id = parse_order_id(&id)?;
     let wait = headers.get("prefer").and_then(|prefer| preferred_wait(prefer.to_str().ok()?));
-    let deadline = Instant::now() + wait.unwrap_or_default();
-    let order = loop {
-        let order = api.orders.get(&order_id).await?;
-        let order = order.ok_or_else(|| order_not_found(&id))?;
-        if order.status != Status::Pending || Instant::now() + WAIT_PAUSE > deadline {
-            break order;
-        }
-        tokio::time::sleep(WAIT_PAUSE).await;
+    let order = api.orders.get(&order_id).await?.ok_or_else(|| order_not_found(&id))?;
+    let order = match wait {
+        Some(wait) => wait_until_settled(&api.orders, order, wait).await,
+        None => order,
     };
     let mut response = Json(OrderResponse::from(order)).into_response();
     if let Some(wait) = wait {
@@ -156,6 +162,25 @@ async fn show_order(
         response.headers_mut().insert(PREFERENCE_APPLIED, applied);
     }
     Ok(response)
+}
+
+/// Reads an order again and again until it is no longer pending or the time is up; returns it as it was last read. A
+/// read that fails or is slow ends the wait: what was read before is a better answer than an error.
+async fn wait_until_settled(orders: &Orders, mut order: Order, wait: Duration) -> Order {
+    let end = Instant::now() + wait;
+    while order.status == Status::Pending && Instant::now() + WAIT_PAUSE <= end {
+        tokio::time::sleep(WAIT_PAUSE).await;
+        match tokio::time::timeout_at(end, orders.get(&order.order_id)).await {
+            Ok(Ok(Some(read))) => order = read,
+            Ok(Ok(None)) | Err(_) => break,
+            Ok(Err(error)) => {
+                let error = ErrorChain(&error).to_string();
+                tracing::warn!(error, "the wait for an order ends early");
+                break;
+            }
+        }
+    }
+    order
 }
 
 /// Maximum time that a call waits for an order to settle: less than the function's timeout of 10 s.

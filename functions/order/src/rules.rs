@@ -212,15 +212,34 @@ pub struct Transition {
     pub body: Body,
 }
 
-/// The transition that a decision about stock calls for, or `None` if the order is no longer pending. A
-/// reservation that meets a cancelled order leaves it cancelled: the release of its stock is on its way.
+/// What a decision about an order's stock comes to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Settlement {
+    /// This transition is to be made.
+    Apply(Box<Transition>),
+    /// The order has moved on: the decision comes again, or meets a cancellation.
+    AlreadySettled,
+    /// The order was settled by the opposite decision. Stock is decided once an order, so that no order of arrival
+    /// explains this: one of the two decisions is not product-service's.
+    Contradiction,
+}
+
+/// What a decision about stock calls for. A reservation that meets a cancelled order leaves it cancelled: the release
+/// of its stock is on its way.
 #[must_use]
-pub fn settle(order: &Order, stock: StockDecision<'_>) -> Option<Transition> {
-    if order.status != Status::Pending {
-        return None;
+pub fn settle(order: &Order, stock: StockDecision<'_>) -> Settlement {
+    match (order.status, stock) {
+        (Status::Pending, _) => {}
+        (Status::Rejected, StockDecision::Reserved)
+        | (Status::Confirmed | Status::Shipped, StockDecision::Rejected(_)) => {
+            return Settlement::Contradiction;
+        }
+        (Status::Confirmed | Status::Shipped, StockDecision::Reserved)
+        | (Status::Rejected, StockDecision::Rejected(_))
+        | (Status::Cancelled, _) => return Settlement::AlreadySettled,
     }
     let from = Status::Pending;
-    Some(match stock {
+    Settlement::Apply(Box::new(match stock {
         StockDecision::Reserved => Transition {
             from,
             to: Status::Confirmed,
@@ -232,7 +251,7 @@ pub fn settle(order: &Order, stock: StockDecision<'_>) -> Option<Transition> {
             let body = Body::OrderRejected(RejectedOrder::new(order.to_payload(), reason.clone()));
             Transition { from, to: Status::Rejected, reason: Some(reason), body }
         }
-    })
+    }))
 }
 
 /// What the transaction of a settlement means for its message. Statuses only move forward: an order that has left
@@ -387,16 +406,26 @@ mod tests {
                 available: Some(1),
             }],
         };
-        let confirmed = settle(&order, StockDecision::Reserved).expect("a transition");
+        let applied = |settlement| match settlement {
+            Settlement::Apply(transition) => *transition,
+            other => panic!("no transition but {other:?}"),
+        };
+        let confirmed = applied(settle(&order, StockDecision::Reserved));
         assert_eq!(confirmed.to, Status::Confirmed);
         assert_eq!(confirmed.body, Body::OrderConfirmed(order.to_payload()));
-        let refused = settle(&order, StockDecision::Rejected(&rejected)).expect("a transition");
+        let refused = applied(settle(&order, StockDecision::Rejected(&rejected)));
         assert_eq!(refused.to, Status::Rejected);
         assert_eq!(refused.reason.as_deref(), Some("Out of stock: Product 1"));
-        for status in [Status::Confirmed, Status::Rejected, Status::Cancelled, Status::Shipped] {
+        use Settlement::{AlreadySettled, Contradiction};
+        for (status, on_reserved, on_rejected) in [
+            (Status::Confirmed, AlreadySettled, Contradiction),
+            (Status::Rejected, Contradiction, AlreadySettled),
+            (Status::Cancelled, AlreadySettled, AlreadySettled),
+            (Status::Shipped, AlreadySettled, Contradiction),
+        ] {
             order.status = status;
-            assert_eq!(settle(&order, StockDecision::Reserved), None);
-            assert_eq!(settle(&order, StockDecision::Rejected(&rejected)), None);
+            assert_eq!(settle(&order, StockDecision::Reserved), on_reserved);
+            assert_eq!(settle(&order, StockDecision::Rejected(&rejected)), on_rejected);
         }
     }
 

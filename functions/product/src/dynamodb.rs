@@ -9,21 +9,23 @@ use aws_sdk_dynamodb::{
 };
 use delivery::{
     CallError, Commit, EarlierRequest, Failure, Handled, IdempotencyKeys, Inbox, Item, Outbox,
-    Outgoing, Role, TableError, TransactionWrite, commit,
+    Outgoing, RequestKey, Role, TableError, TransactionWrite, commit,
     idempotency_keys::interpret_key_item,
-    table::{is_applied, number, text},
+    table::{number, text},
 };
-use events::{Body, Event, Id, Name, OrderId, ProductId, RejectedStock, Stock, StockLine};
-use http_api::RequestKey;
+use events::{
+    Body, Event, Id, Name, OrderId, ProductId, Quantity, RejectedStock, Stock, StockLine,
+};
 use jiff::Timestamp;
 use messaging::outgoing;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use telemetry::Trace;
 
 use crate::rules::{
-    self, Product, Release, ReleaseOutcome, Reservation, ReservationStatus, STOCK_MAX,
+    self, Product, Release, ReleaseOutcome, Reservation, ReservationStatus, StockChange,
 };
 
+/// The products table.
 #[derive(Debug, Clone)]
 pub struct Products {
     client: Client,
@@ -33,27 +35,25 @@ pub struct Products {
 /// A change of a product; what is `None` stays.
 #[derive(Debug, Default)]
 pub struct ProductChange {
+    /// A new name.
     pub name: Option<Name>,
+    /// A new price.
     pub price: Option<events::Money>,
-    pub category: Option<Name>,
+    /// A new category, or `Some(None)` for none.
+    pub category: Option<Option<Name>>,
 }
 
 /// What became of a change of stock.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Restocked {
-    Now(u64),
-    /// The stock as it is: the change would have left the range from 0 to [`STOCK_MAX`].
+    /// It was made, now or by an earlier request with this key.
+    Done,
+    /// Another request came with this key.
+    KeyReused,
+    /// The stock as it is: the change would have left the range from 0 to [`STOCK_MAX`](crate::rules::STOCK_MAX).
     OutOfRange(u64),
+    /// There is no such product.
     UnknownProduct,
-}
-
-/// What became of a change of stock that came with an idempotency key.
-#[derive(Debug, PartialEq, Eq)]
-pub enum RestockedOnce {
-    /// The key is new, or was refused before.
-    Now(Restocked),
-    /// The key came before.
-    Earlier(EarlierRequest),
 }
 
 /// The position after which a page of products begins.
@@ -72,6 +72,7 @@ enum RestockWrite {
 }
 
 impl Products {
+    /// The products in this table.
     #[must_use]
     pub fn new(client: Client, table: impl Into<String>) -> Self {
         Self { client, table: table.into() }
@@ -137,151 +138,113 @@ impl Products {
         Ok((products?, next))
     }
 
-    /// Changes a product, and returns it, or `None` if there is no such product.
+    /// Changes a product, and returns it, or `None` if there is no such product. Of two changes at once both are made.
     ///
     /// # Errors
-    /// The table did not answer, or others kept changing the product.
+    /// The table did not answer, or others kept changing the product. Changing it again to the same is harmless.
     pub async fn change(
         &self,
         id: &ProductId,
         change: &ProductChange,
     ) -> Result<Option<Product>, TableError> {
-        const ATTEMPTS_MAX: usize = 5;
-        for _ in 0..ATTEMPTS_MAX {
-            let Some(mut product) = self.get(id).await? else { return Ok(None) };
-            let read_version = product.version;
-            product.version += 1;
-            let mut sets = vec!["version = :version"];
-            let mut values =
-                vec![(":version", number(product.version)), (":read", number(read_version))];
-            if let Some(name) = &change.name {
-                sets.push("#name = :name");
-                values.push((":name", text(name.as_str())));
-                product.name = name.clone();
-            }
-            if let Some(price) = change.price {
-                sets.push("price = :price");
-                values.push((":price", number(price.minor())));
-                product.price = price;
-            }
-            if let Some(category) = &change.category {
+        let mut sets = vec!["version = version + :one"];
+        let mut update = Update::builder()
+            .table_name(&self.table)
+            .key("product_id", text(id.as_str()))
+            .condition_expression("attribute_exists(product_id)")
+            .expression_attribute_values(":one", number(1));
+        if let Some(name) = &change.name {
+            sets.push("#name = :name");
+            update = update
+                .expression_attribute_names("#name", "name")
+                .expression_attribute_values(":name", text(name.as_str()));
+        }
+        if let Some(price) = change.price {
+            sets.push("price = :price");
+            update = update.expression_attribute_values(":price", number(price.minor()));
+        }
+        let remove = match &change.category {
+            Some(Some(category)) => {
                 sets.push("category = :category");
-                values.push((":category", text(category.as_str())));
-                product.category = Some(category.clone());
+                update = update.expression_attribute_values(":category", text(category.as_str()));
+                ""
             }
-            let mut update = self
-                .client
-                .update_item()
-                .table_name(&self.table)
-                .key("product_id", text(id.as_str()))
-                .update_expression(format!("SET {}", sets.join(", ")))
-                // Set to a computed number, not added to: a retry of the SDK cannot count twice.
-                .condition_expression("version = :read");
-            if change.name.is_some() {
-                update = update.expression_attribute_names("#name", "name");
-            }
-            for (name, value) in values {
-                update = update.expression_attribute_values(name, value);
-            }
-            if is_applied(update.send().await, "UpdateItem product")? {
-                return Ok(Some(product));
+            Some(None) => " REMOVE category",
+            None => "",
+        };
+        let update = update
+            .update_expression(format!("SET {}{remove}", sets.join(", ")))
+            .build()
+            .expect("an update has a table, a key and an expression");
+        let update = TransactWriteItem::builder().update(update).build();
+        // In a transaction, because that is tried again while others are in the way, and counts a version once.
+        let write = TransactionWrite::new(Role::Condition(()), update);
+        match commit(&self.client, &[write]).await? {
+            Commit::Done => self.get(id).await,
+            Commit::ConditionFailed(_) => Ok(None),
+            Commit::Duplicate | Commit::GuardFailed(..) => {
+                unreachable!("the transaction has neither a marker nor a guard")
             }
         }
-        Err(TableError::Contended { subject: "the product" })
     }
 
-    /// Adds to the stock of a product, or takes from it.
+    /// Adds to the stock of a product, or takes from it, once an idempotency key.
     ///
     /// # Errors
-    /// The table did not answer: whether the stock has changed is unknown.
-    pub async fn restock(&self, id: &ProductId, delta: i64) -> Result<Restocked, TableError> {
-        let change = self.stock_change(id, delta);
-        let write = TransactionWrite::new(Role::Condition(RestockWrite::Product), change);
-        let commit = commit(&self.client, &[write]).await?;
-        let product = self.get(id).await?;
-        Ok(match (commit, product) {
-            (_, None) => Restocked::UnknownProduct,
-            (Commit::Done, Some(product)) => Restocked::Now(product.stock),
-            (
-                Commit::Duplicate | Commit::GuardFailed(..) | Commit::ConditionFailed(_),
-                Some(product),
-            ) => Restocked::OutOfRange(product.stock),
-        })
-    }
-
-    /// The same, once an idempotency key. The new stock is part of the answer that is kept with the key, so it has to
-    /// be known beforehand: the transaction holds only if the stock is still what was read.
-    ///
-    /// # Errors
-    /// The table did not answer, or the stock changed all the time: whether it was changed here is found
-    /// out by asking again with the same key.
-    pub async fn restock_once(
+    /// The table did not answer: whether the stock was changed is found out by asking again with the same key.
+    pub async fn restock(
         &self,
         id: &ProductId,
         delta: i64,
         key: &RequestKey,
         keys: &IdempotencyKeys,
-        answer: impl Fn(u64) -> String,
-    ) -> Result<RestockedOnce, TableError> {
-        const ATTEMPTS_MAX: usize = 20;
-        for _ in 0..ATTEMPTS_MAX {
-            let Some(product) = self.get(id).await? else {
-                return Ok(RestockedOnce::Now(Restocked::UnknownProduct));
-            };
-            let Some(stock) = rules::stock_after(product.stock, delta) else {
-                return Ok(RestockedOnce::Now(Restocked::OutOfRange(product.stock)));
-            };
-            let set = Update::builder()
-                .table_name(&self.table)
-                .key("product_id", text(id.as_str()))
-                .update_expression("SET stock = :stock")
-                .condition_expression("stock = :read")
-                .expression_attribute_values(":stock", number(stock))
-                .expression_attribute_values(":read", number(product.stock))
-                .build()
-                .expect("an update has a table, a key and an expression");
-            let set = TransactWriteItem::builder().update(set).build();
-            let answer = answer(stock);
-            let RequestKey { key, fingerprint } = key;
-            let writes = [
-                keys.record(
-                    RestockWrite::IdempotencyKey,
-                    key,
-                    fingerprint,
-                    &answer,
-                    Timestamp::now(),
-                ),
-                TransactionWrite::new(Role::Guard(RestockWrite::Product), set),
-            ];
-            match commit(&self.client, &writes).await? {
-                Commit::Done => return Ok(RestockedOnce::Now(Restocked::Now(stock))),
-                Commit::GuardFailed(RestockWrite::IdempotencyKey, item) => {
-                    let earlier = interpret_key_item(&item.unwrap_or_default(), fingerprint);
-                    return Ok(RestockedOnce::Earlier(earlier));
+    ) -> Result<Restocked, TableError> {
+        // No answer is stored: a repetition reads the stock as it is then.
+        let writes = [
+            keys.record(RestockWrite::IdempotencyKey, key, "", Timestamp::now()),
+            TransactionWrite::new(
+                Role::Condition(RestockWrite::Product),
+                self.stock_change(id, StockChange::Adjust(delta)),
+            ),
+        ];
+        match commit(&self.client, &writes).await? {
+            Commit::Done => Ok(Restocked::Done),
+            Commit::GuardFailed(_, item) => {
+                match interpret_key_item(&item.unwrap_or_default(), &key.fingerprint) {
+                    EarlierRequest::Replayed(_) => Ok(Restocked::Done),
+                    EarlierRequest::KeyReused => Ok(Restocked::KeyReused),
                 }
-                Commit::GuardFailed(RestockWrite::Product, _)
-                | Commit::Duplicate
-                | Commit::ConditionFailed(_) => {}
             }
+            Commit::ConditionFailed(failed) => {
+                let product = failed.into_iter().find_map(|(_, product)| product);
+                Ok(product.map_or(Restocked::UnknownProduct, |product| {
+                    Restocked::OutOfRange(rules::stock_of(&product))
+                }))
+            }
+            Commit::Duplicate => unreachable!("the transaction has no marker"),
         }
-        Err(TableError::Contended { subject: "the stock" })
     }
 
-    /// The write that changes stock by `delta`, if that leaves it between 0 and [`STOCK_MAX`].
-    fn stock_change(&self, id: &ProductId, delta: i64) -> TransactWriteItem {
-        let (condition, bound) = if delta < 0 {
-            ("stock >= :bound", delta.unsigned_abs())
-        } else {
-            ("stock <= :bound", STOCK_MAX.saturating_sub(delta.unsigned_abs()))
-        };
-        let update = Update::builder()
+    /// The write that changes stock, if the stock allows it.
+    fn stock_change(&self, id: &ProductId, change: StockChange) -> TransactWriteItem {
+        let allowed = change.allowed_stock();
+        let mut conditions = vec!["attribute_exists(product_id)"];
+        let mut update = Update::builder()
             .table_name(&self.table)
             .key("product_id", text(id.as_str()))
             .update_expression("SET stock = stock + :delta")
-            .condition_expression(condition)
-            .expression_attribute_values(":delta", number(delta))
-            .expression_attribute_values(":bound", number(bound))
-            .return_values_on_condition_check_failure(AllOld)
+            .expression_attribute_values(":delta", number(change.delta()))
+            .return_values_on_condition_check_failure(AllOld);
+        if *allowed.start() > 0 {
+            conditions.push("stock >= :least");
+            update = update.expression_attribute_values(":least", number(*allowed.start()));
+        }
+        if *allowed.end() < u64::MAX {
+            conditions.push("stock <= :greatest");
+            update = update.expression_attribute_values(":greatest", number(*allowed.end()));
+        }
+        let update = update
+            .condition_expression(conditions.join(" AND "))
             .build()
             .expect("an update has a table, a key and an expression");
         TransactWriteItem::builder().update(update).build()
@@ -296,11 +259,16 @@ enum StockWrite {
     Line(usize),
 }
 
+/// What product-consumer works with.
 #[derive(Debug, Clone)]
 pub struct ProductConsumer {
+    /// Where stock is.
     pub products: Products,
+    /// The table of reservations.
     pub reservations_table: String,
+    /// The events that have had their effect.
     pub inbox: Inbox,
+    /// The events on their way out.
     pub outbox: Outbox,
 }
 
@@ -332,7 +300,7 @@ impl ProductConsumer {
         let id = &order.order_id;
         let body = Body::StockReserved(Stock { order_id: id.clone(), items: lines.clone() });
         let mut writes = self.first_writes(event, id, ReservationStatus::Reserved, &lines)?;
-        writes.extend(self.line_writes(&lines, |pieces| -pieces));
+        writes.extend(self.line_writes(&lines, StockChange::Reserve));
         let reserved = outgoing(&event.correlation_id, body, trace);
         let failed = match rules::interpret_reservation(self.commit(writes, reserved).await?) {
             Ok(handled) => return Ok(handled),
@@ -374,8 +342,9 @@ impl ProductConsumer {
             match rules::interpret_release(&commit) {
                 ReleaseOutcome::Settled(handled) => return Ok(handled),
                 ReleaseOutcome::DecideAgain => {}
-                ReleaseOutcome::Refused => {
-                    return Err(Failure::transient("a product is gone or its shelf is full"));
+                ReleaseOutcome::UnknownProduct => {
+                    let detail = "a product that is to take its pieces back is gone";
+                    return Err(Failure::poison("unknown_product", detail));
                 }
             }
         }
@@ -405,7 +374,7 @@ impl ProductConsumer {
                 self.reserved_to_released(order_id),
             ),
         ];
-        writes.extend(self.line_writes(&lines, |pieces| pieces));
+        writes.extend(self.line_writes(&lines, StockChange::Release));
         let body = Body::StockReleased(Stock { order_id: order_id.clone(), items: lines });
         self.commit(writes, outgoing(&event.correlation_id, body, trace)).await
     }
@@ -452,15 +421,14 @@ impl ProductConsumer {
         ])
     }
 
-    /// The writes that change the stock of each line by what `delta` makes of its pieces.
+    /// The writes that change the stock of each line.
     fn line_writes(
         &self,
         lines: &[StockLine],
-        delta: fn(i64) -> i64,
+        change: fn(Quantity) -> StockChange,
     ) -> impl Iterator<Item = TransactionWrite<StockWrite>> {
         lines.iter().enumerate().map(move |(place, line)| {
-            let delta = delta(line.quantity.get().into());
-            let change = self.products.stock_change(&line.product_id, delta);
+            let change = self.products.stock_change(&line.product_id, change(line.quantity));
             TransactionWrite::new(Role::Condition(StockWrite::Line(place)), change)
         })
     }

@@ -4,17 +4,17 @@ use axum::{
     Json, Router,
     body::Bytes,
     extract::{Path, Query, State},
-    http::{HeaderMap, header},
+    http::HeaderMap,
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use delivery::{EarlierRequest, IdempotencyKeys};
+use delivery::{ErrorChain, IdempotencyKeys};
 use events::{Currency, Id, Money, Name, ProductId};
-use http_api::{Cursor, Fields, Page, Problem, RequestKey};
+use http_api::{Cursor, Fields, Page, Problem, request_key};
 use serde::Serialize;
 
 use crate::{
-    dynamodb::{ProductChange, ProductCursor, Products, Restocked, RestockedOnce},
+    dynamodb::{ProductChange, ProductCursor, Products, Restocked},
     rules::{Product, STOCK_MAX},
 };
 
@@ -63,13 +63,18 @@ struct ProductPage {
 #[derive(Serialize)]
 struct StockResponse {
     id: ProductId,
-    stock: u64,
+    /// The stock after the change, or `None` if it could not be read then.
+    stock: Option<u64>,
 }
+
+/// The scope of every administrator's idempotency keys: the identity of an assumed role changes with its session.
+const ADMINISTRATORS: &str = "administrators";
 
 async fn create_product(State(api): State<ProductApi>, body: Bytes) -> Result<Response, Problem> {
     let product = parse_new_product(&body, &api.currency)?;
-    api.products.add(&product).await?;
-    let location = [("location", format!("/products/{}", product.product_id))];
+    api.products.add(&product).await.map_err(Problem::of_write)?;
+    // Relative to the request's own path (RFC 9110, section 10.2.2): right under stages and custom domains.
+    let location = [("location", format!("products/{}", product.product_id))];
     Ok((axum::http::StatusCode::CREATED, location, Json(ProductResponse::from(product)))
         .into_response())
 }
@@ -108,52 +113,36 @@ async fn restock_product(
     Path(id): Path<String>,
     headers: HeaderMap,
     body: Bytes,
-) -> Result<Response, Problem> {
-    let key = RequestKey::of(&headers, "POST", &format!("/products/{id}/stock"), &body)?;
-    // Before everything else: a repetition is answered as the first time, whatever has changed since.
-    if let Some(key) = &key {
-        let earlier = api.idempotency_keys.find(&key.key, &key.fingerprint).await?;
-        if let Some(earlier) = earlier {
-            return answer_earlier(earlier);
-        }
-    }
+) -> Result<Json<StockResponse>, Problem> {
+    let path = format!("/products/{id}/stock");
+    let key = request_key(&headers, ADMINISTRATORS, "POST", &path, &body)?;
     let product_id = parse_product_id(&id)?;
     let delta = parse_stock_change(&body)?;
-    let shown = |stock| {
-        let shown = StockResponse { id: product_id.clone(), stock };
-        serde_json::to_string(&shown).expect("an id and a number always have a JSON form")
-    };
-    let restocked = match &key {
-        None => api.products.restock(&product_id, delta).await?,
-        Some(key) => {
-            let once =
-                api.products.restock_once(&product_id, delta, key, &api.idempotency_keys, shown);
-            match once.await? {
-                RestockedOnce::Now(restocked) => restocked,
-                RestockedOnce::Earlier(earlier) => return answer_earlier(earlier),
-            }
+    let key = key.ok_or_else(Problem::idempotency_key_required)?;
+    let restocked = api.products.restock(&product_id, delta, &key, &api.idempotency_keys).await;
+    match restocked.map_err(Problem::of_write)? {
+        Restocked::Done => {
+            // The change is made: a read that fails now must not make the client believe that it was not.
+            let stock = match api.products.get(&product_id).await {
+                Ok(product) => product.map(|product| product.stock),
+                Err(error) => {
+                    let error = ErrorChain(&error).to_string();
+                    tracing::warn!(error, "the stock was changed but could not be read");
+                    None
+                }
+            };
+            Ok(Json(StockResponse { id: product_id, stock }))
         }
-    };
-    match restocked {
-        Restocked::Now(stock) => Ok(json(shown(stock))),
+        Restocked::KeyReused => Err(Problem::key_reused()),
         Restocked::OutOfRange(stock) => Err(Problem::conflict(
             "stock-out-of-range",
-            format!("The stock is {stock}; a change by {delta} would leave 0 to {STOCK_MAX}."),
+            format!(
+                "The stock is {stock}. A change by {delta} would make it {}; it must stay between 0 and {STOCK_MAX}.",
+                i128::from(stock) + i128::from(delta)
+            ),
         )),
         Restocked::UnknownProduct => Err(product_not_found(&id)),
     }
-}
-
-/// The answer to a key that came before.
-fn answer_earlier(earlier: EarlierRequest) -> Result<Response, Problem> {
-    match earlier {
-        EarlierRequest::Replayed(answer) => Ok(json(answer)),
-        EarlierRequest::KeyReused => Err(Problem::key_reused()),
-    }
-}
-
-fn json(answer: String) -> Response {
-    ([(header::CONTENT_TYPE, "application/json")], answer).into_response()
 }
 
 /// Reads a new product, and gives it an id.
@@ -197,7 +186,7 @@ pub fn parse_product_change(body: &[u8]) -> Result<ProductChange, Problem> {
     let change = ProductChange {
         name: fields.optional("name"),
         price: price(&mut fields, false),
-        category: fields.optional("category"),
+        category: fields.optional("category").map(Some),
     };
     fields.finish()?;
     Ok(change)

@@ -1,7 +1,9 @@
 //! What follows from what was read: pure functions, no clock and no network.
 
+use std::ops::RangeInclusive;
+
 use delivery::{Commit, Handled, Item};
-use events::{Currency, Money, Name, ProductId, ShortLine, StockLine};
+use events::{Currency, Money, Name, ProductId, Quantity, ShortLine, StockLine};
 use serde::{Deserialize, Serialize};
 
 /// The highest stock of one product, in pieces.
@@ -93,8 +95,8 @@ pub enum ReleaseOutcome {
     Settled(Handled),
     /// The reservation has moved on since it was read: read it and decide again.
     DecideAgain,
-    /// A product would not take its pieces back: try again later.
-    Refused,
+    /// A product that is to take its pieces back is gone. Products are never deleted: no retry can help.
+    UnknownProduct,
 }
 
 /// What the transaction of a release means for its message. A tombstone that loses its race has met a reservation,
@@ -105,14 +107,42 @@ pub fn interpret_release<Tag>(commit: &Commit<Tag>) -> ReleaseOutcome {
         Commit::Done => ReleaseOutcome::Settled(Handled::Done),
         Commit::Duplicate => ReleaseOutcome::Settled(Handled::Duplicate),
         Commit::GuardFailed(..) => ReleaseOutcome::DecideAgain,
-        Commit::ConditionFailed(_) => ReleaseOutcome::Refused,
+        Commit::ConditionFailed(_) => ReleaseOutcome::UnknownProduct,
     }
 }
 
-/// The stock after a change, or `None` if that would leave the range from 0 to [`STOCK_MAX`].
-#[must_use]
-pub fn stock_after(stock: u64, delta: i64) -> Option<u64> {
-    stock.checked_add_signed(delta).filter(|stock| *stock <= STOCK_MAX)
+/// A change of a product's stock, by its cause.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StockChange {
+    /// An order takes pieces.
+    Reserve(Quantity),
+    /// A cancelled order gives them back.
+    Release(Quantity),
+    /// An administrator adds pieces, or takes them.
+    Adjust(i64),
+}
+
+impl StockChange {
+    /// The number of pieces that is added: negative if they are taken.
+    #[must_use]
+    pub fn delta(self) -> i64 {
+        match self {
+            Self::Reserve(quantity) => -i64::from(quantity.get()),
+            Self::Release(quantity) => i64::from(quantity.get()),
+            Self::Adjust(delta) => delta,
+        }
+    }
+
+    /// The stock from which the change may be made, as least and greatest number of pieces. [`STOCK_MAX`] binds
+    /// administrators only: what a cancelled order has taken comes back whatever the stock is.
+    #[must_use]
+    pub fn allowed_stock(self) -> RangeInclusive<u64> {
+        let taken = self.delta().min(0).unsigned_abs();
+        match self {
+            Self::Adjust(delta @ 1..) => 0..=STOCK_MAX.saturating_sub(delta.unsigned_abs()),
+            Self::Reserve(_) | Self::Release(_) | Self::Adjust(_) => taken..=u64::MAX,
+        }
+    }
 }
 
 /// The lines that were short. `failed` are the lines whose condition failed, by their place, each with
@@ -132,7 +162,9 @@ pub fn short_lines(lines: &[StockLine], failed: &[(usize, Option<Item>)]) -> Vec
         .collect()
 }
 
-fn stock_of(product: &Item) -> u64 {
+/// The stock of a product's item.
+#[must_use]
+pub fn stock_of(product: &Item) -> u64 {
     product
         .get("stock")
         .and_then(|stock| stock.as_n().ok())
@@ -174,10 +206,15 @@ mod tests {
 
     proptest! {
         #[test]
-        fn stock_stays_in_its_range_whatever_the_change(stock in 0..=STOCK_MAX, delta in any::<i64>()) {
+        fn an_administrators_change_leaves_stock_in_its_range_and_a_release_is_always_taken(
+            stock in 0..=STOCK_MAX, delta in any::<i64>(), pieces in 1..=1000_u64,
+        ) {
             let exact = i128::from(stock) + i128::from(delta);
-            let wanted = u64::try_from(exact).ok().filter(|stock| *stock <= STOCK_MAX);
-            prop_assert_eq!(stock_after(stock, delta), wanted);
+            let fits = (0..=i128::from(STOCK_MAX)).contains(&exact);
+            prop_assert_eq!(StockChange::Adjust(delta).allowed_stock().contains(&stock), fits);
+            let quantity = pieces.try_into().expect("a quantity");
+            prop_assert!(StockChange::Release(quantity).allowed_stock().contains(&stock));
+            prop_assert_eq!(StockChange::Reserve(quantity).allowed_stock().contains(&stock), stock >= pieces);
         }
 
         #[test]

@@ -5,7 +5,7 @@
 //! left and stuck, and orders that have been pending for too long. Guarantees: a sweep loses nothing, and two
 //! sweeps at once, or a sweep and a function that publishes its own events, publish twice at worst.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
 use delivery::{ErrorChain, Outbox, TableError, outbox::Swept};
@@ -16,6 +16,7 @@ use order::dynamodb::PendingOrders;
 use serde::Serialize;
 use serde_json::Value;
 use settings::Environment;
+use tokio::time::Instant;
 
 /// How long before the invocation's deadline no new batch is begun.
 const DEADLINE_MARGIN: Duration = Duration::from_secs(12);

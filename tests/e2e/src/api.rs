@@ -150,6 +150,29 @@ impl Api {
         answer.id()
     }
 
+    /// Changes the stock of a product, under a new idempotency key.
+    ///
+    /// # Errors
+    /// The API did not answer.
+    pub async fn restock(&self, product: &str, delta: i64) -> Result<Answer> {
+        let key = uuid::Uuid::new_v4().to_string();
+        let (path, body) =
+            (format!("/products/{product}/stock"), format!(r#"{{"delta":{delta}}}"#));
+        self.admin_with("POST", &path, body, &[("idempotency-key", &key)]).await
+    }
+
+    /// Follows the `Location` of an answer to a call of `path`, as a client resolves it (RFC 3986, section 5).
+    ///
+    /// # Errors
+    /// There is none, or nothing is there.
+    pub async fn follow(&self, path: &str, answer: &Answer) -> Result<Answer> {
+        let called = reqwest::Url::parse(&format!("{}{path}", self.url))?;
+        let location = answer.headers.get("location").context("no Location")?.to_str()?;
+        let answer = self::answer(self.http.get(called.join(location)?)).await?;
+        expect_status(&answer, 200)?;
+        Ok(answer)
+    }
+
     /// The stock of a product.
     ///
     /// # Errors

@@ -13,6 +13,7 @@ use crate::Stack;
 pub enum Kind {
     Fail,
     Lose,
+    Slow,
     KillBefore,
     KillAfter,
     Cancel,

@@ -4,7 +4,7 @@ use axum::response::IntoResponse;
 use events::{Currency, Event, EventType};
 use fuzz::fuzz;
 use http::{HeaderMap, HeaderValue};
-use http_api::{Problem, RequestKey};
+use http_api::{Problem, request_key};
 
 fn samples() -> Vec<Vec<u8>> {
     let sample = |event_type: EventType| {
@@ -60,7 +60,7 @@ fn no_body_makes_the_readers_of_requests_panic_or_answer_with_a_5xx() {
             of(product::http::parse_product_change(input)),
             of(product::http::parse_stock_change(input)),
         ];
-        of(RequestKey::of(&keyed, "POST", "/orders", input));
+        of(request_key(&keyed, "a@example.com", "POST", "/orders", input));
         match taken {
             [true, ..] => "an order",
             [_, true, ..] => "a product",

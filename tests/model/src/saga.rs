@@ -14,8 +14,12 @@ use std::{
 
 use delivery::{Commit, Handled};
 use events::{EventType, ProductId, RejectedStock};
-use order::rules::{self as order_rules, Decision, Order, Status, StockDecision, Transition};
-use product::rules::{self as product_rules, Release, ReleaseOutcome, ReservationStatus};
+use order::rules::{
+    self as order_rules, Decision, Order, Settlement, Status, StockDecision, Transition,
+};
+use product::rules::{
+    self as product_rules, Release, ReleaseOutcome, ReservationStatus, StockChange,
+};
 use stateright::{Model, Property};
 
 use crate::{
@@ -240,8 +244,10 @@ impl Saga {
         match process {
             Process::Reserve(order) => {
                 writes.push(Write::Reserve(*order, ReservationStatus::Reserved));
-                let pieces = &self.scenario.orders[*order].pieces;
-                writes.extend(pieces.iter().map(|(product, n)| Write::Stock(*product, -n)));
+                writes.extend(self.scenario.orders[*order].lines.iter().map(|line| {
+                    let product = self.scenario.product(&line.product_id);
+                    Write::Stock(product, StockChange::Reserve(line.quantity))
+                }));
                 writes.push(Write::Append(*order, EventType::StockReserved, Short::new()));
             }
             Process::Reject(order, short) => {
@@ -259,7 +265,7 @@ impl Saga {
                         writes.push(Write::Release(*order));
                         writes.extend(lines.iter().map(|line| {
                             let product = self.scenario.product(&line.product_id);
-                            Write::Stock(product, line.quantity.get().into())
+                            Write::Stock(product, StockChange::Release(line.quantity))
                         }));
                         writes.push(Write::Append(*order, EventType::StockReleased, Short::new()));
                     }
@@ -276,7 +282,13 @@ impl Saga {
                     _ => StockDecision::Rejected(&rejected),
                 };
                 let read = self.scenario.order(*order, *read);
-                writes.extend(transition_writes(*order, &order_rules::settle(read, stock)?));
+                match order_rules::settle(read, stock) {
+                    Settlement::Apply(transition) => {
+                        writes.extend(transition_writes(*order, &transition));
+                    }
+                    // Nothing is written in either case; that there is no contradiction, properties say.
+                    Settlement::AlreadySettled | Settlement::Contradiction => return None,
+                }
             }
             Process::Transition(order, request, read) => {
                 let decide = match request {
@@ -338,7 +350,7 @@ impl Saga {
             Process::Release(..) => match product_rules::interpret_release(&commit) {
                 ReleaseOutcome::Settled(handled) => Some(handled),
                 // Read again is what the next delivery does, sooner or later.
-                ReleaseOutcome::DecideAgain | ReleaseOutcome::Refused => None,
+                ReleaseOutcome::DecideAgain | ReleaseOutcome::UnknownProduct => None,
             },
             Process::Settle(..) => Some(order_rules::interpret_settlement(&commit)),
             Process::Transition(order, request, _) => {

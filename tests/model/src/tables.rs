@@ -15,7 +15,7 @@ use events::{
     Currency, EventType, Money, OrderId, ProductId, Quantity, ShortLine, Stamp, StockLine,
 };
 use order::rules::{CatalogEntry, Order, OrderRequest, Status, place};
-use product::rules::{Reservation, ReservationStatus, stock_after};
+use product::rules::{Reservation, ReservationStatus, StockChange};
 
 /// What there is before the first order, and what will be ordered.
 #[derive(Debug)]
@@ -252,8 +252,8 @@ pub enum Write {
     Reserve(usize, ReservationStatus),
     /// Moves the reservation of an order from reserved to released, if it is reserved.
     Release(usize),
-    /// Adds to the stock of a product, if that leaves it in its range.
-    Stock(usize, i64),
+    /// Changes the stock of a product, if its stock allows it.
+    Stock(usize, StockChange),
     /// Puts an event into the log, pending.
     Append(usize, EventType, Short),
 }
@@ -292,8 +292,8 @@ impl Write {
             Self::Release(order) => {
                 tables.orders[*order].reservation == Some(ReservationStatus::Reserved)
             }
-            Self::Stock(product, delta) => u64::try_from(tables.stock[*product])
-                .is_ok_and(|stock| stock_after(stock, *delta).is_some()),
+            Self::Stock(product, change) => u64::try_from(tables.stock[*product])
+                .is_ok_and(|stock| change.allowed_stock().contains(&stock)),
             Self::Append(..) => true,
         }
     }
@@ -325,7 +325,7 @@ impl Write {
             Self::Release(order) => {
                 tables.orders[*order].reservation = Some(ReservationStatus::Released)
             }
-            Self::Stock(product, delta) => tables.stock[*product] += delta,
+            Self::Stock(product, change) => tables.stock[*product] += change.delta(),
             Self::Append(order, kind, short) => {
                 let event = &mut tables.orders[*order].events;
                 event.push(LoggedEvent {

@@ -1,7 +1,7 @@
 //! The Lambda function behind /orders, and behind everything that has no route: wiring only.
 
 use aws_sdk_dynamodb::Client;
-use delivery::{IdempotencyKeys, inbox::MARKER_TTL};
+use delivery::{IdempotencyKeys, Shards, inbox::MARKER_TTL};
 use events::Currency;
 use http_api::unrouted;
 use messaging::OutboxConfig;
@@ -17,6 +17,7 @@ struct Config {
     idempotency_table: String,
     outbox: OutboxConfig,
     currency: Currency,
+    pending_shards: Shards,
 }
 
 impl Config {
@@ -26,12 +27,14 @@ impl Config {
         let idempotency_table = environment.text("IDEMPOTENCY_TABLE");
         let outbox = OutboxConfig::read(environment);
         let currency = environment.value("CURRENCY");
+        let pending_shards = environment.value("PENDING_SHARDS");
         Some(Self {
             orders_table: orders_table?,
             products_table: products_table?,
             idempotency_table: idempotency_table?,
             outbox: outbox?,
             currency: currency?,
+            pending_shards: pending_shards?,
         })
     }
 }
@@ -43,7 +46,8 @@ async fn main() -> Result<(), lambda_http::Error> {
     let aws = settings::aws().await;
     let client = Client::new(&aws);
     let api = OrderApi {
-        orders: Orders::new(client.clone(), config.orders_table, config.outbox.outbox(&aws)),
+        orders: Orders::new(client.clone(), config.orders_table, config.outbox.outbox(&aws))
+            .pending_shards(config.pending_shards),
         catalog: Catalog::new(client.clone(), config.products_table),
         currency: config.currency,
         // An order has no guard of its own, but thirty days are longer than any client tries again.

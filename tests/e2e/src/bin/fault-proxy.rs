@@ -33,8 +33,10 @@ use tokio::net::TcpListener;
 enum Kind {
     /// Every attempt fails before it is carried out.
     Fail,
-    /// Every attempt is carried out, and no answer arrives.
+    /// Every attempt is carried out, and its answer breaks off.
     Lose,
+    /// Every attempt is carried out, and answered after [`SLOW`].
+    Slow,
     /// The calling process is killed before the call is carried out.
     KillBefore,
     /// The call is carried out, then the calling process is killed.
@@ -203,20 +205,24 @@ async fn forward(
     let text = String::from_utf8_lossy(&body).into_owned();
     let kind = proxy.plan().decide_fault(function, &operation, &invocation, &text);
     match kind {
-        Some(Kind::Fail) => return broken(),
+        Some(Kind::Fail) => return broken(&operation),
         Some(Kind::KillBefore) => {
             kill(caller.as_ref());
-            return broken();
+            return broken(&operation);
         }
         Some(Kind::Cancel) => return cancelled(&text),
         _ => {}
     }
     let answer = proxy.pass_on(method, &uri, headers, body).await;
     match kind {
-        Some(Kind::Lose) => broken(),
+        Some(Kind::Lose) => broken_off(),
         Some(Kind::KillAfter) => {
             kill(caller.as_ref());
-            broken()
+            broken_off()
+        }
+        Some(Kind::Slow) => {
+            tokio::time::sleep(SLOW).await;
+            answer.unwrap_or_else(|_| broken_off())
         }
         _ => answer.unwrap_or_else(|error| {
             (StatusCode::BAD_GATEWAY, format!("the emulator is gone: {error}")).into_response()
@@ -384,8 +390,24 @@ fn uuids(text: &str) -> Vec<String> {
         .collect()
 }
 
+/// How late a slow answer comes: later than an attempt of the SDK lasts by default, sooner than an invocation ends.
+const SLOW: Duration = Duration::from_secs(4);
+
+/// An answer that ends before it is complete, as when a connection is reset.
+fn broken_off() -> Response {
+    let reset = || std::io::Error::from(std::io::ErrorKind::ConnectionReset);
+    let body = futures::stream::once(async move { Err::<Bytes, _>(reset()) });
+    ([("content-length", "100")], Body::from_stream(body)).into_response()
+}
+
 /// What a service that is out of order answers. The SDK tries again.
-fn broken() -> Response {
+fn broken(operation: &str) -> Response {
+    if matches!(service(operation), "ses" | "sns") {
+        let body = "<ErrorResponse><Error><Type>Receiver</Type><Code>InternalFailure</Code>\
+                    <Message>broken on purpose</Message></Error></ErrorResponse>";
+        let headers = [("content-type", "text/xml")];
+        return (StatusCode::INTERNAL_SERVER_ERROR, headers, body).into_response();
+    }
     let headers = [("content-type", "application/x-amz-json-1.0")];
     let body = r#"{"__type":"InternalServerError","message":"broken on purpose"}"#;
     (StatusCode::INTERNAL_SERVER_ERROR, headers, body).into_response()

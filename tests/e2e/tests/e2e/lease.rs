@@ -9,6 +9,7 @@ use futures::future::try_join_all;
 use jiff::Timestamp;
 use uuid::Uuid;
 
+const MINE: Claim = Claim::Mine { unknown_attempts: 0 };
 const LONG: Duration = Duration::from_secs(60);
 const SHORT: Duration = Duration::from_millis(300);
 
@@ -23,7 +24,11 @@ async fn of_many_consumers_with_one_message_one_has_the_lease() -> Result<()> {
     let event = Uuid::now_v7();
     let claims = (0..12).map(|_| inbox.claim(event, Uuid::new_v4(), Timestamp::now(), LONG));
     let claims = try_join_all(claims).await?;
-    assert_eq!(claims.iter().filter(|claim| **claim == Claim::Mine).count(), 1, "{claims:?}");
+    assert_eq!(
+        claims.iter().filter(|claim| **claim == MINE).count(),
+        1,
+        "{claims:?}"
+    );
     let held = claims.iter().filter(|claim| matches!(claim, Claim::Held(_))).count();
     assert_eq!(held, 11, "{claims:?}");
     Ok(())
@@ -34,7 +39,7 @@ async fn a_claim_whose_answer_was_lost_is_found_to_be_ones_own() -> Result<()> {
     let inbox = inbox().await?;
     let (event, owner) = (Uuid::now_v7(), Uuid::new_v4());
     for _ in 0..2 {
-        assert_eq!(inbox.claim(event, owner, Timestamp::now(), LONG).await?, Claim::Mine);
+        assert_eq!(inbox.claim(event, owner, Timestamp::now(), LONG).await?, MINE);
     }
     Ok(())
 }
@@ -43,13 +48,13 @@ async fn a_claim_whose_answer_was_lost_is_found_to_be_ones_own() -> Result<()> {
 async fn when_a_holder_dies_its_lease_ends_and_the_next_attempt_has_it() -> Result<()> {
     let inbox = inbox().await?;
     let (event, dead, next) = (Uuid::now_v7(), Uuid::new_v4(), Uuid::new_v4());
-    assert_eq!(inbox.claim(event, dead, Timestamp::now(), SHORT).await?, Claim::Mine);
+    assert_eq!(inbox.claim(event, dead, Timestamp::now(), SHORT).await?, MINE);
     let Claim::Held(until) = inbox.claim(event, next, Timestamp::now(), LONG).await? else {
         bail!("a live lease was not respected");
     };
     eventually("the lease to end", 10.secs(), async || {
         let claim = inbox.claim(event, next, Timestamp::now(), LONG).await?;
-        Ok((claim == Claim::Mine).then_some(()))
+        Ok((claim == MINE).then_some(()))
     })
     .await?;
     assert!(Timestamp::now() >= until, "it was taken before its end");
@@ -61,10 +66,10 @@ async fn when_a_holder_dies_its_lease_ends_and_the_next_attempt_has_it() -> Resu
 async fn a_holder_that_finishes_late_cannot_overwrite_its_successor() -> Result<()> {
     let inbox = inbox().await?;
     let (event, late, next) = (Uuid::now_v7(), Uuid::new_v4(), Uuid::new_v4());
-    assert_eq!(inbox.claim(event, late, Timestamp::now(), SHORT).await?, Claim::Mine);
+    assert_eq!(inbox.claim(event, late, Timestamp::now(), SHORT).await?, MINE);
     eventually("the successor to have the lease", 10.secs(), async || {
         let claim = inbox.claim(event, next, Timestamp::now(), LONG).await?;
-        Ok((claim == Claim::Mine).then_some(()))
+        Ok((claim == MINE).then_some(()))
     })
     .await?;
     assert!(!inbox.complete(event, late).await?, "the late one must not mark");
@@ -82,8 +87,8 @@ async fn a_holder_that_finishes_late_cannot_overwrite_its_successor() -> Result<
 async fn a_lease_that_is_given_back_can_be_claimed_at_once() -> Result<()> {
     let inbox = inbox().await?;
     let (event, first, next) = (Uuid::now_v7(), Uuid::new_v4(), Uuid::new_v4());
-    assert_eq!(inbox.claim(event, first, Timestamp::now(), LONG).await?, Claim::Mine);
+    assert_eq!(inbox.claim(event, first, Timestamp::now(), LONG).await?, MINE);
     inbox.release(event, first).await?;
-    assert_eq!(inbox.claim(event, next, Timestamp::now(), LONG).await?, Claim::Mine);
+    assert_eq!(inbox.claim(event, next, Timestamp::now(), LONG).await?, MINE);
     Ok(())
 }

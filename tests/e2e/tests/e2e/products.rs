@@ -1,5 +1,7 @@
 //! Products as an administrator keeps them and a customer sees them.
 
+use std::time::Instant;
+
 use anyhow::{Context, Result};
 use e2e::{Capability, Stack, expect_status};
 
@@ -11,7 +13,7 @@ async fn a_product_is_made_shown_and_changed() -> Result<()> {
     let made = api.admin("POST", "/products", body).await?;
     expect_status(&made, 201)?;
     let id = made.id()?;
-    assert_eq!(made.headers["location"], format!("/products/{id}"));
+    assert_eq!(stack.api.follow("/products", &made).await?.json["id"], id.as_str());
     let wanted = format!(
         r#"{{"id":"{id}","name":"Lamp","price":12.50,"currency":"UAH","stock":3,"category":"light"}}"#
     );
@@ -34,11 +36,10 @@ async fn stock_is_added_to_and_never_falls_below_zero() -> Result<()> {
     let stack = Stack::load().await?;
     let api = &stack.api;
     let id = api.product("Bookcase", "1", 5).await?;
-    let path = format!("/products/{id}/stock");
     for (delta, status, stock) in
         [(20, 200, 25), (-25, 200, 0), (-1, 409, 0), (1_000_000_000, 200, 1_000_000_000)]
     {
-        let answer = api.admin("POST", &path, format!(r#"{{"delta":{delta}}}"#)).await?;
+        let answer = api.restock(&id, delta).await?;
         expect_status(&answer, status)?;
         assert_eq!(api.stock(&id).await?, stock, "after {delta}");
         if status == 200 {
@@ -54,12 +55,39 @@ async fn stock_is_added_to_and_never_falls_below_zero() -> Result<()> {
 async fn concurrent_changes_of_stock_all_count() -> Result<()> {
     let stack = Stack::load().await?;
     let id = stack.api.product("Busy shelf", "1", 0).await?;
-    let path = format!("/products/{id}/stock");
-    let adds = (0..20).map(|_| stack.api.admin("POST", &path, r#"{"delta":3}"#));
+    let adds = (0..50).map(|_| stack.api.restock(&id, 3));
     for answer in futures::future::try_join_all(adds).await? {
         expect_status(&answer, 200)?;
     }
-    assert_eq!(stack.api.stock(&id).await?, 60);
+    assert_eq!(stack.api.stock(&id).await?, 150);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_change_of_stock_without_a_key_is_refused_and_changes_nothing() -> Result<()> {
+    let stack = Stack::load().await?;
+    let id = stack.api.product("Unkeyed", "1", 5).await?;
+    let path = format!("/products/{id}/stock");
+    let answer = stack.api.admin("POST", &path, r#"{"delta":3}"#).await?;
+    expect_status(&answer, 400)?;
+    assert_eq!(answer.json["type"], "urn:orderflow:problem:idempotency-key-required");
+    assert_eq!(stack.api.stock(&id).await?, 5);
+    Ok(())
+}
+
+#[tokio::test]
+async fn thirty_administrators_change_one_product_at_once_and_all_are_answered() -> Result<()> {
+    let stack = Stack::load().await?;
+    let id = stack.api.product("Contended", "1", 5).await?;
+    let path = format!("/products/{id}");
+    let begun = Instant::now();
+    let changes = (1..=30).map(|n| stack.api.admin("PATCH", &path, format!(r#"{{"price":{n}}}"#)));
+    for answer in futures::future::try_join_all(changes).await? {
+        expect_status(&answer, 200)?;
+    }
+    println!("thirty changes of one product took {:?}", begun.elapsed());
+    let item = stack.item("PRODUCTS_TABLE", "product_id", &id).await?.context("the product")?;
+    assert_eq!(item["version"].as_n().map(String::as_str), Ok("31"), "each change is one version");
     Ok(())
 }
 

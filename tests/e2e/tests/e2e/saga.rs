@@ -262,13 +262,19 @@ async fn twelve_callers_with_one_key_make_one_order_and_all_get_it() -> Result<(
     let again = stack.api.call_with("POST", "/orders", reordered, &keyed).await?;
     expect_status(&again, 201)?;
     assert_eq!(again.text, answers[0].text);
-    // Judged before anything else: even a body that would be refused is another request.
-    for other in [e2e::api::order_body(&email, &[(&product, 3)]), "{}".into()] {
-        let answer = stack.api.call_with("POST", "/orders", other, &keyed).await?;
-        expect_status(&answer, 422)?;
-        assert_eq!(answer.json["type"], "urn:orderflow:problem:idempotency-key-reused");
-    }
+    let other = e2e::api::order_body(&email, &[(&product, 3)]);
+    let answer = stack.api.call_with("POST", "/orders", other, &keyed).await?;
+    expect_status(&answer, 422)?;
+    assert_eq!(answer.json["type"], "urn:orderflow:problem:idempotency-key-reused");
     assert_eq!(stack.orders_of(&email).await?, 1);
+    // A key changes nothing about which bodies are valid.
+    let answer = stack.api.call_with("POST", "/orders", "{}", &keyed).await?;
+    expect_status(&answer, 400)?;
+    // Another customer's key of the same text is another key.
+    let stranger = format!("stranger-{email}");
+    let other = e2e::api::order_body(&stranger, &[(&product, 2)]);
+    expect_status(&stack.api.call_with("POST", "/orders", other, &keyed).await?, 201)?;
+    assert_eq!(stack.orders_of(&stranger).await?, 1);
     Ok(())
 }
 
@@ -286,10 +292,10 @@ async fn a_change_of_stock_with_a_key_counts_once() -> Result<()> {
         assert_eq!(answer.json["stock"], 12);
     }
     assert_eq!(stack.api.stock(&one).await?, 12);
-    // The first answer again, whatever the stock is by now.
-    expect_status(&stack.api.admin("POST", &path, r#"{"delta":-2}"#).await?, 200)?;
+    // A repetition changes nothing, and reads the stock as it is by now.
+    expect_status(&stack.api.restock(&one, -2).await?, 200)?;
     let again = stack.api.admin_with("POST", &path, r#"{"delta":7}"#, &keyed).await?;
-    assert_eq!(again.json["stock"], 12);
+    assert_eq!(again.json["stock"], 10);
     assert_eq!(stack.api.stock(&one).await?, 10);
     for (path, body) in
         [(path, r#"{"delta":8}"#), (format!("/products/{other}/stock"), r#"{"delta":7}"#)]
@@ -298,5 +304,65 @@ async fn a_change_of_stock_with_a_key_counts_once() -> Result<()> {
         expect_status(&answer, 422)?;
     }
     assert_eq!(stack.api.stock(&other).await?, 5);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_release_is_taken_although_the_stock_is_at_its_limit() -> Result<()> {
+    const STOCK_MAX: u64 = 1_000_000_000;
+    let stack = Stack::load().await?;
+    let product = stack.api.product("Brimming", "1", 5).await?;
+    let order = stack.api.order("brimming@example.com", &[(&product, 5)]).await?;
+    assert_eq!(stack.api.wait_until_settled(&order).await?, "confirmed");
+    expect_status(&stack.api.restock(&product, STOCK_MAX.cast_signed()).await?, 200)?;
+    assert_eq!(cancel(&stack, &order).await?, 200);
+    stock_becomes(&stack, &product, STOCK_MAX + 5).await?;
+    expect_status(&stack.api.restock(&product, 1).await?, 409)?;
+    expect_status(&stack.api.restock(&product, -10).await?, 200)
+}
+
+#[tokio::test]
+async fn a_decision_about_stock_that_contradicts_the_order_is_a_dead_letter() -> Result<()> {
+    let stack = Stack::load().await?;
+    let product = stack.api.product("Contradicted", "1", 1).await?;
+    let order = stack.api.order("contradicted@example.com", &[(&product, 2)]).await?;
+    assert_eq!(stack.api.wait_until_settled(&order).await?, "rejected");
+    let items = vec![StockLine { product_id: product.parse()?, quantity: 2_u64.try_into()? }];
+    let reserved = Body::StockReserved(Stock { order_id: order.parse()?, items });
+    let forged = Event::now("forged", reserved);
+    stack.publish(&forged.encode()).await?;
+    let letter = stack.message_with(stack.dlq(Queue::Order), &forged.id.to_string()).await?;
+    let attributes = letter.message_attributes().context("attributes")?;
+    let reason = attributes.get("failure_reason").and_then(|value| value.string_value());
+    assert_eq!(reason, Some("contradiction"));
+    assert!(attributes.contains_key("original_message_id"), "{attributes:?}");
+    assert!(attributes.contains_key("first_failed_at"), "{attributes:?}");
+    assert_eq!(stack.api.status(&order).await?, "rejected");
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_order_that_cannot_be_read_is_a_500_and_no_invitation_to_try_again() -> Result<()> {
+    let stack = Stack::load().await?;
+    let id = uuid::Uuid::new_v4().to_string();
+    let key = aws_sdk_dynamodb::types::AttributeValue::S(id.clone());
+    let table = stack.setting("ORDERS_TABLE");
+    stack.dynamodb.put_item().table_name(table).item("order_id", key).send().await?;
+    let answer = stack.api.call("GET", &format!("/orders/{id}"), "").await?;
+    expect_status(&answer, 500)?;
+    assert_eq!(answer.json["type"], "urn:orderflow:problem:internal");
+    assert!(!answer.headers.contains_key("retry-after"), "{:?}", answer.headers);
+    Ok(())
+}
+
+#[tokio::test]
+async fn personal_answers_are_not_stored_and_no_answer_is_sniffed() -> Result<()> {
+    let stack = Stack::load().await?;
+    for (path, is_personal) in [("/orders/no-such", true), ("/products", false)] {
+        let answer = stack.api.call("GET", path, "").await?;
+        assert_eq!(answer.headers["x-content-type-options"], "nosniff", "{path}");
+        let stored = answer.headers.get("cache-control").map(|value| value.as_bytes());
+        assert_eq!(stored == Some(b"no-store"), is_personal, "{path}");
+    }
     Ok(())
 }

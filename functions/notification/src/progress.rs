@@ -1,0 +1,62 @@
+//! How far the mails of an order have come, so that one which has been overtaken is not sent.
+//!
+//! In: an order and the stage that a mail reports. Out: whether a mail of a later stage was begun before. Guarantee: the
+//! stage of an order only grows, so that no customer hears "created" after "rejected". One item an order in the
+//! idempotency table, with the life of a marker.
+
+use aws_sdk_dynamodb::Client;
+use delivery::{
+    TableError,
+    inbox::MARKER_TTL,
+    table::{is_applied, number, text},
+};
+use events::{EventType, OrderId};
+use jiff::Timestamp;
+
+/// The stage of an order that the mail about an event reports: a later stage makes an earlier one old news.
+pub(crate) fn stage(event_type: EventType) -> u8 {
+    match event_type {
+        EventType::OrderCreated => 0,
+        EventType::OrderConfirmed | EventType::OrderRejected => 1,
+        EventType::OrderCancelled | EventType::OrderShipped => 2,
+        EventType::StockReserved | EventType::StockReleased | EventType::StockRejected => 0,
+    }
+}
+
+/// The stages that orders' mails have come to.
+#[derive(Debug, Clone)]
+pub(crate) struct MailProgress {
+    client: Client,
+    table: String,
+}
+
+impl MailProgress {
+    pub(crate) fn new(client: Client, table: impl Into<String>) -> Self {
+        Self { client, table: table.into() }
+    }
+
+    /// Notes that a mail of this stage is begun. `false` if one of a later stage was begun before.
+    ///
+    /// # Errors
+    /// The table did not answer: noting the same again is harmless.
+    pub(crate) async fn advance(
+        &self,
+        order: &OrderId,
+        stage: u8,
+        now: Timestamp,
+    ) -> Result<bool, TableError> {
+        let ttl = i64::try_from(MARKER_TTL.as_secs()).unwrap_or(i64::MAX);
+        let sent = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .key("key", text(format!("mails#{order}")))
+            .update_expression("SET stage = :stage, expires_at = :expires")
+            .condition_expression("attribute_not_exists(stage) OR stage <= :stage")
+            .expression_attribute_values(":stage", number(stage))
+            .expression_attribute_values(":expires", number(now.as_second().saturating_add(ttl)))
+            .send()
+            .await;
+        is_applied(sent, "UpdateItem mail progress")
+    }
+}
