@@ -194,6 +194,36 @@ mod tests {
         assert_eq!(status("/protected").await, 200);
         assert_eq!(status("/{proxy+}").await, 404);
         assert_eq!(status("/").await, 404);
+        // The gateway took the path for another: it has not checked the signature that this one needs.
+        assert_eq!(status("/open/{id}").await, 404);
+    }
+
+    /// One that has no deadline of its own, as a request whose table never answers.
+    async fn answer_of_standstill(method: &str) -> Value {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
+        let mut context = Context::default();
+        context.deadline = u64::try_from(now.as_millis()).expect("in range") + 900;
+        let event = json!({
+            "resource": "/slow", "path": "/slow", "httpMethod": method, "headers": {},
+            "multiValueHeaders": {}, "isBase64Encoded": false,
+            "requestContext": { "resourcePath": "/slow", "httpMethod": method },
+        });
+        let standstill = || std::future::pending::<()>();
+        let routes = Router::new().route("/slow", get(standstill).post(standstill));
+        let mut request = lambda_http::request::from_str(&event.to_string()).expect("an event");
+        request.extensions_mut().insert(context);
+        let answer = tower::ServiceExt::oneshot(app(routes, Router::new()), request).await;
+        let body = answer.expect("an answer").into_body();
+        let body = axum::body::to_bytes(body, 4096).await.expect("a body");
+        serde_json::from_slice(&body).expect("JSON")
+    }
+
+    #[tokio::test]
+    async fn a_request_is_answered_before_the_invocation_ends() {
+        let read = answer_of_standstill("GET").await;
+        assert_eq!(read["type"], "urn:orderflow:problem:unavailable");
+        let write = answer_of_standstill("POST").await;
+        assert_eq!(write["type"], "urn:orderflow:problem:outcome-unknown");
     }
 
     #[tokio::test]
@@ -215,19 +245,20 @@ mod tests {
         let routes = Router::new()
             .route("/page", get(|_: Query<Page>| async {}))
             .route("/of/{id}", get(|_: Path<String>| async {}))
-            .route("/", post(|_: Bytes| async {}));
+            .route("/body", post(|_: Bytes| async {}));
         let app = app(routes, Router::new());
         let large = "x".repeat(3_000_000);
         for (method, path, limits, body, status, reason) in [
             ("GET", "/page", json!(["1", "2"]), "", 400, "duplicate field `limit`"),
             ("GET", "/of/%FF", json!(["1"]), "", 400, "Invalid UTF-8 in `id`"),
-            ("POST", "/", json!(["1"]), large.as_str(), 413, "262144 bytes"),
+            ("POST", "/body", json!(["1"]), large.as_str(), 413, "262144 bytes"),
         ] {
+            let route = if path.starts_with("/of") { "/of/{id}" } else { path };
             let event = json!({
-                "resource": path, "path": path, "httpMethod": method, "headers": {},
+                "resource": route, "path": path, "httpMethod": method, "headers": {},
                 "multiValueHeaders": {}, "isBase64Encoded": false, "body": body,
                 "multiValueQueryStringParameters": { "limit": limits },
-                "requestContext": { "resourcePath": "/a-route", "httpMethod": method },
+                "requestContext": { "resourcePath": route, "httpMethod": method },
             });
             let answer = answer(app.clone(), &event).await;
             assert_eq!(answer.status(), status, "{path}");

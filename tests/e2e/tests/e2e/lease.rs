@@ -24,11 +24,7 @@ async fn of_many_consumers_with_one_message_one_has_the_lease() -> Result<()> {
     let event = Uuid::now_v7();
     let claims = (0..12).map(|_| inbox.claim(event, Uuid::new_v4(), Timestamp::now(), LONG));
     let claims = try_join_all(claims).await?;
-    assert_eq!(
-        claims.iter().filter(|claim| **claim == MINE).count(),
-        1,
-        "{claims:?}"
-    );
+    assert_eq!(claims.iter().filter(|claim| **claim == MINE).count(), 1, "{claims:?}");
     let held = claims.iter().filter(|claim| matches!(claim, Claim::Held(_))).count();
     assert_eq!(held, 11, "{claims:?}");
     Ok(())
