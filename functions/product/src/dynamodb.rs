@@ -20,6 +20,7 @@ use jiff::Timestamp;
 use messaging::outgoing;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use telemetry::Trace;
+use uuid::Uuid;
 
 use crate::rules::{
     self, Product, Release, ReleaseOutcome, Reservation, ReservationStatus, StockChange,
@@ -30,6 +31,34 @@ use crate::rules::{
 pub struct Products {
     client: Client,
     table: String,
+}
+
+/// What administrators did to stock, from the opening balance of each product: with the reservations, stock can be
+/// computed from it. An item a change, kept for ever.
+#[derive(Debug, Clone)]
+pub struct StockChanges {
+    table: String,
+}
+
+impl StockChanges {
+    /// The changes in this table.
+    #[must_use]
+    pub fn new(table: impl Into<String>) -> Self {
+        Self { table: table.into() }
+    }
+
+    /// The write that records a change, for its transaction.
+    fn record<Tag>(&self, id: &ProductId, delta: i64, now: Timestamp) -> TransactionWrite<Tag> {
+        let put = Put::builder()
+            .table_name(&self.table)
+            .item("product_id", text(id.as_str()))
+            .item("change_id", text(Uuid::now_v7()))
+            .item("delta", number(delta))
+            .item("changed_at", text(format!("{now:.3}")))
+            .build()
+            .expect("a put has a table and an item");
+        TransactionWrite::new(Role::Unconditional, TransactWriteItem::builder().put(put).build())
+    }
 }
 
 /// A change of a product; what is `None` stays.
@@ -78,20 +107,30 @@ impl Products {
         Self { client, table: table.into() }
     }
 
-    /// Stores a new product.
+    /// Stores a new product, with its stock as opening balance.
     ///
     /// # Errors
-    /// The table did not answer.
-    pub async fn add(&self, product: &Product) -> Result<(), TableError> {
-        let item = serde_dynamo::to_item(product).map_err(TableError::corrupt(&self.table))?;
-        self.client
-            .put_item()
+    /// The tables did not answer: whether it is stored is unknown.
+    pub async fn add(&self, product: &Product, changes: &StockChanges) -> Result<(), TableError> {
+        let item: Item =
+            serde_dynamo::to_item(product).map_err(TableError::corrupt(&self.table))?;
+        let put = Put::builder()
             .table_name(&self.table)
             .set_item(Some(item))
-            .send()
-            .await
-            .map_err(CallError::of("PutItem product"))?;
-        Ok(())
+            .build()
+            .expect("a put has a table and an item");
+        let put = TransactWriteItem::builder().put(put).build();
+        let opening = i64::try_from(product.stock).unwrap_or(i64::MAX);
+        let writes: [TransactionWrite<()>; 2] = [
+            TransactionWrite::new(Role::Unconditional, put),
+            changes.record(&product.product_id, opening, Timestamp::now()),
+        ];
+        match commit(&self.client, &writes).await? {
+            Commit::Done => Ok(()),
+            Commit::Duplicate | Commit::GuardFailed(..) | Commit::ConditionFailed(_) => {
+                unreachable!("the transaction has no condition")
+            }
+        }
     }
 
     /// One product, as the last write left it, or `None` if there is no such product.
@@ -198,10 +237,13 @@ impl Products {
         delta: i64,
         key: &RequestKey,
         keys: &IdempotencyKeys,
+        changes: &StockChanges,
     ) -> Result<Restocked, TableError> {
+        let now = Timestamp::now();
         // No answer is stored: a repetition reads the stock as it is then.
         let writes = [
-            keys.record(RestockWrite::IdempotencyKey, key, "", Timestamp::now()),
+            keys.record(RestockWrite::IdempotencyKey, key, "", now),
+            changes.record(id, delta, now),
             TransactionWrite::new(
                 Role::Condition(RestockWrite::Product),
                 self.stock_change(id, StockChange::Adjust(delta)),

@@ -14,13 +14,14 @@ use http_api::{Cursor, Fields, Page, Problem, request_key};
 use serde::Serialize;
 
 use crate::{
-    dynamodb::{ProductChange, ProductCursor, Products, Restocked},
+    dynamodb::{ProductChange, ProductCursor, Products, Restocked, StockChanges},
     rules::{Product, STOCK_MAX},
 };
 
 #[derive(Debug, Clone)]
 pub struct ProductApi {
     pub products: Products,
+    pub stock_changes: StockChanges,
     pub currency: Currency,
     pub idempotency_keys: IdempotencyKeys,
 }
@@ -72,7 +73,7 @@ const ADMINISTRATORS: &str = "administrators";
 
 async fn create_product(State(api): State<ProductApi>, body: Bytes) -> Result<Response, Problem> {
     let product = parse_new_product(&body, &api.currency)?;
-    api.products.add(&product).await.map_err(Problem::of_write)?;
+    api.products.add(&product, &api.stock_changes).await.map_err(Problem::of_write)?;
     // Relative to the request's own path (RFC 9110, section 10.2.2): right under stages and custom domains.
     let location = [("location", format!("products/{}", product.product_id))];
     Ok((axum::http::StatusCode::CREATED, location, Json(ProductResponse::from(product)))
@@ -119,7 +120,8 @@ async fn restock_product(
     let product_id = parse_product_id(&id)?;
     let delta = parse_stock_change(&body)?;
     let key = key.ok_or_else(Problem::idempotency_key_required)?;
-    let restocked = api.products.restock(&product_id, delta, &key, &api.idempotency_keys).await;
+    let (keys, changes) = (&api.idempotency_keys, &api.stock_changes);
+    let restocked = api.products.restock(&product_id, delta, &key, keys, changes).await;
     match restocked.map_err(Problem::of_write)? {
         Restocked::Done => {
             // The change is made: a read that fails now must not make the client believe that it was not.

@@ -173,7 +173,8 @@ async fn a_bad_change_of_a_product_is_refused_and_changes_nothing() -> Result<()
         ("POST", &stock, "delta", r#"{"delta":-9223372036854775808}"#),
     ];
     for (method, path, field, body) in cases {
-        let answer = api.admin(method, path, body).await?;
+        let key = [("idempotency-key", "refused")];
+        let answer = api.admin_with(method, path, body, &key).await?;
         assert_refused(&answer, 400, field, body)?;
     }
     assert_eq!(api.call("GET", &path, "").await?.text, before);
@@ -207,7 +208,8 @@ async fn what_is_not_there_is_a_404_and_a_wrong_method_a_405() -> Result<()> {
         ("PATCH", "/products/no-such", r#"{"price":1}"#),
         ("POST", "/products/no-such/stock", r#"{"delta":1}"#),
     ] {
-        let answer = stack.api.admin(method, path, body).await?;
+        let key = [("idempotency-key", "nowhere")];
+        let answer = stack.api.admin_with(method, path, body, &key).await?;
         assert_refused(&answer, 404, "", path)?;
     }
     Ok(())

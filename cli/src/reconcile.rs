@@ -1,0 +1,370 @@
+//! `orderflow reconcile`: whether orders, reservations, stock and event log tell the same story.
+//!
+//! In: the whole of five tables. Out: every [`Difference`] between them, each with what it is about. What is compared is
+//! pure ([`compare`]). Guarantee: reads only. An order that has changed within the last minutes is under way: it is
+//! counted, and not compared.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use delivery::{Item, TableError};
+use futures::try_join;
+use jiff::{SignedDuration, Timestamp};
+use order::rules::{Order, Status};
+use product::rules::{Product, Reservation, ReservationStatus};
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{error::CliError, output::table, stack::Stack};
+
+/// Orders that changed within this time are under way.
+const UNDER_WAY: SignedDuration = SignedDuration::from_mins(5);
+
+/// What the tables hold, by order and by product.
+#[derive(Debug, Default)]
+pub(crate) struct Books {
+    orders: BTreeMap<String, Order>,
+    reservations: BTreeMap<String, Reservation>,
+    products: BTreeMap<String, Product>,
+    /// The types of each order's events, with how often each is there.
+    events: BTreeMap<String, BTreeMap<String, usize>>,
+    /// The sum of each product's opening balance and of what administrators added and took.
+    recorded: HashMap<String, i128>,
+}
+
+/// What two tables say differently.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub(crate) struct Difference {
+    /// `order` or `product`.
+    kind: &'static str,
+    id: String,
+    /// A sentence that names both sides.
+    problem: String,
+}
+
+/// What a comparison came to.
+#[derive(Debug, Serialize)]
+pub(crate) struct Report {
+    orders: usize,
+    products: usize,
+    /// Orders that were not compared because they have just changed.
+    under_way: usize,
+    pub(crate) differences: Vec<Difference>,
+}
+
+/// Reads the tables and compares them.
+///
+/// # Errors
+/// A table cannot be read.
+pub(crate) async fn reconcile(stack: &Stack) -> Result<Report, CliError> {
+    let (orders, reservations, products, events, changes) = try_join!(
+        scan(stack, "OrdersTable", None),
+        scan(stack, "ReservationsTable", None),
+        scan(stack, "ProductsTable", None),
+        scan(stack, "EventLogTable", Some("order_id, attributes")),
+        scan(stack, "StockChangesTable", None),
+    )?;
+    let mut books = Books::default();
+    for item in orders {
+        let order: Order = read(item, "orders")?;
+        books.orders.insert(order.order_id.to_string(), order);
+    }
+    for mut item in reservations {
+        let id = text(item.remove("order_id"));
+        books.reservations.insert(id, read(item, "reservations")?);
+    }
+    for item in products {
+        let product: Product = read(item, "products")?;
+        books.products.insert(product.product_id.to_string(), product);
+    }
+    for mut item in events {
+        let event_type = match item.remove("attributes") {
+            Some(AttributeValue::M(mut attributes)) => text(attributes.remove("event_type")),
+            _ => String::new(),
+        };
+        let types = books.events.entry(text(item.remove("order_id"))).or_default();
+        *types.entry(event_type).or_default() += 1;
+    }
+    for mut item in changes {
+        let delta = match item.remove("delta") {
+            Some(AttributeValue::N(delta)) => delta.parse().unwrap_or_default(),
+            _ => 0_i128,
+        };
+        *books.recorded.entry(text(item.remove("product_id"))).or_default() += delta;
+    }
+    Ok(compare(&books, Timestamp::now()))
+}
+
+async fn scan(
+    stack: &Stack,
+    output: &str,
+    fields: Option<&str>,
+) -> Result<Vec<Item>, CliError> {
+    let mut items = Vec::new();
+    let mut start = None;
+    loop {
+        let page = stack
+            .dynamodb
+            .scan()
+            .table_name(stack.output(output)?)
+            .consistent_read(true)
+            .set_projection_expression(fields.map(|fields| fields.replace("attributes", "#attributes")))
+            .set_expression_attribute_names(
+                fields.map(|_| [("#attributes".to_owned(), "attributes".to_owned())].into()),
+            )
+            .set_exclusive_start_key(start)
+            .send()
+            .await?;
+        items.extend(page.items.unwrap_or_default());
+        start = page.last_evaluated_key;
+        if start.is_none() {
+            return Ok(items);
+        }
+    }
+}
+
+fn read<T: DeserializeOwned>(item: Item, table: &str) -> Result<T, CliError> {
+    Ok(serde_dynamo::from_item(item).map_err(TableError::corrupt(table))?)
+}
+
+fn text(value: Option<AttributeValue>) -> String {
+    match value {
+        Some(AttributeValue::S(text)) => text,
+        _ => String::new(),
+    }
+}
+
+/// Compares the tables with each other.
+pub(crate) fn compare(books: &Books, now: Timestamp) -> Report {
+    let mut differences = BTreeSet::new();
+    let is_under_way =
+        |order: &Order| now.duration_since(order.updated_at.timestamp()) < UNDER_WAY;
+    let mut under_way = 0;
+    for (id, order) in &books.orders {
+        if is_under_way(order) {
+            under_way += 1;
+            continue;
+        }
+        let problems = compare_order(order, books.reservations.get(id), books.events.get(id));
+        let difference = |problem| Difference { kind: "order", id: id.clone(), problem };
+        differences.extend(problems.into_iter().map(difference));
+    }
+    for id in books.reservations.keys().filter(|id| !books.orders.contains_key(*id)) {
+        let problem = "there is a reservation and no such order".to_owned();
+        differences.insert(Difference { kind: "order", id: id.clone(), problem });
+    }
+    let mut held: HashMap<&str, i128> = HashMap::new();
+    for reservation in books.reservations.values() {
+        if reservation.status == ReservationStatus::Reserved {
+            for line in &reservation.items {
+                *held.entry(line.product_id.as_str()).or_default() +=
+                    i128::from(line.quantity.get());
+            }
+        }
+    }
+    for (id, product) in &books.products {
+        let recorded = books.recorded.get(id).copied().unwrap_or_default();
+        let reserved = held.get(id.as_str()).copied().unwrap_or_default();
+        let stock = i128::from(product.stock);
+        if recorded - reserved != stock {
+            let problem = format!(
+                "the stock is {stock}, but {recorded} recorded less {reserved} reserved is {}",
+                recorded - reserved
+            );
+            differences.insert(Difference { kind: "product", id: id.clone(), problem });
+        }
+    }
+    Report {
+        orders: books.orders.len(),
+        products: books.products.len(),
+        under_way,
+        differences: differences.into_iter().collect(),
+    }
+}
+
+/// What is wrong with an order that is not under way.
+fn compare_order(
+    order: &Order,
+    reservation: Option<&Reservation>,
+    events: Option<&BTreeMap<String, usize>>,
+) -> Vec<String> {
+    let mut problems = Vec::new();
+    let status = order.status.as_str();
+    let reserved = reservation.map(|reservation| reservation.status);
+    let fits = match order.status {
+        // Late orders have an alarm of their own.
+        Status::Pending => true,
+        Status::Confirmed | Status::Shipped => reserved == Some(ReservationStatus::Reserved),
+        Status::Rejected => reserved == Some(ReservationStatus::Rejected),
+        Status::Cancelled => matches!(
+            reserved,
+            Some(
+                ReservationStatus::Released
+                    | ReservationStatus::Cancelled
+                    | ReservationStatus::Rejected
+            )
+        ),
+    };
+    if !fits {
+        let reserved = reserved.map_or("none".to_owned(), |status| format!("{status:?}"));
+        problems.push(format!("the order is {status}, its reservation {}", reserved.to_lowercase()));
+    }
+    let none = BTreeMap::new();
+    let events = events.unwrap_or(&none);
+    let wanted = match order.status {
+        Status::Pending => "OrderCreated",
+        Status::Confirmed => "OrderConfirmed",
+        Status::Rejected => "OrderRejected",
+        Status::Cancelled => "OrderCancelled",
+        Status::Shipped => "OrderShipped",
+    };
+    for event_type in ["OrderCreated", wanted] {
+        if !events.contains_key(event_type) {
+            problems.push(format!("the order is {status}, and its log has no {event_type}"));
+        }
+    }
+    problems.extend(
+        events
+            .iter()
+            .filter(|(_, count)| **count > 1)
+            .map(|(event_type, count)| format!("its log has {event_type} {count} times")),
+    );
+    problems.dedup();
+    problems
+}
+
+impl Report {
+    /// As people read it.
+    pub(crate) fn text(&self) -> String {
+        let scope = format!(
+            "{} orders and {} products compared; {} orders are under way",
+            self.orders - self.under_way,
+            self.products,
+            self.under_way
+        );
+        if self.differences.is_empty() {
+            return format!("No difference. {scope}.");
+        }
+        let rows = self
+            .differences
+            .iter()
+            .map(|one| vec![one.kind.to_owned(), one.id.clone(), one.problem.clone()]);
+        format!("{}\n\n{scope}.", table(&["what", "id", "difference"], rows))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use events::{Currency, Money, StockLine};
+
+    use super::*;
+
+    const LATER: &str = "2025-11-20T12:00:00Z";
+
+    fn line(quantity: u64) -> StockLine {
+        StockLine {
+            product_id: "p1".parse().expect("an id"),
+            quantity: quantity.try_into().expect("a quantity"),
+        }
+    }
+
+    fn books(status: Status, reserved: Option<ReservationStatus>, stock: u64) -> Books {
+        let at: Timestamp = "2025-11-20T10:00:00Z".parse().expect("a moment");
+        let order = Order {
+            order_id: "o1".parse().expect("an id"),
+            status,
+            items: Vec::new(),
+            total: Money::from_minor(0).expect("in range"),
+            currency: Currency::default(),
+            customer_email: "a@example.com".parse().expect("an address"),
+            reason: None,
+            created_at: at.into(),
+            updated_at: at.into(),
+        };
+        let product = Product {
+            product_id: "p1".parse().expect("an id"),
+            name: "Lamp".parse().expect("a name"),
+            price: Money::from_minor(1).expect("in range"),
+            currency: Currency::default(),
+            category: None,
+            stock,
+            version: 1,
+        };
+        let reservation = |status| Reservation { status, items: vec![line(3)] };
+        let event = match status {
+            Status::Pending => "OrderCreated",
+            Status::Confirmed => "OrderConfirmed",
+            Status::Rejected => "OrderRejected",
+            Status::Cancelled => "OrderCancelled",
+            Status::Shipped => "OrderShipped",
+        };
+        let events = BTreeMap::from([("OrderCreated".to_owned(), 1), (event.to_owned(), 1)]);
+        Books {
+            orders: BTreeMap::from([("o1".to_owned(), order)]),
+            reservations: reserved
+                .map(|status| ("o1".to_owned(), reservation(status)))
+                .into_iter()
+                .collect(),
+            products: BTreeMap::from([("p1".to_owned(), product)]),
+            events: BTreeMap::from([("o1".to_owned(), events)]),
+            recorded: HashMap::from([("p1".to_owned(), 10)]),
+        }
+    }
+
+    fn problems(books: &Books) -> Vec<String> {
+        let now = LATER.parse().expect("a moment");
+        compare(books, now).differences.into_iter().map(|one| one.problem).collect()
+    }
+
+    #[test]
+    fn books_that_agree_have_no_difference() {
+        use ReservationStatus::{Cancelled, Rejected, Released, Reserved};
+        for (status, reserved, stock) in [
+            (Status::Confirmed, Some(Reserved), 7),
+            (Status::Shipped, Some(Reserved), 7),
+            (Status::Rejected, Some(Rejected), 10),
+            (Status::Cancelled, Some(Released), 10),
+            (Status::Cancelled, Some(Cancelled), 10),
+            (Status::Pending, None, 10),
+        ] {
+            assert_eq!(problems(&books(status, reserved, stock)), Vec::<String>::new(), "{status:?}");
+        }
+    }
+
+    #[test]
+    fn stock_that_nobody_recorded_is_a_difference() {
+        let found = problems(&books(Status::Confirmed, Some(ReservationStatus::Reserved), 8));
+        assert_eq!(found, ["the stock is 8, but 10 recorded less 3 reserved is 7"]);
+    }
+
+    #[test]
+    fn an_order_and_a_reservation_that_contradict_each_other_are_a_difference() {
+        let found = problems(&books(Status::Confirmed, None, 10));
+        assert_eq!(found, ["the order is confirmed, its reservation none"]);
+        let found = problems(&books(Status::Cancelled, Some(ReservationStatus::Reserved), 7));
+        assert_eq!(found, ["the order is cancelled, its reservation reserved"]);
+    }
+
+    #[test]
+    fn an_event_that_is_missing_or_twice_there_is_a_difference() {
+        let mut books = books(Status::Confirmed, Some(ReservationStatus::Reserved), 7);
+        let log = BTreeMap::from([("OrderCreated".to_owned(), 2)]);
+        books.events.insert("o1".to_owned(), log);
+        assert_eq!(
+            problems(&books),
+            [
+                "its log has OrderCreated 2 times",
+                "the order is confirmed, and its log has no OrderConfirmed",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_reservation_without_an_order_is_a_difference_and_an_order_under_way_is_none() {
+        let mut lost = books(Status::Confirmed, Some(ReservationStatus::Reserved), 7);
+        lost.orders.clear();
+        assert_eq!(problems(&lost), ["there is a reservation and no such order"]);
+        let fresh = books(Status::Confirmed, None, 10);
+        let report = compare(&fresh, "2025-11-20T10:01:00Z".parse().expect("a moment"));
+        assert_eq!((report.under_way, report.differences), (1, Vec::new()));
+    }
+}
