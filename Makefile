@@ -35,8 +35,9 @@ demo: ## run the stack, place an order and watch it through to the mail
 
 test: check unit e2e ## everything: format, lints, all tests, each stack brought and taken away
 
-check: ## format and lints, warnings denied
+check: ## format, lints and Python's types, warnings denied
 	cargo fmt --all --check
+	$(PYTHON) localstack/check.py
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
 
 unit: build ## what needs no stack: unit, property, contract, model and short fuzz tests

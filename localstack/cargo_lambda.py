@@ -1,31 +1,11 @@
 """Runs the pinned cargo-lambda; the first time it is installed into .local/cargo-lambda.
 
     python3 localstack/cargo_lambda.py deploy FUNCTION --binary-name BINARY ...
+
+The end-to-end tests deploy one function by it, as a developer would.
 """
 
-import os
-import sys
-
-from errors import StackError
-from venv_setup import HERE, REPOSITORY, Venv, base_python
-
-VENV = Venv(
-    REPOSITORY / ".local" / "cargo-lambda",
-    HERE / "cargo-lambda-requirements.txt",
-    "cargo-lambda",
-)
-
-
-def main() -> None:
-    try:
-        VENV.ensure(base_python())
-    except StackError as error:
-        sys.exit(f"error: {error}")
-    program = str(VENV.program("cargo-lambda"))
-    # Zig, which it links with, is a program of the same venv.
-    path = f"{VENV.directory / 'bin'}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
-    os.execve(program, [program, "lambda", *sys.argv[1:]], os.environ | {"PATH": path})
-
+from orderflow_stack.development_tools.cargo_lambda import main
 
 if __name__ == "__main__":
     main()

@@ -7,31 +7,24 @@ It needs Python 3.11 and its standard library; the rest it installs into .local/
 
 import sys
 
-# Before the other modules are imported: an older Python could not even read them.
-if sys.version_info < (3, 11):
-    sys.exit(
-        "The local stack needs Python 3.11 or newer; %s is %d.%d. "
-        "Name another one with `make PYTHON=python3.12 ...`."
-        % ((sys.executable,) + tuple(sys.version_info[:2]))
-    )
-
-import cli
-import teardown
-import venv_setup
-from errors import StackError
+from orderflow_stack.cli import parse_arguments
+from orderflow_stack.errors import StackError
+from orderflow_stack.teardown import tear_down
+from orderflow_stack.virtual_environment import enter_stack_environment
 
 
 def main() -> None:
-    options = cli.parse()
+    options = parse_arguments()
     try:
         # Stopping needs no library, and should not install any.
         if options.command == "down":
-            teardown.run(options)
+            tear_down(options)
             return
-        venv_setup.enter()
-        import commands
+        enter_stack_environment()
+        # Not at the top: it imports boto3, which only .local/venv has for certain.
+        from orderflow_stack.commands import run_command
 
-        commands.run(options)
+        run_command(options)
     except StackError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:

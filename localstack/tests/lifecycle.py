@@ -1,4 +1,4 @@
-"""A stack from its start to its end, on the emulator that EMULATOR names: what it leaves behind.
+"""Tests a stack from its start to its end, on the emulator that EMULATOR names: what it leaves behind.
 
     EMULATOR=localstack python3 localstack/tests/lifecycle.py
 
@@ -16,15 +16,15 @@ import unittest
 from collections.abc import Iterator
 from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parent.parent.parent
-sys.path.insert(0, str(REPOSITORY / "localstack"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from localstack_docker import docker_is_wanted  # noqa: E402
+from orderflow_stack.localstack_docker.emulator import is_docker_wanted
+from orderflow_stack.paths import LOCAL_DIRECTORY, REPOSITORY
 
-STACKS = REPOSITORY / ".local" / "test" / "lifecycle"
+STACKS = LOCAL_DIRECTORY / "test" / "lifecycle"
 EMULATOR = os.environ.get("EMULATOR", "ministack")
 # From the kill to the end of the last process.
-END_SECONDS = 10
+END_TIMEOUT_SECONDS = 10
 
 
 class LifecycleTest(unittest.TestCase):
@@ -41,9 +41,9 @@ class LifecycleTest(unittest.TestCase):
         server = json.loads((self.state / "server.json").read_text())["pid"]
         self.assertGreater(len(list(processes(self.state))), 1, "the server and its functions")
         os.kill(server, signal.SIGKILL)
-        deadline = time.monotonic() + END_SECONDS
+        deadline = time.monotonic() + END_TIMEOUT_SECONDS
         while left := [command_line(process) for process in processes(self.state)]:
-            self.assertLess(time.monotonic(), deadline, f"{END_SECONDS} s after the kill: {left}")
+            self.assertLess(time.monotonic(), deadline, f"{END_TIMEOUT_SECONDS} s after the kill: {left}")
             time.sleep(0.1)
         run("demo", self.state)
 
@@ -73,9 +73,7 @@ def command(name: str, state: Path) -> list[str]:
 
 def run(name: str, state: Path, **environment: str) -> None:
     # What the demo prints is shown by make demo.
-    subprocess.run(
-        command(name, state), env=os.environ | environment, stdout=subprocess.DEVNULL, check=True
-    )
+    subprocess.run(command(name, state), env=os.environ | environment, stdout=subprocess.DEVNULL, check=True)
 
 
 def processes(state: Path) -> Iterator[Path]:
@@ -119,7 +117,7 @@ def command_line(process: Path) -> str:
 
 
 if __name__ == "__main__":
-    if EMULATOR == "localstack" and docker_is_wanted():
+    if EMULATOR == "localstack" and is_docker_wanted():
         print("NOT TESTED on localstack-docker: its processes are in containers, not in /proc")
         print("1 not tested on this emulator")
     else:

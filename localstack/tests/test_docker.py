@@ -1,4 +1,4 @@
-"""LocalStack in Docker, as far as it goes without Docker: what `docker` is asked to do, and when.
+"""Tests LocalStack in Docker, as far as it goes without Docker: what `docker` is asked to do, and when.
 
 A program of this name stands in for it: it notes how it was called; `up` serves the health check.
 """
@@ -13,15 +13,14 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import emulators  # noqa: E402
-import localstack_docker  # noqa: E402
-from emulator import Wanted  # noqa: E402
-from errors import StackError  # noqa: E402
-from localstack_docker import LocalStackDocker  # noqa: E402
-from localstack_host import LocalStackHost  # noqa: E402
-from state import State  # noqa: E402
+from orderflow_stack.emulator import RequestedSettings
+from orderflow_stack.emulator_selection import select_emulator
+from orderflow_stack.errors import StackError
+from orderflow_stack.localstack_docker.emulator import LocalStackDocker, is_docker_wanted
+from orderflow_stack.localstack_host.emulator import LocalStackHost
+from orderflow_stack.state import State
 
 DOCKER = """#!{python}
 import http.server, json, os, sys
@@ -54,9 +53,7 @@ class DockerTest(unittest.TestCase):
         docker = self.directory / "bin" / "docker"
         docker.parent.mkdir()
         status = 0 if daemon else 1
-        docker.write_text(
-            DOCKER.format(python=sys.executable, calls=str(self.calls), status=status)
-        )
+        docker.write_text(DOCKER.format(python=sys.executable, calls=str(self.calls), status=status))
         docker.chmod(0o755)
 
     def state(self, name: str = "one") -> State:
@@ -66,43 +63,43 @@ class DockerTest(unittest.TestCase):
         return [json.loads(line) for line in self.calls.read_text().splitlines()]
 
     def test_docker_is_used_where_its_daemon_answers(self) -> None:
-        self.assertIsInstance(emulators.of(self.state(), "localstack"), LocalStackHost)
+        self.assertIsInstance(select_emulator(self.state(), "localstack"), LocalStackHost)
         self.install_docker(daemon=True)
-        self.assertIsInstance(emulators.of(self.state(), "localstack"), LocalStackDocker)
+        self.assertIsInstance(select_emulator(self.state(), "localstack"), LocalStackDocker)
 
     def test_a_docker_without_a_daemon_is_not_used(self) -> None:
         self.install_docker(daemon=False)
-        self.assertIsInstance(emulators.of(self.state(), "localstack"), LocalStackHost)
+        self.assertIsInstance(select_emulator(self.state(), "localstack"), LocalStackHost)
 
     def test_the_mode_can_be_told(self) -> None:
         os.environ["LOCALSTACK_MODE"] = "docker"
-        self.assertIsInstance(emulators.of(self.state(), "localstack"), LocalStackDocker)
+        self.assertIsInstance(select_emulator(self.state(), "localstack"), LocalStackDocker)
         self.install_docker(daemon=True)
         os.environ["LOCALSTACK_MODE"] = "host"
-        self.assertIsInstance(emulators.of(self.state(), "localstack"), LocalStackHost)
+        self.assertIsInstance(select_emulator(self.state(), "localstack"), LocalStackHost)
         os.environ["LOCALSTACK_MODE"] = "container"
         with self.assertRaisesRegex(StackError, "is container; it can be host or docker"):
-            localstack_docker.docker_is_wanted()
+            is_docker_wanted()
 
     def test_docker_mode_without_docker_says_what_is_missing(self) -> None:
         with self.assertRaisesRegex(StackError, "no Docker daemon answers.*LOCALSTACK_MODE=host"):
-            LocalStackDocker(self.state()).ensure_started(Wanted("localstack"))
+            LocalStackDocker(self.state()).ensure_started(RequestedSettings("localstack"))
 
     def test_a_stack_is_a_compose_project_from_its_start_to_its_end(self) -> None:
         self.install_docker(daemon=True)
         emulator = LocalStackDocker(self.state())
         # The server is meant to outlive whoever has started it.
         with warnings.catch_warnings(action="ignore", category=ResourceWarning):
-            emulator.ensure_started(Wanted("localstack"))
+            emulator.ensure_started(RequestedSettings("localstack"))
         self.addCleanup(emulator.stop)
         port = emulator.settings.port
-        self.assertTrue(emulator.running() and emulator.healthy(port))
+        self.assertTrue(emulator.is_running() and emulator.is_healthy(port))
         # Whatever Docker is wanted later, this stack is known to be in it.
         os.environ["LOCALSTACK_MODE"] = "host"
-        self.assertIsInstance(emulators.of(self.state()), LocalStackDocker)
+        self.assertIsInstance(select_emulator(self.state()), LocalStackDocker)
 
         self.assertTrue(emulator.stop())
-        self.assertFalse(emulator.running())
+        self.assertFalse(emulator.is_running())
         up, down = (call for call in self.asked() if "--project-name" in call[1])
         project = up[1][: up[1].index("up")]
         self.assertEqual(up[0], str(port))
@@ -114,7 +111,7 @@ class DockerTest(unittest.TestCase):
         self.install_docker(daemon=True)
         record = {"emulator": "localstack", "port": 1, "functions_endpoint": "http://127.0.0.1:1"}
         self.state().write("server", {"pid": 1, "docker": True, "settings": record})
-        emulators.of(self.state()).stop()
+        select_emulator(self.state()).stop()
         self.assertIn("down", self.asked()[-1][1])
         self.assertEqual(self.state().read("server"), {})
 
@@ -126,11 +123,11 @@ class DockerTest(unittest.TestCase):
 
     def test_a_killed_server_does_not_choose_the_next_emulator(self) -> None:
         self.state().write("server", {"pid": 1, "settings": {"emulator": "ministack"}})
-        self.assertEqual(emulators.of(self.state()).name, "ministack")
-        self.assertEqual(emulators.of(self.state(), "localstack").name, "localstack")
+        self.assertEqual(select_emulator(self.state()).name, "ministack")
+        self.assertEqual(select_emulator(self.state(), "localstack").name, "localstack")
 
     def test_two_stacks_are_two_projects(self) -> None:
-        one, other = (LocalStackDocker(self.state(name)).command() for name in ("one", "other"))
+        one, other = (LocalStackDocker(self.state(name)).build_command() for name in ("one", "other"))
         self.assertNotEqual(one[3], other[3])
 
 

@@ -1,6 +1,6 @@
-"""The executor without LocalStack: a small function, written in Python, is run in an Environment.
+"""Tests the executor without LocalStack: a small function, written in Python, is run in an Environment.
 
-    python3 -m unittest discover localstack/tests
+`python3 -m unittest discover localstack/tests` runs this and the other tests that need no stack.
 """
 
 import json
@@ -16,12 +16,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-EXECUTOR = Path(__file__).resolve().parent.parent / "executor"
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from orderflow_stack.localstack_host.emulator import EXECUTOR
+
+# The plugin is a package of its own, which LocalStack imports from there.
 sys.path.insert(0, str(EXECUTOR))
 
-from orderflow_executor import environment  # noqa: E402
-from orderflow_executor.environment import Environment, Function, Result  # noqa: E402
-from orderflow_executor.runtime_api import Invocation  # noqa: E402
+from orderflow_executor import environment
+from orderflow_executor.environment import Environment, Function, Result
+from orderflow_executor.runtime_api import Invocation
 
 # Does what its event says. It speaks to the Runtime API as a function's runtime would.
 BOOTSTRAP = """#!{python}
@@ -142,11 +146,9 @@ class ExecutorTest(unittest.TestCase):
         self.assertIn("initialising", result.log)
 
     def test_hanging_while_initialising(self) -> None:
-        self.addCleanup(setattr, environment, "INIT_SECONDS", environment.INIT_SECONDS)
-        environment.INIT_SECONDS = 0.5
-        self.check_error(
-            invoke(self.environment(INIT="hang"), do="answer"), "Sandbox.Timedout", "0.50 seconds"
-        )
+        self.addCleanup(setattr, environment, "INIT_TIMEOUT_SECONDS", environment.INIT_TIMEOUT_SECONDS)
+        environment.INIT_TIMEOUT_SECONDS = 0.5
+        self.check_error(invoke(self.environment(INIT="hang"), do="answer"), "Sandbox.Timedout", "0.50 seconds")
 
     def test_a_bootstrap_that_cannot_be_run(self) -> None:
         (self.code / "bootstrap").unlink()
@@ -185,8 +187,7 @@ class ExecutorTest(unittest.TestCase):
             self.answer(each)
         begun = time.monotonic()
         threads = [
-            threading.Thread(target=invoke, args=[each], kwargs={"do": "answer", "sleep": 0.5})
-            for each in environments
+            threading.Thread(target=invoke, args=[each], kwargs={"do": "answer", "sleep": 0.5}) for each in environments
         ]
         for thread in threads:
             thread.start()
@@ -204,9 +205,7 @@ class ExecutorTest(unittest.TestCase):
         busy = self.environment()
         pid = self.answer(busy)["pid"]
         results: list[Result] = []
-        thread = threading.Thread(
-            target=lambda: results.append(invoke(busy, do="answer", touch="begun", sleep=0.5))
-        )
+        thread = threading.Thread(target=lambda: results.append(invoke(busy, do="answer", touch="begun", sleep=0.5)))
         thread.start()
         self.assertTrue(eventually((self.code / "begun").exists), "the invocation has begun")
         busy.stop()
@@ -223,9 +222,7 @@ class ExecutorTest(unittest.TestCase):
             "time.sleep(60)"
         )
         paths = [str(Path(__file__).parent), str(EXECUTOR), str(self.code)]
-        with subprocess.Popen(
-            [sys.executable, "-c", program, *paths], stdout=subprocess.PIPE
-        ) as server:
+        with subprocess.Popen([sys.executable, "-c", program, *paths], stdout=subprocess.PIPE) as server:
             assert server.stdout is not None
             pid = int(server.stdout.readline())
             self.assertTrue(alive(pid))
@@ -246,9 +243,7 @@ class ExecutorTest(unittest.TestCase):
 
 
 def invoke(environment: Environment, **event: Any) -> Result:
-    return environment.invoke(
-        Invocation("request-1", json.dumps(event).encode(), "arn:function", "Root=1")
-    )
+    return environment.invoke(Invocation("request-1", json.dumps(event).encode(), "arn:function", "Root=1"))
 
 
 def alive(pid: int) -> bool:

@@ -1,0 +1,12 @@
+"""Checks the Python code with the pinned ruff and mypy; the first time they are installed into .local/python-checks.
+
+    python3 localstack/check.py            says what is wrong
+    python3 localstack/check.py --fix      formats, and mends what ruff can mend
+
+It is a part of `make check`; localstack/pyproject.toml says what is checked.
+"""
+
+from orderflow_stack.development_tools.python_checks import main
+
+if __name__ == "__main__":
+    main()

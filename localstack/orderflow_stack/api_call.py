@@ -1,0 +1,78 @@
+"""One call of Orderflow's HTTP API: sends it, or shows the `curl` command that does the same.
+
+In: method, URL, body, and whether it is to be signed. Out: status and body of the answer.
+Guarantees: an answer of any status is an `ApiAnswer`; its numbers stay text, so that 5000.00 is not taken for 5000.
+"""
+
+import json
+import shlex
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from typing import Any
+
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+
+from orderflow_stack.credentials import CREDENTIALS, REGION
+from orderflow_stack.errors import StackError
+
+TIMEOUT_SECONDS = 30
+KEY, SECRET = CREDENTIALS["AWS_ACCESS_KEY_ID"], CREDENTIALS["AWS_SECRET_ACCESS_KEY"]
+
+
+@dataclass(frozen=True)
+class ApiAnswer:
+    """What came back."""
+
+    status: int
+    body: str
+
+    def __getitem__(self, field: str) -> Any:
+        value = json.loads(self.body, parse_float=str, parse_int=str)
+        if not isinstance(value, dict) or field not in value:
+            raise StackError(f"the answer has no {field}: {self.status} {self.body}")
+        return value[field]
+
+
+@dataclass(frozen=True)
+class ApiCall:
+    """What to send. Calls that are for administrators have to be signed."""
+
+    method: str
+    url: str
+    body: dict[str, Any] | None = None
+    signed: bool = False
+
+    def send(self) -> ApiAnswer:
+        request = urllib.request.Request(
+            self.url, data=self._encode_body(), headers=self._build_headers(), method=self.method
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response:
+                return ApiAnswer(response.status, response.read().decode())
+        except urllib.error.HTTPError as error:
+            return ApiAnswer(error.code, error.read().decode())
+
+    def format_curl_command(self) -> str:
+        words = ["curl", "-sS"]
+        if self.method != "GET":
+            words += ["-X", self.method]
+        words += [shlex.quote(self.url)]
+        if self.signed:
+            words += ["--aws-sigv4", f'"aws:amz:{REGION}:execute-api"', "--user", f"{KEY}:{SECRET}"]
+        if self.body is not None:
+            words += ["-H", "'content-type: application/json'", "-d", shlex.quote(json.dumps(self.body))]
+        return " ".join(words)
+
+    def _encode_body(self) -> bytes | None:
+        return None if self.body is None else json.dumps(self.body).encode()
+
+    def _build_headers(self) -> dict[str, str]:
+        headers = {} if self.body is None else {"content-type": "application/json"}
+        if not self.signed:
+            return headers
+        request = AWSRequest(self.method, self.url, headers=headers, data=self._encode_body())
+        SigV4Auth(Credentials(KEY, SECRET), "execute-api", REGION).add_auth(request)
+        return dict(request.headers)

@@ -1,0 +1,159 @@
+"""`demo`: creates a product, orders five of it, and watches the order until its mail is out.
+
+In: an emulator with the deployed stack. Out: each call and its answer on the screen, as `curl` would show them.
+Guarantees: an answer that is not the expected one, or does not come in time, ends it with a `StackError`.
+"""
+
+import time
+from collections.abc import Callable
+from http import HTTPStatus
+
+from orderflow_stack import logs
+from orderflow_stack.api_call import ApiAnswer, ApiCall
+from orderflow_stack.deployed_stack import describe_stack
+from orderflow_stack.emulator import Emulator
+from orderflow_stack.errors import StackError
+
+PRODUCT = {"name": "Test Laptop", "price": 1000, "stock": 50, "category": "electronics"}
+CUSTOMER = "test@example.com"
+QUANTITY = 5
+STOCK_AFTER = "45"
+TOTAL = "5000.00"
+# One mail says that the order came in, the other that it is confirmed.
+MAILS_OF_AN_ORDER = 2
+MAIL_BEGINS = "📧 EMAIL NOTIFICATION (Console Mode)"
+WAIT_TIMEOUT_SECONDS = 60
+POLL_INTERVAL_SECONDS = 0.2
+
+
+def run_demo(emulator: Emulator) -> None:
+    begun = logs.read_clock()
+    stack = describe_stack(emulator)
+    url = stack.api_url
+
+    _print_title(1, "An administrator creates a product: 50 pieces at 1000")
+    product = _send(ApiCall("POST", f"{url}/products", PRODUCT, signed=True), HTTPStatus.CREATED)
+
+    _print_title(2, f"A customer orders {QUANTITY} of it")
+    items = [{"product_id": product["id"], "quantity": QUANTITY}]
+    order = _send(
+        ApiCall("POST", f"{url}/orders", {"customer_email": CUSTOMER, "items": items}),
+        HTTPStatus.CREATED,
+    )
+    _expect("status", order["status"], "pending")
+    _expect("total_price", order["total_price"], TOTAL)
+
+    _print_title(3, "product-consumer takes OrderCreated from its queue and reserves the stock")
+    _wait_for_field(ApiCall("GET", f"{url}/products/{product['id']}"), "stock", STOCK_AFTER)
+
+    _print_title(4, "order-consumer takes StockReserved from its queue and confirms the order")
+    _wait_for_field(ApiCall("GET", f"{url}/orders/{order['id']}"), "status", "confirmed")
+
+    _print_title(5, "notification-consumer mails the customer")
+    if stack.parameters["MailMode"] == "console":
+        _show_mails(emulator, order["id"], begun)
+    else:
+        _print_indented("In mode ses mails are not logged. This shows what was sent:")
+        _print_indented(f"$ {ApiCall('GET', emulator.mails_url).format_curl_command()}")
+    _explain_next_steps(emulator, url, order["id"])
+
+
+def _send(call: ApiCall, expected: HTTPStatus) -> ApiAnswer:
+    """Shows the call and its answer."""
+    _print_indented(f"$ {call.format_curl_command()}")
+    answer = call.send()
+    _print_answer(answer)
+    _expect("HTTP status", answer.status, int(expected))
+    return answer
+
+
+def _print_answer(answer: ApiAnswer) -> None:
+    _print_indented(f"{answer.status} {HTTPStatus(answer.status).phrase}")
+    _print_indented(answer.body)
+
+
+def _wait_for_field(call: ApiCall, field: str, expected: str) -> None:
+    _print_indented(f"Waiting for {field} to become {expected} (at most {WAIT_TIMEOUT_SECONDS} s) ...")
+    answer = call.send()
+
+    def has_arrived() -> bool:
+        nonlocal answer
+        answer = call.send()
+        return bool(answer.status == HTTPStatus.OK and answer[field] == expected)
+
+    seconds = _wait_until(has_arrived, lambda: f"{field} is not {expected}: {answer.status} {answer.body}")
+    _print_indented(f"It has, after {seconds:.1f} s:")
+    _print_indented(f"$ {call.format_curl_command()}")
+    _print_answer(answer)
+
+
+def _show_mails(emulator: Emulator, order_id: str, since: int) -> None:
+    _print_indented(f"Waiting for its log to show the mail (at most {WAIT_TIMEOUT_SECONDS} s) ...")
+    mails: list[str] = []
+
+    def have_arrived() -> bool:
+        logged = logs.read_lines(emulator.url, "notification-consumer", since)
+        mails[:] = [mail for mail in _extract_mails(logged) if order_id in mail]
+        return len(mails) >= MAILS_OF_AN_ORDER
+
+    _wait_until(
+        have_arrived,
+        lambda: f"{len(mails)} of {MAILS_OF_AN_ORDER} mails about order {order_id} in the log (`make logs`)",
+    )
+    for mail in mails:
+        _print_indented(mail)
+        _print_indented("")
+
+
+def _extract_mails(logged: list[str]) -> list[str]:
+    """The mails among the lines of a log: from the line that begins one to the next line of the log proper, which is
+    JSON or the runtime's."""
+    mails: list[list[str]] = []
+    inside = False
+    for line in logged:
+        if line.startswith(MAIL_BEGINS):
+            mails.append([])
+            inside = True
+        elif line.startswith(("{", "START ", "END ", "REPORT ")):
+            inside = False
+        if inside:
+            mails[-1].append(line)
+    return ["\n".join(mail).rstrip() for mail in mails]
+
+
+def _wait_until(condition: Callable[[], bool], describe_failure: Callable[[], str]) -> float:
+    """Returns how many seconds it took."""
+    begun = time.monotonic()
+    while not condition():
+        if time.monotonic() - begun > WAIT_TIMEOUT_SECONDS:
+            raise StackError(f"after {WAIT_TIMEOUT_SECONDS} s {describe_failure()}")
+        time.sleep(POLL_INTERVAL_SECONDS)
+    return time.monotonic() - begun
+
+
+def _expect(what: str, actual: object, expected: object) -> None:
+    if actual != expected:
+        raise StackError(f"{what} should be {expected} and is {actual}")
+
+
+def _explain_next_steps(emulator: Emulator, url: str, order_id: str) -> None:
+    admin = ApiCall("GET", f"{url}/products", signed=True)
+    print(
+        f"""
+Everything went as it should. The stack is left running:
+`make logs` follows it, `make down` stops it.
+
+The API:   {url}
+           {ApiCall("GET", f"{url}/orders/{order_id}").format_curl_command()}
+As admin:  {admin.format_curl_command()}
+{emulator.name}: {emulator.url}"""
+    )
+
+
+def _print_title(number: int, text: str) -> None:
+    print(f"\n{number}. {text}", flush=True)
+
+
+def _print_indented(text: str) -> None:
+    for line in text.splitlines() or [""]:
+        print(f"   {line}", flush=True)

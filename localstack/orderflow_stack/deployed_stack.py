@@ -1,0 +1,29 @@
+"""The deployed stack, as CloudFormation describes it.
+
+In: a running emulator. Out: `DeployedStack`, the outputs and parameters of its stack and the URL of its API.
+"""
+
+from dataclasses import dataclass
+
+from orderflow_stack import aws
+from orderflow_stack.emulator import Emulator
+
+STACK_NAME = "orderflow"
+
+
+@dataclass(frozen=True)
+class DeployedStack:
+    """What the template's resources are called in this deployment."""
+
+    outputs: dict[str, str]
+    parameters: dict[str, str]
+    # No slash at the end.
+    api_url: str
+
+
+def describe_stack(emulator: Emulator) -> DeployedStack:
+    cloudformation = aws.create_client("cloudformation", emulator.url)
+    stack = cloudformation.describe_stacks(StackName=STACK_NAME)["Stacks"][0]
+    outputs = {output["OutputKey"]: output["OutputValue"] for output in stack.get("Outputs", [])}
+    parameters = {parameter["ParameterKey"]: parameter["ParameterValue"] for parameter in stack.get("Parameters", [])}
+    return DeployedStack(outputs, parameters, emulator.build_api_url(outputs["ApiId"], outputs["ApiStage"]))

@@ -1,0 +1,1 @@
+"""LocalStack in Docker: its own image, started by `docker compose` with compose.yaml."""
