@@ -4,6 +4,7 @@ mod api;
 mod functions;
 mod general;
 mod grants;
+mod parameters;
 mod queues;
 mod read;
 mod tables;
