@@ -81,3 +81,25 @@ fn a_consumer_is_told_the_queue_that_feeds_it_and_that_queues_dlq() {
         }
     }
 }
+
+/// What is begun in vain counts as an attempt.
+#[test]
+fn a_batch_of_mails_leaves_within_its_invocation_at_the_default_rate() {
+    let template = Template::read();
+    let consumer = template.one(FUNCTION, "NotificationConsumer");
+    let mapping = mappings(consumer).next().expect("a queue");
+    let mails = mapping["BatchSize"].as_u64().expect("a size");
+    let rate = template.0["Parameters"]["MailsPerSecond"]["Default"].as_u64().expect("a rate");
+    // The consumer begins no mail in the last 3 seconds.
+    let seconds = consumer["Timeout"].as_u64().expect("a timeout") - 3;
+    assert!(mails <= rate * seconds, "{mails} mails in {seconds} s");
+}
+
+/// An account that is new to SES may send one mail a second, for longer than a moment.
+#[test]
+fn the_default_rate_of_mails_is_the_least_that_lambda_and_the_consumer_can_keep() {
+    let template = Template::read();
+    assert_eq!(template.0["Parameters"]["MailsPerSecond"]["Default"], 1);
+    let mapping = mappings(template.one(FUNCTION, "NotificationConsumer")).next().expect("a queue");
+    assert_eq!(mapping["ScalingConfig"]["MaximumConcurrency"], 2);
+}

@@ -12,7 +12,7 @@ const ROLE: &str = "AWS::IAM::Role";
 const NOTHING_FINER: [(&str, &str); 1] = [(
     "ses:SendEmail",
     "what SES checks is the identity that was verified, which may be an address or its domain, and in its \
-     sandbox the recipient too; the sender is pinned by a condition",
+     sandbox the recipient too, and that identity's default configuration set; the sender is pinned by a condition",
 )];
 
 /// Every statement of every policy, wherever it stands.
@@ -105,4 +105,18 @@ fn a_role_is_lambdas_alone_and_its_grants_are_in_sight() {
             "{name}: grants belong into roles"
         );
     }
+}
+
+/// SES checks both for one call if the identity has a default configuration set.
+#[test]
+fn mails_may_be_sent_by_an_identity_that_has_a_default_configuration_set() {
+    let template = Template::read();
+    let mut statements = statements(&template).into_iter();
+    let send = statements.find(|statement| statement["Action"] == "ses:SendEmail").expect("one");
+    let ses = "arn:${AWS::Partition}:ses:${AWS::Region}:${AWS::AccountId}";
+    let wanted = ["identity", "configuration-set"]
+        .map(|kind| json!({ "Fn::Sub": format!("{ses}:{kind}/*") }));
+    assert_eq!(send["Resource"], json!(wanted));
+    let sender = json!({ "StringEquals": { "ses:FromAddress": { "Ref": "MailFrom" } } });
+    assert_eq!(send["Condition"], sender);
 }

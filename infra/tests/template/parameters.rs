@@ -70,3 +70,29 @@ fn no_retry_waits_for_longer_than_sqs_can_hide_a_message() {
         assert!(!takes(schedule, bad), "{bad}");
     }
 }
+
+/// A sender that is none would be found out by the first mail, hours after the deployment.
+#[test]
+fn the_sender_of_mails_is_an_address() {
+    let from = &Template::read().0["Parameters"]["MailFrom"];
+    for good in ["shop@example.com", "no-reply+orders@mail.shop-1.example.co.uk", "x@y.zz"] {
+        assert!(takes(from, good), "{good}");
+    }
+    for bad in [
+        "",
+        "shop",
+        "shop@",
+        "@example.com",
+        "shop@example",
+        "a b@example.com",
+        "a@b!c.com",
+        "a@x_y.co",
+        "a@x.c",
+        "a@1.2.3.4",
+        "a@-x.com",
+        "Shop <shop@example.com>",
+        "a@b.com,c@d.com",
+    ] {
+        assert!(!takes(from, bad), "{bad}");
+    }
+}
