@@ -2,6 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use order::http::WAIT_SECONDS_MAX;
+use serde_json::{Value, json};
+
 use crate::{
     functions::binary,
     read::{FUNCTION, Template},
@@ -85,5 +88,44 @@ fn a_call_that_no_route_takes_ends_at_order_api_whatever_its_method() {
                 "{method} {path}"
             );
         }
+    }
+}
+
+/// The settings of one method, or of all of them.
+fn method_settings<'a>(template: &'a Template, path: &str, method: &str) -> &'a Value {
+    let settings = template.one("AWS::Serverless::Api", "Api")["MethodSettings"].as_array();
+    let mut settings = settings.expect("settings of methods").iter();
+    let found = settings.find(|one| one["ResourcePath"] == path && one["HttpMethod"] == method);
+    found.unwrap_or_else(|| panic!("{method} {path} has no settings"))
+}
+
+/// As many executions as callers can hold at once who wait for an order: a whole burst, and all who come while those
+/// wait.
+#[test]
+fn callers_who_wait_for_an_order_leave_executions_to_everybody_else() {
+    let template = Template::read();
+    // A path in which every slash but the first is written ~1: AWS knows it by no other name.
+    let settings = method_settings(&template, "/~1orders~1{id}", "GET");
+    let number = |value: &Value| template.value(value).as_u64().expect("a number");
+    for (limit, parameter) in [
+        ("ThrottlingRateLimit", "GetOrderThrottleRate"),
+        ("ThrottlingBurstLimit", "GetOrderThrottleBurst"),
+    ] {
+        assert_eq!(settings[limit], json!({ "Ref": parameter }));
+    }
+    let (rate, burst) =
+        (number(&settings["ThrottlingRateLimit"]), number(&settings["ThrottlingBurstLimit"]));
+    let waiting = burst + rate * WAIT_SECONDS_MAX;
+    // Of the 1,000 that an account has unless it asks for more.
+    assert!(waiting <= 500, "half of an account's executions are not enough for {waiting}");
+    let reserve = number(&json!({ "Ref": "OrderApiReserve" }));
+    assert!(
+        waiting < reserve,
+        "{reserve} of order-api leave no order to be placed: {waiting} wait"
+    );
+    let parameters = &template.0["Parameters"];
+    for parameter in ["GetOrderThrottleRate", "OrderApiReserve"] {
+        let text = parameters[parameter]["Description"].as_str().unwrap_or_default();
+        assert!(text.contains(&WAIT_SECONDS_MAX.to_string()), "{parameter}: {text}");
     }
 }

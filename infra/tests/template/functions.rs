@@ -82,6 +82,34 @@ fn a_consumer_is_told_the_queue_that_feeds_it_and_that_queues_dlq() {
     }
 }
 
+/// Without a share of its own a function can be left without any execution by whatever else runs in the account.
+#[test]
+fn every_function_can_have_a_share_of_the_accounts_executions_and_has_none_by_default() {
+    let template = Template::read();
+    let parameters = &template.0["Parameters"];
+    let condition = json!({ "Fn::Equals": [{ "Ref": "ReserveConcurrency" }, "true"] });
+    assert_eq!(template.0["Conditions"]["Reserved"], condition);
+    // A new account has 10 executions in all: a share of them could not be deployed.
+    assert_eq!(parameters["ReserveConcurrency"]["Default"], "false");
+    let mut shares = 0;
+    for (name, function) in template.all(FUNCTION) {
+        let parameter = format!("{name}Reserve");
+        let share =
+            json!({ "Fn::If": ["Reserved", { "Ref": &parameter }, { "Ref": "AWS::NoValue" }] });
+        assert_eq!(function["ReservedConcurrentExecutions"], share, "{name}");
+        let number = |which: &str| parameters[&parameter][which].as_u64().expect("a number");
+        shares += number("Default");
+        assert!(number("MinValue") >= 1, "{name} would not run at all");
+        for mapping in mappings(function) {
+            // Lambda would receive messages for which it has no execution, and SQS count the receives.
+            let used = mapping["ScalingConfig"]["MaximumConcurrency"].as_u64().expect("a maximum");
+            assert!(number("MinValue") >= used, "{name} uses {used}");
+        }
+    }
+    // Of the 1,000 of an account Lambda keeps 100 for functions without a share.
+    assert!(shares <= 900, "{shares}");
+}
+
 /// What is begun in vain counts as an attempt.
 #[test]
 fn a_batch_of_mails_leaves_within_its_invocation_at_the_default_rate() {
