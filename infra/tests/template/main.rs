@@ -1,5 +1,6 @@
 //! What infra/template.yaml must keep to, whoever changes it. It is read as a file: no stack is needed.
 
+mod alarms;
 mod api;
 mod functions;
 mod general;
