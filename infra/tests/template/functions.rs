@@ -65,7 +65,7 @@ fn every_consumer_reports_single_failures_and_has_a_maximum_of_concurrency() {
 
 /// It tells SQS by its URL when to try again, and puts poison on the DLQ itself.
 #[test]
-fn a_consumer_is_told_the_queue_that_feeds_it_and_that_queues_dlq() {
+fn a_consumer_knows_the_queue_that_feeds_it_and_that_queues_dlq() {
     let template = Template::read();
     for (name, function) in template.all(FUNCTION) {
         for mapping in mappings(function) {

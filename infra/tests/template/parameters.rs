@@ -87,6 +87,7 @@ fn the_sender_of_mails_is_an_address() {
         "a b@example.com",
         "a@b!c.com",
         "a@x_y.co",
+        "a@!b.com",
         "a@x.c",
         "a@1.2.3.4",
         "a@-x.com",
