@@ -184,7 +184,7 @@ async fn wait_until_settled(orders: &Orders, mut order: Order, wait: Duration) -
 }
 
 /// Maximum time that a call waits for an order to settle: less than the function's timeout of 10 s.
-const WAIT_SECONDS_MAX: u64 = 8;
+pub const WAIT_SECONDS_MAX: u64 = 8;
 const WAIT_PAUSE: Duration = Duration::from_millis(200);
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 

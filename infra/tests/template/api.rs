@@ -2,6 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use order::http::WAIT_SECONDS_MAX;
+use serde_json::{Value, json};
+
 use crate::{
     functions::binary,
     read::{FUNCTION, Template},
@@ -77,7 +80,7 @@ fn a_wrong_method_is_answered_from_the_same_routes_that_the_gateway_has() {
 fn a_call_that_no_route_takes_ends_at_order_api_whatever_its_method() {
     let routes = routes();
     for path in CATCH_ALL {
-        for method in ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD"] {
+        for method in ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"] {
             let found = routes.iter().find(|route| route.method == method && route.path == path);
             assert_eq!(
                 found.map(|route| route.function.as_str()),
@@ -85,5 +88,94 @@ fn a_call_that_no_route_takes_ends_at_order_api_whatever_its_method() {
                 "{method} {path}"
             );
         }
+    }
+}
+
+/// The settings of one method, or of all of them.
+fn method_settings<'a>(template: &'a Template, path: &str, method: &str) -> &'a Value {
+    let settings = template.one("AWS::Serverless::Api", "Api")["MethodSettings"].as_array();
+    let mut settings = settings.expect("settings of methods").iter();
+    let found = settings.find(|one| one["ResourcePath"] == path && one["HttpMethod"] == method);
+    found.unwrap_or_else(|| panic!("{method} {path} has no settings"))
+}
+
+/// As many executions as callers can hold at once who wait for an order: a whole burst, and all who come while those
+/// wait.
+#[test]
+fn callers_who_wait_for_an_order_leave_executions_to_everybody_else() {
+    let template = Template::read();
+    // A path in which every slash but the first is written ~1: AWS knows it by no other name.
+    let settings = method_settings(&template, "/~1orders~1{id}", "GET");
+    let number = |value: &Value| template.value(value).as_u64().expect("a number");
+    for (limit, parameter) in [
+        ("ThrottlingRateLimit", "GetOrderThrottleRate"),
+        ("ThrottlingBurstLimit", "GetOrderThrottleBurst"),
+    ] {
+        assert_eq!(settings[limit], json!({ "Ref": parameter }));
+    }
+    let (rate, burst) =
+        (number(&settings["ThrottlingRateLimit"]), number(&settings["ThrottlingBurstLimit"]));
+    let waiting = burst + rate * WAIT_SECONDS_MAX;
+    // Of the 1,000 that an account has unless it asks for more.
+    assert!(waiting <= 500, "half of an account's executions are not enough for {waiting}");
+    let reserve = number(&json!({ "Ref": "OrderApiReserve" }));
+    assert!(
+        waiting < reserve,
+        "{reserve} of order-api leave no order to be placed: {waiting} wait"
+    );
+    let parameters = &template.0["Parameters"];
+    for parameter in ["GetOrderThrottleRate", "OrderApiReserve"] {
+        let text = parameters[parameter]["Description"].as_str().unwrap_or_default();
+        assert!(text.contains(&WAIT_SECONDS_MAX.to_string()), "{parameter}: {text}");
+    }
+}
+
+/// Each of the gateway's own answers: how the API's body says it, and how the resource of MiniStack does.
+const ANSWERS: [(&str, &str, &str); 4] = [
+    ("MISSING_AUTHENTICATION_TOKEN", "AnswerUnsigned", "Unsigned"),
+    ("THROTTLED", "AnswerThrottled", "Throttled"),
+    ("DEFAULT_4XX", "AnswerRefused", "Refused"),
+    ("DEFAULT_5XX", "AnswerUnavailable", "Unavailable"),
+];
+
+#[test]
+fn the_gateways_own_answers_are_problems_that_nobody_stores_or_takes_for_something_else() {
+    let template = Template::read();
+    let answers = &template.one("AWS::Serverless::Api", "Api")["GatewayResponses"];
+    assert_eq!(answers.as_object().expect("answers").len(), ANSWERS.len());
+    for (kind, resource, problem) in ANSWERS {
+        let headers = answers[kind]["ResponseParameters"]["Headers"].as_object().expect(kind);
+        for (header, value) in [
+            ("Content-Type", "'application/problem+json'"),
+            ("Cache-Control", "'no-store'"),
+            ("X-Content-Type-Options", "'nosniff'"),
+        ] {
+            assert_eq!(headers.get(header), Some(&json!(value)), "{header} of {kind}");
+        }
+        let body = json!({ "application/json": { "Fn::FindInMap": ["Problem", problem, "Body"] } });
+        assert_eq!(answers[kind]["ResponseTemplates"], body, "{kind}");
+        // MiniStack says the same.
+        let twin = template.one("AWS::ApiGateway::GatewayResponse", resource);
+        assert_eq!(twin["ResponseType"], kind);
+        assert_eq!(twin["ResponseTemplates"], body, "{kind}");
+        let prefixed = |name: &String| format!("gatewayresponse.header.{name}");
+        let prefixed = headers.iter().map(|(name, value)| (prefixed(name), value.clone()));
+        assert_eq!(twin["ResponseParameters"], prefixed.collect::<Value>(), "{kind}");
+    }
+}
+
+/// The gateway does not tell the two apart.
+#[test]
+fn whoever_meets_no_method_or_signs_nothing_reads_both_causes() {
+    let template = Template::read();
+    let body = template.0["Mappings"]["Problem"]["Unsigned"]["Body"].as_str().expect("a body");
+    let problem: Value = serde_json::from_str(body).expect("JSON");
+    let title = problem["title"].as_str().unwrap_or_default();
+    let detail = problem["detail"].as_str().unwrap_or_default();
+    for cause in ["no such call", "administrators"] {
+        assert!(title.contains(cause), "{title}");
+    }
+    for cause in ["does not take this method", "not signed", "Signature Version 4"] {
+        assert!(detail.contains(cause), "{detail}");
     }
 }

@@ -65,7 +65,7 @@ fn every_consumer_reports_single_failures_and_has_a_maximum_of_concurrency() {
 
 /// It tells SQS by its URL when to try again, and puts poison on the DLQ itself.
 #[test]
-fn a_consumer_is_told_the_queue_that_feeds_it_and_that_queues_dlq() {
+fn a_consumer_knows_the_queue_that_feeds_it_and_that_queues_dlq() {
     let template = Template::read();
     for (name, function) in template.all(FUNCTION) {
         for mapping in mappings(function) {
@@ -80,4 +80,54 @@ fn a_consumer_is_told_the_queue_that_feeds_it_and_that_queues_dlq() {
             );
         }
     }
+}
+
+/// Without a share of its own a function can be left without any execution by whatever else runs in the account.
+#[test]
+fn every_function_can_have_a_share_of_the_accounts_executions_and_has_none_by_default() {
+    let template = Template::read();
+    let parameters = &template.0["Parameters"];
+    let condition = json!({ "Fn::Equals": [{ "Ref": "ReserveConcurrency" }, "true"] });
+    assert_eq!(template.0["Conditions"]["Reserved"], condition);
+    // A new account has 10 executions in all: a share of them could not be deployed.
+    assert_eq!(parameters["ReserveConcurrency"]["Default"], "false");
+    let mut shares = 0;
+    for (name, function) in template.all(FUNCTION) {
+        let parameter = format!("{name}Reserve");
+        let share =
+            json!({ "Fn::If": ["Reserved", { "Ref": &parameter }, { "Ref": "AWS::NoValue" }] });
+        assert_eq!(function["ReservedConcurrentExecutions"], share, "{name}");
+        let number = |which: &str| parameters[&parameter][which].as_u64().expect("a number");
+        shares += number("Default");
+        assert!(number("MinValue") >= 1, "{name} would not run at all");
+        for mapping in mappings(function) {
+            // Lambda would receive messages for which it has no execution, and SQS count the receives.
+            let used = mapping["ScalingConfig"]["MaximumConcurrency"].as_u64().expect("a maximum");
+            assert!(number("MinValue") >= used, "{name} uses {used}");
+        }
+    }
+    // Of the 1,000 of an account Lambda keeps 100 for functions without a share.
+    assert!(shares <= 900, "{shares}");
+}
+
+/// What is begun in vain counts as an attempt.
+#[test]
+fn a_batch_of_mails_leaves_within_its_invocation_at_the_default_rate() {
+    let template = Template::read();
+    let consumer = template.one(FUNCTION, "NotificationConsumer");
+    let mapping = mappings(consumer).next().expect("a queue");
+    let mails = mapping["BatchSize"].as_u64().expect("a size");
+    let rate = template.0["Parameters"]["MailsPerSecond"]["Default"].as_u64().expect("a rate");
+    // The consumer begins no mail in the last 3 seconds.
+    let seconds = consumer["Timeout"].as_u64().expect("a timeout") - 3;
+    assert!(mails <= rate * seconds, "{mails} mails in {seconds} s");
+}
+
+/// An account that is new to SES may send one mail a second, for longer than a moment.
+#[test]
+fn the_default_rate_of_mails_is_the_least_that_lambda_and_the_consumer_can_keep() {
+    let template = Template::read();
+    assert_eq!(template.0["Parameters"]["MailsPerSecond"]["Default"], 1);
+    let mapping = mappings(template.one(FUNCTION, "NotificationConsumer")).next().expect("a queue");
+    assert_eq!(mapping["ScalingConfig"]["MaximumConcurrency"], 2);
 }

@@ -12,7 +12,7 @@ const ROLE: &str = "AWS::IAM::Role";
 const NOTHING_FINER: [(&str, &str); 1] = [(
     "ses:SendEmail",
     "what SES checks is the identity that was verified, which may be an address or its domain, and in its \
-     sandbox the recipient too; the sender is pinned by a condition",
+     sandbox the recipient too, and that identity's default configuration set; the sender is pinned by a condition",
 )];
 
 /// Every statement of every policy, wherever it stands.
@@ -64,7 +64,8 @@ fn no_policy_has_a_wildcard_resource_where_aws_has_a_finer_one() {
 
 #[test]
 fn no_policy_is_for_everybody() {
-    for statement in statements(&Template::read()) {
+    let template = Template::read();
+    for statement in statements(&template).into_iter().filter(|one| one["Effect"] != "Deny") {
         let principals = within(&statement["Principal"]);
         assert!(!principals.into_iter().any(|p| text(p).contains('*')), "{statement}");
     }
@@ -105,4 +106,50 @@ fn a_role_is_lambdas_alone_and_its_grants_are_in_sight() {
             "{name}: grants belong into roles"
         );
     }
+}
+
+/// SES checks both for one call if the identity has a default configuration set.
+#[test]
+fn mails_may_be_sent_by_an_identity_that_has_a_default_configuration_set() {
+    let template = Template::read();
+    let mut statements = statements(&template).into_iter();
+    let send = statements.find(|statement| statement["Action"] == "ses:SendEmail").expect("one");
+    let ses = "arn:${AWS::Partition}:ses:${AWS::Region}:${AWS::AccountId}";
+    let wanted = ["identity", "configuration-set"]
+        .map(|kind| json!({ "Fn::Sub": format!("{ses}:{kind}/*") }));
+    assert_eq!(send["Resource"], json!(wanted));
+    let sender = json!({ "StringEquals": { "ses:FromAddress": { "Ref": "MailFrom" } } });
+    assert_eq!(send["Condition"], sender);
+}
+
+/// Consumers believe what is on the topic. A right to publish to every topic is not one to publish to this one.
+#[test]
+fn nobody_but_the_functions_that_publish_events_may_publish_to_the_topic() {
+    let template = Template::read();
+    let publishes = |role: &Value| {
+        let statements = within(role).into_iter().filter(|value| value["Effect"] == "Allow");
+        let mut actions = statements.flat_map(|statement| list(&statement["Action"]));
+        actions.any(|action| action == "sns:Publish")
+    };
+    let publishers: Vec<_> = template.all(ROLE).filter(|(_, role)| publishes(role)).collect();
+    assert!(publishers.len() >= 4, "this test has lost sight of the publishers");
+    let publishers: BTreeSet<_> =
+        publishers.into_iter().map(|(name, _)| format!("{name}.Arn")).collect();
+    let policy = template.one("AWS::SNS::TopicPolicy", "OrdersTopicPolicy");
+    assert_eq!(policy["Topics"], json!([{ "Ref": "OrdersTopic" }]));
+    let statements = list(&policy["PolicyDocument"]["Statement"]);
+    let [statement] = statements[..] else { panic!("{statements:?}") };
+    assert_eq!(statement["Effect"], "Deny");
+    assert_eq!(statement["Principal"], "*");
+    assert_eq!(statement["Action"], "sns:Publish");
+    assert_eq!(statement["Resource"], json!({ "Ref": "OrdersTopic" }));
+    // Of a function that has assumed its role this is the role; a caller that has none is refused by a negation, too.
+    let condition = statement["Condition"].as_object().expect("a condition");
+    assert_eq!(condition.len(), 1);
+    let admitted = condition["ArnNotEquals"].as_object().expect("a negation");
+    assert_eq!(admitted.len(), 1);
+    let admitted = list(&admitted["aws:PrincipalArn"]).into_iter();
+    let admitted: BTreeSet<_> =
+        admitted.map(|role| role["Fn::GetAtt"].as_str().unwrap_or_default().to_owned()).collect();
+    assert_eq!(admitted, publishers);
 }

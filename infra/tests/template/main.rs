@@ -1,9 +1,11 @@
 //! What infra/template.yaml must keep to, whoever changes it. It is read as a file: no stack is needed.
 
+mod alarms;
 mod api;
 mod functions;
 mod general;
 mod grants;
+mod parameters;
 mod queues;
 mod read;
 mod tables;

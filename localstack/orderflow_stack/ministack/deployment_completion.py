@@ -33,20 +33,14 @@ def adapt_grants(url: str) -> None:
             iam.put_role_policy(RoleName=role, PolicyName=policy, PolicyDocument=json.dumps(document))
 
 
-def close_topic(url: str, topic: str) -> None:
-    """Gives it the policy of a new topic on AWS. That of MiniStack's CloudFormation lets everybody publish."""
-    policy = {
-        "Version": "2008-10-17",
-        "Statement": [
-            {
-                "Effect": "Allow",
-                "Principal": {"AWS": "*"},
-                "Action": ["SNS:Publish", "SNS:Subscribe"],
-                "Resource": topic,
-                "Condition": {"StringEquals": {"AWS:SourceOwner": topic.split(":")[4]}},
-            }
-        ],
-    }
-    aws.create_client("sns", url).set_topic_attributes(
-        TopicArn=topic, AttributeName="Policy", AttributeValue=json.dumps(policy)
-    )
+def adapt_topic_policy(url: str, topic: str) -> None:
+    """Writes the topic's policy anew with the sessions of the roles that it names. On AWS aws:PrincipalArn of a
+    function is its role; MiniStack takes the session for it, whose name differs each time."""
+    sns = aws.create_client("sns", url)
+    policy = json.loads(sns.get_topic_attributes(TopicArn=topic)["Attributes"]["Policy"])
+    for statement in policy["Statement"]:
+        principals = statement["Condition"]["ArnNotEquals"]["aws:PrincipalArn"]
+        roles = [arn for arn in principals if ":role/" in arn]
+        sessions = [f"{arn.replace(':iam:', ':sts:').replace(':role/', ':assumed-role/')}/*" for arn in roles]
+        statement["Condition"]["ArnNotEquals"]["aws:PrincipalArn"] = roles + sessions
+    sns.set_topic_attributes(TopicArn=topic, AttributeName="Policy", AttributeValue=json.dumps(policy))

@@ -59,4 +59,4 @@ class MiniStack(Emulator):
         deployment_completion.enable_expiry(self.url, outputs["IdempotencyTable"])
         if self.settings.server_env.get("AUTH") == "true":
             deployment_completion.adapt_grants(self.url)
-            deployment_completion.close_topic(self.url, outputs["TopicArn"])
+            deployment_completion.adapt_topic_policy(self.url, outputs["TopicArn"])

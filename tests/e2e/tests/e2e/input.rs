@@ -196,6 +196,9 @@ async fn what_is_not_there_is_a_404_and_a_wrong_method_a_405() -> Result<()> {
         ("PUT", "/orders/x", 405),
         ("DELETE", "/products/x", 405),
         ("PATCH", "/products", 405),
+        ("OPTIONS", "/nowhere", 404),
+        ("OPTIONS", "/orders", 405),
+        ("OPTIONS", "/orders/x/ship", 405),
     ];
     for (method, path, status) in cases {
         let answer = stack.api.call(method, path, "").await?;

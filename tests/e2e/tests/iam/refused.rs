@@ -122,6 +122,21 @@ async fn a_consumer_handles_the_messages_of_no_queue_but_its_own_and_sends_to_no
     Ok(())
 }
 
+/// Consumers believe the topic. The tests' own credentials are of somebody to whom IAM allows everything.
+#[tokio::test]
+async fn who_may_publish_to_every_topic_may_not_publish_events() -> Result<()> {
+    let Some(stack) = crate::enforcing().await? else { return Ok(()) };
+    let topic = stack.setting("TOPIC_ARN");
+    // Without an event type it passes no queue's filter.
+    let relay = aws_sdk_sns::Client::new(&stack.with_role_of("RELAY").await?);
+    relay.publish().topic_arn(topic).message("{}").send().await?;
+    stack.sns.get_topic_attributes().topic_arn(topic).send().await?;
+    let alarms = stack.sns.publish().topic_arn(stack.setting("ALARM_TOPIC_ARN"));
+    alarms.message("tried").send().await?;
+    assert_refused(stack.sns.publish().topic_arn(topic).message("{}").send().await);
+    Ok(())
+}
+
 /// A signature says who calls, not that they may.
 #[tokio::test]
 async fn who_signs_as_a_function_is_no_administrator() -> Result<()> {
