@@ -38,8 +38,17 @@ pub struct ProductChange {
     pub name: Option<Name>,
     /// A new price.
     pub price: Option<events::Money>,
-    /// A new category.
-    pub category: Option<Name>,
+    /// What becomes of the category.
+    pub category: Option<CategoryChange>,
+}
+
+/// What becomes of a product's category.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CategoryChange {
+    /// It belongs to this one.
+    Set(Name),
+    /// It belongs to none any more.
+    Clear,
 }
 
 /// What became of a change of stock.
@@ -171,17 +180,25 @@ impl Products {
                 values.push((":price", number(price.minor())));
                 product.price = price;
             }
-            if let Some(category) = &change.category {
-                sets.push("category = :category");
-                values.push((":category", text(category.as_str())));
-                product.category = Some(category.clone());
+            let mut remove = "";
+            match &change.category {
+                Some(CategoryChange::Set(category)) => {
+                    sets.push("category = :category");
+                    values.push((":category", text(category.as_str())));
+                    product.category = Some(category.clone());
+                }
+                Some(CategoryChange::Clear) => {
+                    remove = " REMOVE category";
+                    product.category = None;
+                }
+                None => {}
             }
             let mut update = self
                 .client
                 .update_item()
                 .table_name(&self.table)
                 .key("product_id", text(id.as_str()))
-                .update_expression(format!("SET {}", sets.join(", ")))
+                .update_expression(format!("SET {}{remove}", sets.join(", ")))
                 // Set to a computed number, not added to: a retry of the SDK cannot count twice.
                 .condition_expression("version = :read");
             if change.name.is_some() {
