@@ -11,8 +11,8 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use crate::{
-    payload::{Order, RejectedOrder, RejectedStock, Stock},
-    value::{OrderId, Stamp},
+    payload::{Object, Order, RejectedOrder, RejectedStock, Stock},
+    value::{CorrelationId, OrderId, Stamp, hyphenated_uuid},
 };
 
 /// The version that this crate writes.
@@ -142,7 +142,7 @@ pub struct Event {
     /// When it happened.
     pub timestamp: Stamp,
     /// What it belongs to.
-    pub correlation_id: String,
+    pub correlation_id: CorrelationId,
     /// What happened.
     pub body: Body,
 }
@@ -151,13 +151,8 @@ impl Event {
     /// An event that happens now. Its id is a UUIDv7 (RFC 9562), so that the events of one order sort by
     /// the time at which they were made.
     #[must_use]
-    pub fn now(correlation_id: impl Into<String>, body: Body) -> Self {
-        Self {
-            id: Uuid::now_v7(),
-            timestamp: Stamp::now(),
-            correlation_id: correlation_id.into(),
-            body,
-        }
+    pub fn now(correlation_id: CorrelationId, body: Body) -> Self {
+        Self { id: Uuid::now_v7(), timestamp: Stamp::now(), correlation_id, body }
     }
 
     /// Reads one event.
@@ -168,16 +163,16 @@ impl Event {
         let json: &RawValue = serde_json::from_slice(bytes)
             .map_err(|error| DecodeError::NotJson(shortened(&error.to_string())))?;
         // Type and version first: they decide how, and whether, the rest can be read.
-        let head: Head = from_json(json.get(), "")?;
-        let major = head.event_version.split_once('.').and_then(|(major, minor)| {
-            minor.parse::<u32>().ok()?;
-            major.parse::<u32>().ok()
-        });
-        if major != Some(MAJOR_VERSION) {
+        let Object(head): Object<Head> = from_json(json.get(), "")?;
+        if !is_supported(&head.event_version) {
             return Err(DecodeError::UnsupportedVersion(shortened(&head.event_version)));
         }
         let event_type: EventType = head.event_type.parse()?;
-        let envelope: Envelope<&RawValue> = from_json(json.get(), "")?;
+        let Object(envelope): Object<Envelope<&RawValue>> = from_json(json.get(), "")?;
+        if envelope.source != event_type.source() {
+            let why = format!("must be {:?} for {event_type}", event_type.source());
+            return Err(DecodeError::Schema { field: "source".into(), why });
+        }
         let data = envelope.data.get();
         let body = match event_type {
             EventType::OrderCreated => Body::OrderCreated(from_json(data, "data")?),
@@ -247,11 +242,12 @@ impl Event {
 #[derive(Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Envelope<D> {
     event_type: String,
+    #[serde(deserialize_with = "hyphenated_uuid")]
     event_id: Uuid,
     event_version: String,
     timestamp: Stamp,
     source: String,
-    correlation_id: String,
+    correlation_id: CorrelationId,
     data: D,
 }
 
@@ -259,6 +255,18 @@ pub(crate) struct Envelope<D> {
 struct Head {
     event_type: String,
     event_version: String,
+}
+
+/// Maximum number of digits of a minor version: it is recorded, never reckoned with.
+pub(crate) const MINOR_VERSION_DIGITS_MAX: usize = 9;
+
+/// Whether a version is `1.` and digits. Parsed as numbers, `+1.0` and `01.0` would pass.
+fn is_supported(version: &str) -> bool {
+    version.split_once('.').is_some_and(|(major, minor)| {
+        major == MAJOR_VERSION.to_string()
+            && (1..=MINOR_VERSION_DIGITS_MAX).contains(&minor.len())
+            && minor.bytes().all(|b| b.is_ascii_digit())
+    })
 }
 
 /// Which rule of the contract an event breaks.
@@ -313,6 +321,9 @@ fn from_json<'de, T: Deserialize<'de>>(json: &'de str, at: &str) -> Result<T, De
             (at, ".") => at.to_owned(),
             (at, path) => format!("{at}.{path}"),
         };
-        DecodeError::Schema { field, why: shortened(&error.inner().to_string()) }
+        let why = error.inner().to_string();
+        // The position is one within the part that is read, and the field says where it is.
+        let why = why.rsplit_once(" at line ").map_or(&*why, |(why, _)| why);
+        DecodeError::Schema { field, why: shortened(why) }
     })
 }

@@ -4,7 +4,8 @@
 //! been checked, or a [`DecodeError`] that says which field is wrong. The JSON Schemas in `schemas/` are
 //! generated from these types, and the events in `samples/` validate against them.
 //!
-//! Guarantees: what decodes here needs no second check; what is written here decodes again; money is
+//! Guarantees: code and schema give the same verdict, but for what a schema cannot state, which is listed in
+//! `payload.rs` and in [`Stamp`]; what decodes here needs no second check; what is written here decodes again; money is
 //! never a binary float, neither in memory nor on the way through JSON.
 
 #![warn(missing_docs)]
@@ -16,10 +17,11 @@ mod value;
 
 pub use envelope::{Body, DecodeError, Event, EventType, MAJOR_VERSION, VERSION};
 pub use payload::{
-    ItemsMerged, Line, Order, RejectedOrder, RejectedStock, ShortLine, Stock, StockLine, merge,
+    ItemsMerged, LINES_MAX, Line, Order, RejectedOrder, RejectedStock, ShortLine, Stock, StockLine,
+    merge,
 };
 pub use schema::schema;
 pub use value::{
-    Currency, Email, Id, InvalidValue, MINOR_UNITS_MAX, Money, Name, OrderId, ProductId, Quantity,
-    Stamp, minor_units,
+    CorrelationId, Currency, Email, Id, InvalidValue, MINOR_UNITS_MAX, Money, Name, OrderId,
+    ProductId, Quantity, Reason, Stamp, minor_units,
 };

@@ -4,7 +4,7 @@ use schemars::{Schema, generate::SchemaSettings};
 use serde_json::json;
 
 use crate::{
-    envelope::{Envelope, EventType},
+    envelope::{Envelope, EventType, MAJOR_VERSION, MINOR_VERSION_DIGITS_MAX},
     payload::{Order, RejectedOrder, RejectedStock, Stock},
 };
 
@@ -28,7 +28,8 @@ pub fn schema(event_type: EventType) -> Schema {
     // The Rust type says "a text"; which text is what tells one event type from another.
     if let Some(properties) = schema.get_mut("properties") {
         properties["event_type"] = json!({ "const": event_type.as_str() });
-        properties["event_version"] = json!({ "type": "string", "pattern": r"^1\.[0-9]+$" });
+        let version = format!(r"^{MAJOR_VERSION}\.[0-9]{{1,{MINOR_VERSION_DIGITS_MAX}}}$");
+        properties["event_version"] = json!({ "type": "string", "pattern": version });
         properties["source"] = json!({ "const": event_type.source() });
     }
     schema

@@ -1,7 +1,7 @@
 //! The values that orders and events are made of. Each has private fields and one way in, which checks:
 //! a value of these types is right by construction, and nothing past the edge checks it again.
 
-use std::{borrow::Cow, fmt, str::FromStr};
+use std::{borrow::Cow, fmt, ops::Deref, str::FromStr};
 
 use email_address::{EmailAddress, Options};
 use rust_decimal::Decimal;
@@ -11,12 +11,24 @@ use serde::{
     de::{Error, Unexpected, Visitor},
 };
 use serde_json::value::RawValue;
+use uuid::Uuid;
 
 /// The largest amount of money in minor units: what a JSON number carries exactly in every language.
 pub const MINOR_UNITS_MAX: i64 = 9_007_199_254_740_991;
+/// The largest integer that a JSON number carries exactly in every language (RFC 8259, section 6).
+pub(crate) const EXACT_INTEGER_MAX: u64 = 9_007_199_254_740_991;
 const MONEY_SCALE: u32 = 2;
 const QUANTITY_MAX: u32 = 1000;
 const NAME_CHARS_MAX: usize = 200;
+/// Holds the longest reason that there is: the names of 50 products of 200 characters, and a few words.
+const REASON_CHARS_MAX: usize = 10_240;
+const CORRELATION_ID_BYTES_MAX: usize = 128;
+/// The local part of an address, before its `@` (RFC 5321, section 4.5.3.1.1).
+const LOCAL_PART_BYTES_MAX: usize = 64;
+/// One label of a domain (RFC 1035, section 2.3.4).
+const DOMAIN_LABEL_BYTES_MAX: usize = 63;
+/// `xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx` (RFC 9562, section 4).
+const HYPHENATED_UUID_BYTES: usize = 36;
 const EMAIL_BYTES_MAX: usize = 254;
 const ID_BYTES_MAX: usize = 64;
 
@@ -26,7 +38,7 @@ const ID_BYTES_MAX: usize = 64;
 pub struct InvalidValue(Cow<'static, str>);
 
 impl InvalidValue {
-    fn new(why: impl Into<Cow<'static, str>>) -> Self {
+    pub(crate) fn new(why: impl Into<Cow<'static, str>>) -> Self {
         Self(why.into())
     }
 }
@@ -66,8 +78,9 @@ impl Money {
         Self::from_minor(units).ok()
     }
 
-    const EXPECTED: &'static str =
-        "must be an amount from 0.00 to 90071992547409.91 with at most two decimals";
+    /// What an amount is, as the end of "`field` …".
+    pub const EXPECTED: &'static str =
+        "must be a number from 0.00 to 90071992547409.91 with at most two decimals";
 }
 
 impl fmt::Display for Money {
@@ -112,12 +125,13 @@ impl<'de> Deserialize<'de> for Money {
         let raw = Box::<RawValue>::deserialize(deserializer)?;
         let text = raw.get();
         if !text.starts_with(|c: char| c == '-' || c.is_ascii_digit()) {
-            return Err(D::Error::custom(format!("{}, as a number", Self::EXPECTED)));
+            return Err(D::Error::custom(Self::EXPECTED));
         }
         text.parse().map_err(D::Error::custom)
     }
 }
 
+/// Without `multipleOf: 0.01`: validators that divide binary floats refuse 0.07 by it.
 impl JsonSchema for Money {
     fn schema_name() -> Cow<'static, str> {
         "Money".into()
@@ -128,7 +142,7 @@ impl JsonSchema for Money {
             "description": "An exact amount with two decimals. Read it as a decimal, not as a float.",
             "type": "number",
             "minimum": 0,
-            "exclusiveMaximum": 90_071_992_547_410_i64,
+            "maximum": MINOR_UNITS_MAX as f64 / 100.0,
         })
     }
 }
@@ -161,6 +175,8 @@ pub struct Quantity(u32);
 impl Quantity {
     /// The largest quantity of one line.
     pub const MAX: Self = Self(QUANTITY_MAX);
+    /// What a quantity is, as the end of "`field` …".
+    pub const EXPECTED: &'static str = "must be a whole number from 1 to 1000";
 
     /// As a plain number.
     #[must_use]
@@ -181,30 +197,47 @@ impl TryFrom<u64> for Quantity {
     fn try_from(count: u64) -> Result<Self, Self::Error> {
         match u32::try_from(count) {
             Ok(count @ 1..=QUANTITY_MAX) => Ok(Self(count)),
-            _ => Err(InvalidValue::new("must be a whole number from 1 to 1000")),
+            _ => Err(InvalidValue::new(Self::EXPECTED)),
         }
     }
 }
 
 impl<'de> Deserialize<'de> for Quantity {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Count;
-        impl Visitor<'_> for Count {
-            type Value = Quantity;
+        let count = deserializer.deserialize_u64(WholeNumber(Self::EXPECTED))?;
+        Self::try_from(count).map_err(D::Error::custom)
+    }
+}
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a whole number from 1 to 1000")
-            }
+/// Reads a whole number as JSON Schema knows it: `5.0` and `5e0` are the integer 5 (2020-12, Core, section 4.2.3).
+pub(crate) struct WholeNumber(pub(crate) &'static str);
 
-            fn visit_u64<E: Error>(self, count: u64) -> Result<Quantity, E> {
-                count.try_into().map_err(|_| E::invalid_value(Unexpected::Unsigned(count), &self))
-            }
+impl Visitor<'_> for WholeNumber {
+    type Value = u64;
 
-            fn visit_i64<E: Error>(self, count: i64) -> Result<Quantity, E> {
-                Err(E::invalid_value(Unexpected::Signed(count), &self))
-            }
+    /// Follows "invalid type: …, expected".
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.trim_start_matches("must be "))
+    }
+
+    fn visit_u64<E: Error>(self, count: u64) -> Result<u64, E> {
+        if count > EXACT_INTEGER_MAX {
+            return Err(E::invalid_value(Unexpected::Unsigned(count), &self));
         }
-        deserializer.deserialize_u64(Count)
+        Ok(count)
+    }
+
+    fn visit_i64<E: Error>(self, count: i64) -> Result<u64, E> {
+        u64::try_from(count).map_err(|_| E::invalid_value(Unexpected::Signed(count), &self))
+    }
+
+    fn visit_f64<E: Error>(self, count: f64) -> Result<u64, E> {
+        // Up to this bound every whole f64 is the integer that was meant.
+        if count.fract() == 0.0 && (0.0..=EXACT_INTEGER_MAX as f64).contains(&count) {
+            Ok(count as u64)
+        } else {
+            Err(E::invalid_value(Unexpected::Float(count), &self))
+        }
     }
 }
 
@@ -220,12 +253,15 @@ impl JsonSchema for Quantity {
 
 /// Defines a text type by its check. The texts differ in nothing else.
 macro_rules! text_value {
-    ($(#[$doc:meta])* $name:ident, $check:expr, $schema:expr) => {
+    ($(#[$doc:meta])* $name:ident, $expected:expr, $is_valid:expr, $schema:expr) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
         pub struct $name(String);
 
         impl $name {
+            /// What it is, as the end of "`field` …".
+            pub const EXPECTED: &'static str = $expected;
+
             /// The text.
             #[must_use]
             pub fn as_str(&self) -> &str {
@@ -243,9 +279,12 @@ macro_rules! text_value {
             type Err = InvalidValue;
 
             fn from_str(text: &str) -> Result<Self, Self::Err> {
-                let check: fn(&str) -> Result<(), InvalidValue> = $check;
-                check(text)?;
-                Ok(Self(text.to_owned()))
+                let is_valid: fn(&str) -> bool = $is_valid;
+                if is_valid(text) {
+                    Ok(Self(text.to_owned()))
+                } else {
+                    Err(InvalidValue::new(Self::EXPECTED))
+                }
             }
         }
 
@@ -268,70 +307,135 @@ macro_rules! text_value {
 }
 
 text_value!(
-    /// Where the customer's mail goes: an address of at most 254 bytes (RFC 5321, section 4.5.3.1), without
-    /// display name, with a dot in its domain, and in ASCII, because SES takes no other.
+    /// Where the customer's mail goes: an address of at most 254 bytes (RFC 5321, section 4.5.3.1), in ASCII, because
+    /// SES takes no other. The local part is a dot-atom (RFC 5322, section 3.2.3), neither quoted nor with a display
+    /// name. The domain has at least two labels of letters, digits and hyphens (RFC 1123, section 2.1); the last has
+    /// letters only, or is an internationalised one (`xn--…`, RFC 5890, section 2.3.2.1).
     Email,
+    "must be an e-mail address like name@example.com of at most 254 characters",
     |text| {
-        let options = Options::default()
-            .with_required_tld()
-            .without_display_text()
-            .without_domain_literal();
-        if text.len() > EMAIL_BYTES_MAX
-            || !text.is_ascii()
-            || text.contains(['"', '\\'])
-            || EmailAddress::parse_with_options(text, options).is_err()
-        {
-            return Err(InvalidValue::new(
-                "must be an e-mail address like name@example.com of at most 254 characters",
-            ));
-        }
-        Ok(())
+        let options = Options::default().without_display_text().without_domain_literal();
+        text.len() <= EMAIL_BYTES_MAX
+            && text.is_ascii()
+            && !text.contains(['"', '\\'])
+            && EmailAddress::parse_with_options(text, options).is_ok()
+            && text.rsplit_once('@').is_some_and(|(local, domain)| {
+                local.len() <= LOCAL_PART_BYTES_MAX && is_public_domain(domain)
+            })
     },
-    json_schema!({ "type": "string", "format": "email", "maxLength": EMAIL_BYTES_MAX })
+    json_schema!({
+        "type": "string",
+        "maxLength": EMAIL_BYTES_MAX,
+        "pattern": r"^[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*@([A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+([A-Za-z]{2,63}|[Xx][Nn]--[A-Za-z0-9-]{0,58}[A-Za-z0-9])$",
+        "allOf": [{ "pattern": "^[^@]{1,64}@" }],
+    })
+);
+
+/// Whether a domain is one that a name server can know: letters, digits and hyphens in at least two labels.
+fn is_public_domain(domain: &str) -> bool {
+    let is_label = |label: &str| {
+        (1..=DOMAIN_LABEL_BYTES_MAX).contains(&label.len())
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    let is_top_level = |label: &str| {
+        let internationalised =
+            label.get(..4).is_some_and(|prefix| prefix.eq_ignore_ascii_case("xn--"));
+        internationalised || (label.len() >= 2 && label.bytes().all(|b| b.is_ascii_alphabetic()))
+    };
+    let Some((_, top_level)) = domain.rsplit_once('.') else { return false };
+    domain.split('.').all(is_label) && is_top_level(top_level)
+}
+
+/// Whether SQS and SNS take it in a message: `#x9 | #xA | #xD | #x20 to #xD7FF | #xE000 to #xFFFD | #x10000 to #x10FFFF`
+/// (<https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html>). Control characters
+/// are refused besides: no text of this contract has a use for them.
+fn is_printable(c: char) -> bool {
+    !c.is_control() && !matches!(c, '\u{fffe}' | '\u{ffff}')
+}
+
+/// Whether a text has something to read, in at most so many characters.
+fn is_readable(text: &str, chars_max: usize) -> bool {
+    text.chars().count() <= chars_max && !text.trim().is_empty() && text.chars().all(is_printable)
+}
+
+/// What [`is_readable`] takes, as a schema: the second pattern wants a character that is no white space, which is spelled
+/// out because `\s` is another set in each dialect of patterns.
+fn readable_text_schema(chars_max: usize) -> Schema {
+    json_schema!({
+        "type": "string",
+        "minLength": 1,
+        "maxLength": chars_max,
+        "pattern": r"^[^\u0000-\u001f\u007f-\u009f\ufffe\uffff]+$",
+        "allOf": [{
+            "pattern": r"[^\u0009-\u000d\u0020\u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]",
+        }],
+    })
+}
+
+text_value!(
+    /// What a product or a category is called: 1 to 200 characters, not all of them spaces, none of them one that is
+    /// a control character or that SQS refuses.
+    Name,
+    "must be a text of 1 to 200 characters, not only spaces, without control characters, U+FFFE and U+FFFF",
+    |text| is_readable(text, NAME_CHARS_MAX),
+    readable_text_schema(NAME_CHARS_MAX)
 );
 
 text_value!(
-    /// What a product or a category is called: 1 to 200 characters, none of them a control character.
-    Name,
+    /// Why an order was rejected, as a sentence for the customer.
+    Reason,
+    "must be a text of 1 to 10240 characters, not only spaces, without control characters, U+FFFE and U+FFFF",
+    |text| is_readable(text, REASON_CHARS_MAX),
+    readable_text_schema(REASON_CHARS_MAX)
+);
+
+text_value!(
+    /// What ties together all that one request led to. It goes into headers, message attributes and logs as it is.
+    CorrelationId,
+    "must be 1 to 128 visible ASCII characters",
     |text| {
-        let count = text.chars().count();
-        if count == 0 || count > NAME_CHARS_MAX || text.trim().is_empty() {
-            return Err(InvalidValue::new("must have 1 to 200 characters"));
-        }
-        if text.chars().any(char::is_control) {
-            return Err(InvalidValue::new("must not contain control characters"));
-        }
-        Ok(())
+        (1..=CORRELATION_ID_BYTES_MAX).contains(&text.len())
+            && text.bytes().all(|b| b.is_ascii_graphic())
     },
-    json_schema!({ "type": "string", "minLength": 1, "maxLength": NAME_CHARS_MAX })
+    json_schema!({ "type": "string", "pattern": "^[!-~]{1,128}$" })
 );
 
 text_value!(
     /// An ISO 4217 code of a currency whose minor unit is a hundredth.
     Currency,
-    |text| {
-        if text.len() == 3 && text.bytes().all(|b| b.is_ascii_uppercase()) {
-            Ok(())
-        } else {
-            Err(InvalidValue::new("must be a currency code of three capital letters, like UAH"))
-        }
-    },
+    "must be a currency code of three capital letters, like UAH",
+    |text| text.len() == 3 && text.bytes().all(|b| b.is_ascii_uppercase()),
     json_schema!({ "type": "string", "pattern": "^[A-Z]{3}$" })
 );
 
 text_value!(
     /// The name of one order or product in tables and paths: 1 to 64 letters, digits, `-` or `_`.
     Id,
+    "must be a text of 1 to 64 letters, digits, '-' or '_'",
     |text| {
         let allowed = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
-        if (1..=ID_BYTES_MAX).contains(&text.len()) && text.bytes().all(allowed) {
-            Ok(())
-        } else {
-            Err(InvalidValue::new("must be 1 to 64 letters, digits, '-' or '_'"))
-        }
+        (1..=ID_BYTES_MAX).contains(&text.len()) && text.bytes().all(allowed)
     },
     json_schema!({ "type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$" })
 );
+
+impl CorrelationId {
+    /// A new one, for what no request led to.
+    #[must_use]
+    pub fn random() -> Self {
+        Self(Uuid::new_v4().to_string())
+    }
+}
+
+impl Deref for CorrelationId {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
 
 impl Default for Currency {
     /// The hryvnia.
@@ -344,7 +448,7 @@ impl Id {
     /// A new one, which nobody can guess: 122 random bits (RFC 9562, version 4).
     #[must_use]
     pub fn random() -> Self {
-        Self(uuid::Uuid::new_v4().to_string())
+        Self(Uuid::new_v4().to_string())
     }
 }
 
@@ -353,11 +457,17 @@ pub type OrderId = Id;
 /// The id of a product.
 pub type ProductId = Id;
 
-/// A moment to the millisecond, written as `2025-11-20T10:35:00.123Z`: texts of it sort by time.
+/// A moment to the millisecond, written as `2025-11-20T10:35:00.123Z`: texts of it sort by time. Read in any form of
+/// RFC 3339 in capital letters, of the years 1000 to 2999, in UTC as well as in its own offset: the former is what the
+/// schema cannot state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Stamp(jiff::Timestamp);
 
 impl Stamp {
+    /// What a moment is, as the end of "`field` …".
+    pub const EXPECTED: &'static str =
+        "must be a moment like 2025-11-20T10:35:00.123Z (RFC 3339) of the years 1000 to 2999";
+
     /// This moment.
     #[must_use]
     pub fn now() -> Self {
@@ -388,11 +498,55 @@ impl FromStr for Stamp {
     type Err = InvalidValue;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let moment: jiff::Timestamp = text.parse().map_err(|_| {
-            InvalidValue::new("must be a moment like 2025-11-20T10:35:00.123Z (RFC 3339)")
-        })?;
+        let refuse = || InvalidValue::new(Self::EXPECTED);
+        if !is_rfc_3339(text) {
+            return Err(refuse());
+        }
+        let moment: jiff::Timestamp = text.parse().map_err(|_| refuse())?;
+        // In UTC, which is how it is written: an offset may carry it over the turn of the first or the last year.
+        let year = jiff::tz::Offset::UTC.to_datetime(moment).year();
+        if !(YEAR_MIN..=YEAR_MAX).contains(&year) {
+            return Err(refuse());
+        }
         Ok(Self::from(moment))
     }
+}
+
+/// The years of a moment: four digits, well within what the library reckons with.
+const YEAR_MIN: i16 = 1000;
+const YEAR_MAX: i16 = 2999;
+/// To the nanosecond.
+const FRACTION_DIGITS_MAX: usize = 9;
+
+/// Whether a text has the form of RFC 3339, section 5.6, in capital letters and without leap seconds, which not every
+/// library reads. Libraries take more: a space for the `T`, no colons, a zone in brackets. Whether there is such a day
+/// is left to them.
+fn is_rfc_3339(text: &str) -> bool {
+    let Some((date_and_time, rest)) = text.split_at_checked("2025-11-20T10:35:00".len()) else {
+        return false;
+    };
+    let (fraction, offset) = rest.split_at(rest.find(['Z', '+', '-']).unwrap_or(rest.len()));
+    let digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
+    let fraction_is_valid = fraction.is_empty()
+        || fraction.strip_prefix('.').is_some_and(|fraction| {
+            (1..=FRACTION_DIGITS_MAX).contains(&fraction.len()) && digits(fraction)
+        });
+    let offset_is_valid = offset == "Z"
+        || (has_form(offset.get(1..).unwrap_or_default(), "00:00")
+            && offset[1..] <= *"23:59"
+            && offset[4..] <= *"59");
+    has_form(date_and_time, "0000-00-00T00:00:00")
+        && date_and_time[17..] <= *"59"
+        && fraction_is_valid
+        && offset_is_valid
+}
+
+/// Whether a text has a digit where the form has `0`, and the same characters elsewhere.
+fn has_form(text: &str, form: &str) -> bool {
+    text.len() == form.len()
+        && text.bytes().zip(form.bytes()).all(|(found, wanted)| {
+            if wanted == b'0' { found.is_ascii_digit() } else { found == wanted }
+        })
 }
 
 impl Serialize for Stamp {
@@ -413,8 +567,24 @@ impl JsonSchema for Stamp {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "format": "date-time" })
+        json_schema!({
+            "type": "string",
+            "format": "date-time",
+            "pattern": r"^[12][0-9]{3}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-5][0-9](\.[0-9]{1,9})?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$",
+        })
     }
+}
+
+/// Reads a UUID in the one form of RFC 9562, section 4. The library takes braces, `urn:uuid:` and bare digits, too.
+pub(crate) fn hyphenated_uuid<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Uuid, D::Error> {
+    let refuse = || D::Error::custom("must be a UUID like 0198c9a4-7a52-7c4e-9f0e-3a1f6c2b7d11");
+    let text = String::deserialize(deserializer)?;
+    if text.len() != HYPHENATED_UUID_BYTES {
+        return Err(refuse());
+    }
+    Uuid::try_parse(&text).map_err(|_| refuse())
 }
 
 #[cfg(test)]
@@ -464,20 +634,28 @@ mod tests {
 
     #[test]
     fn quantities_are_whole_numbers_from_1_to_1000() {
-        for json in ["1", "1000"] {
+        for json in ["1", "1000", "5.0", "1e2"] {
             assert!(serde_json::from_str::<Quantity>(json).is_ok(), "{json}");
         }
-        for json in ["0", "-1", "1.5", "1001", "1000000000000", "1e2", r#""5""#, "null"] {
+        for json in ["0", "-1", "1.5", "1001", "1000000000000", "1e400", r#""5""#, "null"] {
             assert!(serde_json::from_str::<Quantity>(json).is_err(), "{json} passed");
         }
     }
 
     #[test]
     fn addresses_that_no_mail_reaches_are_refused() {
-        for text in ["test@example.com", "a.b+c@sub.example.co.uk", "o'neil@example.com"] {
+        for text in [
+            "test@example.com",
+            "a.b+c@sub.example.co.uk",
+            "o'neil@example.com",
+            "a@1.2.example",
+            "a@x-y.co",
+            "a@xn--e1aybc.xn--p1ai",
+        ] {
             assert!(text.parse::<Email>().is_ok(), "{text}");
         }
         let long = format!("{}@example.com", "a".repeat(250));
+        let long_local_part = format!("{}@example.com", "a".repeat(65));
         for text in [
             "",
             "test",
@@ -492,6 +670,17 @@ mod tests {
             "ж@example.com",
             "\"a b\"@example.com",
             "a@example.com\r\nBcc: b@example.com",
+            "a@b!c.com",
+            "a@x_y.co",
+            "a@x.c",
+            "a@1.2.3.4",
+            "a@-x.com",
+            "a@x-.com",
+            "a@x..com",
+            "a@x.com.",
+            "a@x.c0m",
+            "a..b@x.com",
+            &long_local_part,
             &long,
         ] {
             assert!(text.parse::<Email>().is_err(), "{text:?} passed");
@@ -502,8 +691,60 @@ mod tests {
     fn names_have_visible_characters_only() {
         assert!("Ноутбук 15″".parse::<Name>().is_ok());
         assert!("x".repeat(200).parse::<Name>().is_ok());
-        for text in ["", "   ", "a\u{0}b", "a\nb", "\u{7f}", &"x".repeat(201)] {
+        for text in [
+            "",
+            "   ",
+            "\u{3000}",
+            "a\u{0}b",
+            "a\nb",
+            "\u{7f}",
+            "a\u{fffe}",
+            "a\u{ffff}",
+            &"x".repeat(201),
+        ] {
             assert!(text.parse::<Name>().is_err(), "{text:?} passed");
+        }
+    }
+
+    #[test]
+    fn moments_have_the_form_of_rfc_3339_only() {
+        for text in [
+            "2025-11-20T10:35:00Z",
+            "2025-11-20T10:35:00.123456789Z",
+            "2025-11-20T10:35:00+00:00",
+            "2025-11-20T10:35:00.5-00:00",
+            "2024-02-29T23:59:59+23:59",
+        ] {
+            let stamp: Stamp = text.parse().expect(text);
+            assert_eq!(stamp.to_string().parse(), Ok(stamp), "{text}");
+        }
+        for text in [
+            "",
+            "2025-11-20 10:35:00Z",
+            "2025-11-20t10:35:00z",
+            "2025-11-20T10:35:00",
+            "2025-11-20T10:35Z",
+            "20251120T103500Z",
+            "2025-11-20T10:35:00,5Z",
+            "2025-11-20T10:35:00.Z",
+            "2025-11-20T10:35:00.1234567890Z",
+            "2025-11-20T10:35:60Z",
+            "2025-11-20T24:00:00Z",
+            "2025-02-29T10:35:00Z",
+            "2025-11-20T10:35:00+0200",
+            "2025-11-20T10:35:00+02",
+            "2025-11-20T10:35:00+24:00",
+            "2025-11-20T10:35:00+02:60",
+            "2025-11-20T10:35:00Z[UTC]",
+            "2025-11-20T10:35:00ZZ",
+            "+002025-11-20T10:35:00Z",
+            "0999-12-31T23:59:59Z",
+            "3000-01-01T00:00:00Z",
+            // These are of another year in UTC.
+            "1000-01-01T00:00:00+01:00",
+            "2999-12-31T23:30:00-01:00",
+        ] {
+            assert!(text.parse::<Stamp>().is_err(), "{text:?} passed");
         }
     }
 

@@ -8,13 +8,15 @@
 mod cursor;
 mod fields;
 mod problem;
+mod query;
 mod request_key;
 mod routes;
 mod serve;
 
-pub use cursor::{Cursor, PAGE_DEFAULT, PAGE_MAX, Page};
+pub use cursor::Cursor;
 pub use fields::{BODY_BYTES_MAX, Fields};
 pub use problem::{FieldError, Problem};
+pub use query::{PAGE_DEFAULT, PAGE_MAX, QueryFields};
 pub use request_key::request_key;
 pub use routes::{ROUTES, unrouted};
 pub use serve::{Caller, serve};

@@ -16,6 +16,33 @@ pub const ROUTES: [(&str, &str); 8] = [
     ("/products/{id}/stock", "POST"),
 ];
 
+const PRODUCT_CALLS: &str = "POST /products and PATCH /products/{id} take it";
+
+/// Every field that some call takes, and which.
+const FIELDS: [(&str, &str); 10] = [
+    ("customer_email", "POST /orders takes it, beside items"),
+    ("items", "POST /orders takes it"),
+    (
+        "product_id",
+        "POST /orders takes it in each of the items, or beside customer_email if there are no items",
+    ),
+    (
+        "quantity",
+        "POST /orders takes it in each of the items, or beside customer_email if there are no items",
+    ),
+    ("name", PRODUCT_CALLS),
+    ("price", PRODUCT_CALLS),
+    ("category", PRODUCT_CALLS),
+    ("stock", "POST /products takes it; POST /products/{id}/stock changes it by delta"),
+    ("currency", "POST /products takes it"),
+    ("delta", "POST /products/{id}/stock takes it"),
+];
+
+/// Which call takes a field, as a sentence, or `None` if the API does not know the field.
+pub(crate) fn call_that_takes(field: &str) -> Option<&'static str> {
+    FIELDS.iter().find(|(name, _)| *name == field).map(|(_, call)| *call)
+}
+
 /// Answers what the gateway has no route for: another path, or another method.
 pub fn unrouted() -> Router {
     let not_found = Router::new().fallback(|| async {

@@ -12,7 +12,7 @@ use delivery::{
     Backoff, Consumer, Failure, Handled, Inbox, Incoming, LogObserver, Observer, Outbox, Outcome,
     Outgoing, Shards,
 };
-use events::{Body, DecodeError, Event};
+use events::{Body, CorrelationId, DecodeError, Event};
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 use settings::Environment;
 use telemetry::Trace;
@@ -139,9 +139,11 @@ fn read_trace(message: &Incoming) -> Trace {
     trace
 }
 
-/// An event that happens now, ready to be stored and published.
+/// An event that happens now, ready to be stored and published. What can be no correlation id is replaced, as
+/// [`Trace::continued`] does.
 #[must_use]
 pub fn outgoing(correlation_id: &str, body: Body, trace: &Trace) -> Outgoing {
+    let correlation_id = correlation_id.parse().unwrap_or_else(|_| CorrelationId::random());
     let event = Event::now(correlation_id, body);
     Outgoing {
         stream: event.body.order_id().to_string(),

@@ -5,15 +5,15 @@ use std::time::Duration;
 use axum::{
     Extension, Json, Router,
     body::Bytes,
-    extract::{Path, Query, State},
+    extract::{Path, State},
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     middleware,
     response::{IntoResponse, Response},
     routing::{get, post},
 };
 use delivery::{EarlierRequest, ErrorChain, IdempotencyKeys};
-use events::{Currency, Email, InvalidValue, Line, Money, OrderId, Stamp, StockLine};
-use http_api::{Caller, Cursor, FieldError, Fields, Page, Problem, request_key};
+use events::{Currency, Email, Line, Money, OrderId, ProductId, Quantity, Stamp, StockLine};
+use http_api::{Caller, Cursor, Fields, Problem, QueryFields, request_key};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tokio::time::Instant;
@@ -242,24 +242,15 @@ async fn show_history(
     Ok(Json(OrderHistory { events: events.map_err(Problem::unexpected)? }))
 }
 
-#[derive(Debug, Deserialize)]
-struct CustomerQuery {
-    customer_email: Option<String>,
-    limit: Option<String>,
-    cursor: Option<String>,
-}
-
 async fn list_orders(
     State(api): State<OrderApi>,
-    Query(query): Query<CustomerQuery>,
+    mut query: QueryFields,
 ) -> Result<Json<OrderPage>, Problem> {
-    let page = Page::new(query.limit, query.cursor).read::<OrderCursor>();
-    let email: Result<Email, _> = query.customer_email.as_deref().unwrap_or_default().parse();
-    let customer_email = email.map_err(|error: InvalidValue| {
-        let message = error.to_string();
-        Problem::invalid(vec![FieldError { field: "customer_email".into(), message }])
-    })?;
-    let (limit, after) = page?;
+    let customer_email: Option<Email> =
+        query.required("customer_email", Email::EXPECTED, |text| text.parse().ok());
+    let (limit, after) = query.page::<OrderCursor>();
+    query.finish()?;
+    let customer_email = customer_email.ok_or_else(Problem::internal)?;
     let (orders, next) = api.orders.of_customer(&customer_email, limit, after).await?;
     let orders = orders.into_iter().map(OrderResponse::from).collect();
     Ok(Json(OrderPage { orders, next_cursor: next.map(|next| next.encode()) }))
@@ -280,7 +271,7 @@ fn order_not_found(id: &str) -> Problem {
 /// Everything that is wrong with it.
 pub fn parse_order_request(body: &[u8]) -> Result<OrderRequest, Problem> {
     let mut fields = Fields::of_body(body)?;
-    let customer_email = fields.required("customer_email");
+    let customer_email = fields.required("customer_email", Email::EXPECTED);
     let lines = if fields.has("product_id") && !fields.has("items") {
         parse_line(&mut fields).map(|line| vec![line])
     } else {
@@ -295,7 +286,8 @@ pub fn parse_order_request(body: &[u8]) -> Result<OrderRequest, Problem> {
 
 fn parse_line(fields: &mut Fields<'_>) -> Option<StockLine> {
     // Both are read before either is missed, so that both complaints are heard.
-    let (product_id, quantity) = (fields.required("product_id"), fields.required("quantity"));
+    let product_id = fields.required("product_id", ProductId::EXPECTED);
+    let quantity = fields.required("quantity", Quantity::EXPECTED);
     Some(StockLine { product_id: product_id?, quantity: quantity? })
 }
 

@@ -4,14 +4,14 @@ use std::collections::HashMap;
 
 use delivery::{Commit, Handled};
 use events::{
-    Body, Currency, Email, Line, Money, Name, OrderId, ProductId, RejectedOrder, RejectedStock,
-    Stamp, StockLine, merge,
+    Body, Currency, Email, Line, Money, Name, OrderId, ProductId, Reason, RejectedOrder,
+    RejectedStock, Stamp, StockLine, merge,
 };
 use http_api::FieldError;
 use serde::{Deserialize, Serialize};
 
 /// Maximum number of lines of an order, as sent.
-pub const LINES_MAX: usize = 50;
+pub const LINES_MAX: usize = events::LINES_MAX;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -249,7 +249,7 @@ pub fn settle(order: &Order, stock: StockDecision<'_>) -> Settlement {
         StockDecision::Rejected(rejected) => {
             let reason = reason(order, rejected);
             let body = Body::OrderRejected(RejectedOrder::new(order.to_payload(), reason.clone()));
-            Transition { from, to: Status::Rejected, reason: Some(reason), body }
+            Transition { from, to: Status::Rejected, reason: Some(reason.to_string()), body }
         }
     }))
 }
@@ -309,7 +309,7 @@ pub fn ship(order: &Order) -> Decision {
 }
 
 /// A sentence for the customer: which products are missing, without telling how many there are.
-fn reason(order: &Order, rejected: &RejectedStock) -> String {
+fn reason(order: &Order, rejected: &RejectedStock) -> Reason {
     let names: Vec<&str> = rejected
         .short
         .iter()
@@ -318,11 +318,12 @@ fn reason(order: &Order, rejected: &RejectedStock) -> String {
             line.map_or(short.product_id.as_str(), |line| line.product_name.as_str())
         })
         .collect();
-    if names.is_empty() {
-        "Out of stock".into()
+    let reason = if names.is_empty() {
+        "Out of stock".to_owned()
     } else {
         format!("Out of stock: {}", names.join(", "))
-    }
+    };
+    reason.parse().expect("a reason has room for the names of all lines that an event has")
 }
 
 #[cfg(test)]

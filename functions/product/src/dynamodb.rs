@@ -68,8 +68,17 @@ pub struct ProductChange {
     pub name: Option<Name>,
     /// A new price.
     pub price: Option<events::Money>,
-    /// A new category, or `Some(None)` for none.
-    pub category: Option<Option<Name>>,
+    /// What becomes of the category.
+    pub category: Option<CategoryChange>,
+}
+
+/// What becomes of a product's category.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CategoryChange {
+    /// It belongs to this one.
+    Set(Name),
+    /// It belongs to none any more.
+    Clear,
 }
 
 /// What became of a change of stock.
@@ -203,12 +212,12 @@ impl Products {
             update = update.expression_attribute_values(":price", number(price.minor()));
         }
         let remove = match &change.category {
-            Some(Some(category)) => {
+            Some(CategoryChange::Set(category)) => {
                 sets.push("category = :category");
                 update = update.expression_attribute_values(":category", text(category.as_str()));
                 ""
             }
-            Some(None) => " REMOVE category",
+            Some(CategoryChange::Clear) => " REMOVE category",
             None => "",
         };
         let update = update

@@ -3,18 +3,18 @@
 use axum::{
     Json, Router,
     body::Bytes,
-    extract::{Path, Query, State},
+    extract::{Path, State},
     http::HeaderMap,
     response::{IntoResponse, Response},
     routing::{get, post},
 };
 use delivery::{ErrorChain, IdempotencyKeys};
 use events::{Currency, Id, Money, Name, ProductId};
-use http_api::{Cursor, Fields, Page, Problem, request_key};
+use http_api::{Cursor, Fields, Problem, QueryFields, request_key};
 use serde::Serialize;
 
 use crate::{
-    dynamodb::{ProductChange, ProductCursor, Products, Restocked, StockChanges},
+    dynamodb::{CategoryChange, ProductChange, ProductCursor, Products, Restocked, StockChanges},
     rules::{Product, STOCK_MAX},
 };
 
@@ -37,6 +37,9 @@ pub fn routes(api: ProductApi) -> Router {
 /// The highest price of one piece, in minor units: 50 lines of 1000 pieces at this price are still an exact
 /// amount of money.
 const PRICE_MINOR_MAX: i64 = 1_000_000_000;
+/// [`Name::EXPECTED`], or null.
+const CATEGORY_EXPECTED: &str = "must be a text of 1 to 200 characters, not only spaces, without control characters, U+FFFE and U+FFFF, or null to clear it";
+const PRICE_EXPECTED: &str = "must be a number from 0.00 to 10000000.00 with at most two decimals";
 
 #[derive(Serialize)]
 struct ProductResponse {
@@ -82,9 +85,10 @@ async fn create_product(State(api): State<ProductApi>, body: Bytes) -> Result<Re
 
 async fn list_products(
     State(api): State<ProductApi>,
-    Query(page): Query<Page>,
+    mut query: QueryFields,
 ) -> Result<Json<ProductPage>, Problem> {
-    let (limit, after) = page.read::<ProductCursor>()?;
+    let (limit, after) = query.page::<ProductCursor>();
+    query.finish()?;
     let (products, next) = api.products.page(limit, after).await?;
     let products = products.into_iter().map(ProductResponse::from).collect();
     Ok(Json(ProductPage { products, next_cursor: next.map(|next| next.encode()) }))
@@ -136,15 +140,18 @@ async fn restock_product(
             Ok(Json(StockResponse { id: product_id, stock }))
         }
         Restocked::KeyReused => Err(Problem::key_reused()),
-        Restocked::OutOfRange(stock) => Err(Problem::conflict(
-            "stock-out-of-range",
-            format!(
-                "The stock is {stock}. A change by {delta} would make it {}; it must stay between 0 and {STOCK_MAX}.",
-                i128::from(stock) + i128::from(delta)
-            ),
-        )),
+        Restocked::OutOfRange(stock) => {
+            Err(Problem::conflict("stock-out-of-range", out_of_range(stock, delta)))
+        }
         Restocked::UnknownProduct => Err(product_not_found(&id)),
     }
+}
+
+fn out_of_range(stock: u64, delta: i64) -> String {
+    let wanted = i128::from(stock) + i128::from(delta);
+    format!(
+        "The stock is {stock}. A change by {delta} would make it {wanted}; a stock is from 0 to {STOCK_MAX}."
+    )
 }
 
 /// Reads a new product, and gives it an id.
@@ -153,15 +160,21 @@ async fn restock_product(
 /// Everything that is wrong with it.
 pub fn parse_new_product(body: &[u8], currency: &Currency) -> Result<Product, Problem> {
     let mut fields = Fields::of_body(body)?;
-    let name = fields.required("name");
-    let price = price(&mut fields, true);
-    let category = fields.optional("category");
-    let stock = fields.optional::<u64>("stock");
+    let name = fields.required("name", Name::EXPECTED);
+    let price = fields.required("price", PRICE_EXPECTED);
+    refuse_too_high(&mut fields, price);
+    let category = fields.optional("category", Name::EXPECTED);
+    let stock_expected = format!("must be a whole number from 0 to {STOCK_MAX}");
+    let stock = fields.optional::<u64>("stock", &stock_expected);
     if stock.is_some_and(|stock| stock > STOCK_MAX) {
-        fields.complain("stock", format!("must be at most {STOCK_MAX}"));
+        fields.complain("stock", stock_expected);
     }
-    if fields.optional::<Currency>("currency").is_some_and(|given| given != *currency) {
-        fields.complain("currency", format!("must be {currency}: this shop has no other"));
+    let currency_expected = format!("must be {currency}: this shop has no other");
+    if fields
+        .optional::<Currency>("currency", &currency_expected)
+        .is_some_and(|given| given != *currency)
+    {
+        fields.complain("currency", currency_expected);
     }
     fields.finish()?;
     let (Some(name), Some(price)) = (name, price) else { return Err(Problem::internal()) };
@@ -182,15 +195,19 @@ pub fn parse_new_product(body: &[u8], currency: &Currency) -> Result<Product, Pr
 /// Everything that is wrong with it.
 pub fn parse_product_change(body: &[u8]) -> Result<ProductChange, Problem> {
     let mut fields = Fields::of_body(body)?;
-    if !["name", "price", "category"].iter().any(|name| fields.has(name)) {
+    let changes_nothing = !["name", "price", "category"].iter().any(|name| fields.contains(name));
+    let change = ProductChange {
+        name: fields.changed("name", Name::EXPECTED),
+        price: fields.changed("price", PRICE_EXPECTED),
+        category: fields
+            .changed_or_cleared("category", CATEGORY_EXPECTED)
+            .map(|category| category.map_or(CategoryChange::Clear, CategoryChange::Set)),
+    };
+    refuse_too_high(&mut fields, change.price);
+    fields.finish()?;
+    if changes_nothing {
         return Err(Problem::unreadable("Nothing to change: send name, price or category."));
     }
-    let change = ProductChange {
-        name: fields.optional("name"),
-        price: price(&mut fields, false),
-        category: fields.optional("category").map(Some),
-    };
-    fields.finish()?;
     Ok(change)
 }
 
@@ -200,22 +217,19 @@ pub fn parse_product_change(body: &[u8]) -> Result<ProductChange, Problem> {
 /// Everything that is wrong with it.
 pub fn parse_stock_change(body: &[u8]) -> Result<i64, Problem> {
     let mut fields = Fields::of_body(body)?;
-    let delta = fields.required::<i64>("delta");
+    let expected = format!("must be a whole number from -{STOCK_MAX} to {STOCK_MAX}, not 0");
+    let delta = fields.required::<i64>("delta", &expected);
     if delta.is_some_and(|delta| delta == 0 || delta.unsigned_abs() > STOCK_MAX) {
-        let message = format!("must be a whole number from -{STOCK_MAX} to {STOCK_MAX}, not 0");
-        fields.complain("delta", message);
+        fields.complain("delta", expected);
     }
     fields.finish()?;
     delta.ok_or_else(Problem::internal)
 }
 
-fn price(fields: &mut Fields<'_>, required: bool) -> Option<Money> {
-    let price: Option<Money> =
-        if required { fields.required("price") } else { fields.optional("price") };
+fn refuse_too_high(fields: &mut Fields<'_>, price: Option<Money>) {
     if price.is_some_and(|price| price.minor() > PRICE_MINOR_MAX) {
-        fields.complain("price", "must be at most 10000000.00");
+        fields.complain("price", PRICE_EXPECTED);
     }
-    price
 }
 
 /// What cannot be an id is the id of no product.
@@ -225,4 +239,85 @@ fn parse_product_id(id: &str) -> Result<ProductId, Problem> {
 
 fn product_not_found(id: &str) -> Problem {
     Problem::not_found(format!("There is no product {id:?}."))
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::{body::to_bytes, response::IntoResponse};
+    use serde_json::Value;
+
+    use super::*;
+
+    /// The answer to a body that cannot be taken.
+    async fn answer<T>(read: Result<T, Problem>) -> Value {
+        let Err(problem) = read else { panic!("it was taken") };
+        let body = to_bytes(problem.into_response().into_body(), 10_000).await.expect("a body");
+        serde_json::from_slice(&body).expect("JSON")
+    }
+
+    fn new_product(body: &str) -> Result<Product, Problem> {
+        parse_new_product(body.as_bytes(), &Currency::default())
+    }
+
+    #[tokio::test]
+    async fn a_price_is_told_the_limits_that_are_enforced() {
+        let max = Money::from_minor(PRICE_MINOR_MAX).expect("in range");
+        assert!(PRICE_EXPECTED.contains(&format!("from 0.00 to {max} ")));
+        assert!(new_product(&format!(r#"{{"name":"x","price":{max}}}"#)).is_ok());
+        for price in ["-1", "1.234", "10000000.01", "1e30", "1e400", r#""1""#, "null"] {
+            let answer = answer(new_product(&format!(r#"{{"name":"x","price":{price}}}"#))).await;
+            assert_eq!(answer["errors"][0]["message"], PRICE_EXPECTED, "{price}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stock_is_told_what_it_has_to_be_and_nothing_of_our_types() {
+        for stock in ["-1", "1.5", "true", r#""1""#, "1000000001", "99999999999999999999", "1e400"]
+        {
+            let answer =
+                answer(new_product(&format!(r#"{{"name":"x","price":1,"stock":{stock}}}"#))).await;
+            assert_eq!(
+                answer["errors"][0]["message"], "must be a whole number from 0 to 1000000000",
+                "{stock}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_change_that_leaves_the_range_says_what_it_would_lead_to() {
+        assert_eq!(
+            out_of_range(5, -7),
+            "The stock is 5. A change by -7 would make it -2; a stock is from 0 to 1000000000."
+        );
+    }
+
+    #[tokio::test]
+    async fn a_change_of_a_product_refuses_the_fields_of_other_calls_by_name() {
+        for body in [r#"{"stock":5}"#, r#"{"price":1,"stock":5}"#, r#"{"price":1,"stock":null}"#] {
+            let answer = answer(parse_product_change(body.as_bytes())).await;
+            assert_eq!(answer["errors"][0]["field"], "stock", "{body}");
+            let message = answer["errors"][0]["message"].as_str().expect("a text");
+            assert!(message.contains("POST /products/{id}/stock"), "{message}");
+        }
+        assert!(parse_product_change(br#"{"price":1,"colour":"red"}"#).is_ok());
+        assert!(parse_stock_change(br#"{"delta":1,"stock":5}"#).is_err());
+        assert!(new_product(r#"{"name":"x","price":1,"delta":5}"#).is_err());
+    }
+
+    #[tokio::test]
+    async fn null_clears_the_category_and_nothing_else() {
+        assert!(CATEGORY_EXPECTED.starts_with(Name::EXPECTED));
+        let change = |body: &str| parse_product_change(body.as_bytes());
+        assert_eq!(change(r#"{"price":1}"#).expect("valid").category, None);
+        assert_eq!(
+            change(r#"{"category":null}"#).expect("valid").category,
+            Some(CategoryChange::Clear)
+        );
+        let lamps = CategoryChange::Set("lamps".parse().expect("a name"));
+        assert_eq!(change(r#"{"category":"lamps"}"#).expect("valid").category, Some(lamps));
+        for body in [r#"{"name":null}"#, r#"{"price":null}"#, r#"{"category":""}"#] {
+            assert_eq!(answer(change(body)).await["errors"].as_array().map(Vec::len), Some(1));
+        }
+        assert_eq!(answer(change("{}")).await["title"], "The request cannot be read");
+    }
 }
