@@ -8,7 +8,7 @@ use std::{error::Error, fmt::Display};
 
 use aws_sdk_sqs::{
     config::http::HttpResponse,
-    error::{ProvideErrorMetadata, SdkError},
+    error::{ErrorMetadata, ProvideErrorMetadata, SdkError},
 };
 use clap::error::ErrorKind;
 use delivery::{CallError, ErrorChain, TableError, error::BoxError};
@@ -165,6 +165,14 @@ fn innermost(error: &(dyn Error + 'static)) -> String {
 
 /// Why no answer came, without the SDK's words for it.
 fn explain_silence(error: &(dyn Error + 'static)) -> String {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        // What the SDK has read of an answer without a code: its text is a dump of it.
+        if error.is::<ErrorMetadata>() {
+            return "what answers is not AWS".to_owned();
+        }
+        cause = error.source();
+    }
     let cause = innermost(error);
     // The SDK's timeouts have no type that is public.
     if cause.contains("timeout") || cause.contains("timed out") {
@@ -209,6 +217,15 @@ mod tests {
             "1 dead letter is held by another listing, to be had again within 30 s"
         );
         assert!(said(12).starts_with("12 dead letters are held"));
+    }
+
+    #[test]
+    fn an_answer_that_is_not_of_aws_is_no_dump() {
+        let read = ErrorMetadata::builder().message("{<html>").build();
+        assert_eq!(explain_silence(&read), "what answers is not AWS");
+        let silence = explain_silence(&std::io::Error::other("operation timeout occurred"));
+        assert_eq!(silence, "none came within 5 s");
+        assert_eq!(explain_silence(&std::io::Error::other("refused")), "refused");
     }
 
     #[test]
