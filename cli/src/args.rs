@@ -1,11 +1,11 @@
 //! The command line: every command, option and word of help.
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Arg, Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::{
     output::Output,
-    select::Selection,
+    select::{Selection, not_empty},
     stack::Access,
     when::{When, when},
 };
@@ -20,7 +20,9 @@ Exit status:
   0  done
   1  not done: the sentence on stderr says why
   2  the command line is wrong
-  3  there is no such stack, queue, dead letter or order
+  3  there is no such stack, queue, dead letter, order or event
+  4  some dead letters are held by another listing; within 30 s they are to be had again
+  130 (or 128 and the number of another signal)  interrupted
 
 Examples:
   orderflow status --watch
@@ -29,10 +31,40 @@ Examples:
   orderflow order history 0198c9a4-7a52-7c4e-9f0e-3a1f6c2b7d11
   orderflow replay --queue notification --from 2h --to now --dry-run
   orderflow pause product && orderflow resume product
+  orderflow outbox list
   orderflow completions bash > ~/.local/share/bash-completion/completions/orderflow
 
 On the stack that `make up` runs:
   set -a; . .local/stack.env; set +a; orderflow status";
+
+/// What stands below the help of each command.
+const COMMON_OPTIONS: &str = "\
+`orderflow --help` has the options of every command: --stack, --region, --profile, --endpoint-url, --output, --yes.";
+
+/// The command line, where the options of every command are in the help of `orderflow` alone.
+pub(crate) fn command() -> clap::Command {
+    let command = Arguments::command();
+    let common: Vec<Arg> = command.get_arguments().filter(|a| a.is_global_set()).cloned().collect();
+    hide_in_subcommands(command, &common)
+}
+
+fn hide_in_subcommands(mut command: clap::Command, common: &[Arg]) -> clap::Command {
+    let names: Vec<String> =
+        command.get_subcommands().map(|command| command.get_name().to_owned()).collect();
+    for name in names {
+        command = command.mut_subcommand(name, |subcommand| {
+            let help = match subcommand.get_after_help() {
+                Some(own) => format!("{own}\n\n{COMMON_OPTIONS}"),
+                None => COMMON_OPTIONS.to_owned(),
+            };
+            // clap gives a subcommand the global options that it does not have already.
+            let hidden =
+                common.iter().cloned().map(|a| a.hide_short_help(true).hide_long_help(true));
+            hide_in_subcommands(subcommand.args(hidden).after_help(help), common)
+        });
+    }
+    command
+}
 
 /// Operates an Orderflow stack, on AWS or on an emulator.
 #[derive(Debug, Parser)]
@@ -67,13 +99,21 @@ pub(crate) enum Command {
     /// Look at one order, cancel it, or publish its last event again
     #[command(subcommand)]
     Order(Order),
-    /// Deliver a part of the event log to one queue again, as its filter allows
+    /// Look at the events that are stored and not published
+    #[command(subcommand)]
+    Outbox(Outbox),
+    /// Deliver a part of the event log to one queue again, as its filter allows; asks first
     #[command(after_help = "\
 The events go to this queue only, with the bytes and attributes that they were published with. Consumers take \
 each event once, and nobody is mailed again: mails are remembered for 30 days, and no event older than 14 days \
 is mailed about.")]
     Replay(Replay),
-    /// Stop giving a consumer messages; they wait on its queue
+    /// Compare orders, reservations, stock and event log, and list every difference
+    #[command(after_help = "\
+Reads five tables as a whole: on a large shop it takes a while and costs their read units. An order that changed within \
+the last five minutes is under way, and not compared. Ends with 1 if there is a difference.")]
+    Reconcile,
+    /// Stop giving a consumer messages; they wait on its queue; asks first
     Pause(Consumers),
     /// Give a consumer messages again
     Resume(Consumers),
@@ -96,6 +136,7 @@ pub(crate) enum Dlq {
     #[command(after_help = LISTING)]
     List {
         /// Of this queue only
+        #[arg(value_parser = not_empty)]
         queue: Option<String>,
         #[command(flatten)]
         selection: Selection,
@@ -104,6 +145,7 @@ pub(crate) enum Dlq {
     #[command(after_help = LISTING)]
     Show {
         /// Of this queue
+        #[arg(value_parser = not_empty)]
         queue: String,
         #[command(flatten)]
         selection: Selection,
@@ -125,6 +167,7 @@ count, which on a DLQ nothing depends on.";
 #[derive(Debug, Args)]
 pub(crate) struct Change {
     /// Of this queue
+    #[arg(value_parser = not_empty)]
     pub queue: String,
     #[command(flatten)]
     pub selection: Selection,
@@ -141,32 +184,58 @@ pub(crate) enum Order {
     /// What it is and where it stands
     Show {
         /// The order's id
+        #[arg(value_parser = not_empty)]
         id: String,
     },
     /// Its events, oldest first, and whether each is published
     History {
         /// The order's id
+        #[arg(value_parser = not_empty)]
         id: String,
     },
     /// Cancel it, if it is not shipped or rejected; asks first
     Cancel {
         /// The order's id
+        #[arg(value_parser = not_empty)]
         id: String,
     },
-    /// Publish its last event again: for an order that got stuck
+    /// Publish its last event again, or the one that is named: for an order that got stuck
     Republish {
-        /// The order's id
-        id: String,
+        /// The order's id; with --event it may be left out for an event that is stuck or pending
+        #[arg(value_parser = not_empty, required_unless_present = "event")]
+        id: Option<String>,
+        /// This event instead of the order's last; `orderflow outbox list` names the stuck ones
+        #[arg(long, value_name = "ID", value_parser = not_empty)]
+        event: Option<String>,
         /// Run the relay at once instead of waiting for its minute
         #[arg(long)]
         now: bool,
     },
 }
 
+#[derive(Debug, Subcommand)]
+pub(crate) enum Outbox {
+    /// A line for each stuck event: SNS refuses it for good, or it cannot be read
+    List {
+        /// Those too that are only waiting to be published
+        #[arg(long)]
+        pending: bool,
+    },
+    /// All of one event: state, attributes, body
+    Show {
+        /// The event's id
+        #[arg(value_name = "EVENT", value_parser = not_empty)]
+        event: String,
+        /// Its order: needed for an event that is published
+        #[arg(long, value_name = "ID", value_parser = not_empty)]
+        order: Option<String>,
+    },
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct Replay {
     /// Where to: product, order, notification
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = not_empty)]
     pub queue: String,
     /// From this moment on, such as 2h (ago), 2025-11-20 or 2025-11-20T10:00:00Z
     #[arg(long, value_name = "WHEN", value_parser = when, required_unless_present = "order")]
@@ -175,7 +244,7 @@ pub(crate) struct Replay {
     #[arg(long, value_name = "WHEN", value_parser = when, default_value = "now")]
     pub to: When,
     /// Events of this order only
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", value_parser = not_empty)]
     pub order: Option<String>,
     /// Only show what would be sent
     #[arg(long)]
@@ -185,18 +254,62 @@ pub(crate) struct Replay {
 #[derive(Debug, Args)]
 pub(crate) struct Consumers {
     /// Of this queue; `all` of them
-    #[arg(value_name = "QUEUE|all")]
+    #[arg(value_name = "QUEUE|all", value_parser = not_empty)]
     pub queue: String,
 }
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
+    use clap::FromArgMatches;
 
     use super::*;
 
     #[test]
     fn the_command_line_is_consistent() {
-        Arguments::command().debug_assert();
+        command().debug_assert();
+    }
+
+    #[test]
+    fn the_options_of_every_command_are_in_one_help_and_taken_everywhere() {
+        let help = |words: &[&str]| {
+            let words = [&["orderflow"], words, &["--help"]].concat();
+            command().try_get_matches_from(words).expect_err("help").to_string()
+        };
+        assert!(help(&[]).contains("--endpoint-url <URL>"));
+        for words in [&["status"][..], &["dlq"], &["dlq", "redrive"], &["order", "cancel"]] {
+            let help = help(words);
+            assert!(
+                !help.contains("--endpoint-url <URL>") && help.contains("has the options"),
+                "{help}"
+            );
+        }
+        let typed = ["orderflow", "order", "show", "o1", "--stack", "shop", "-o", "json", "-y"];
+        let matches = command().try_get_matches_from(typed).expect("a command line");
+        let arguments = Arguments::from_arg_matches(&matches).expect("arguments");
+        assert_eq!((arguments.access.stack.as_str(), arguments.yes), ("shop", true));
+    }
+
+    #[test]
+    fn an_empty_selector_is_refused_wherever_one_is_taken() {
+        let empty: [&[&str]; 13] = [
+            &["--stack", "", "status"],
+            &["status", "--stack", ""],
+            &["status", "--region", ""],
+            &["status", "--endpoint-url", ""],
+            &["dlq", "list", ""],
+            &["dlq", "drop", "product", "--id", "", "--yes"],
+            &["dlq", "drop", "product", "--id", "abc", "--id", "", "--yes"],
+            &["dlq", "redrive", "product", "--order", " "],
+            &["dlq", "redrive", "product", "--reason", ""],
+            &["dlq", "redrive", "product", "--type", ""],
+            &["replay", "--queue", "product", "--order", ""],
+            &["order", "republish", "--event", ""],
+            &["order", "cancel", ""],
+        ];
+        for words in empty {
+            let typed = [&["orderflow"], words].concat();
+            let error = command().try_get_matches_from(typed).expect_err("refused").to_string();
+            assert!(error.contains("it is empty"), "{words:?}: {error}");
+        }
     }
 }

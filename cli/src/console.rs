@@ -5,6 +5,8 @@
 //! no browser sends anywhere, and comes with each call in a header, which no other site's page can set. Host and
 //! Origin are checked on every request, so that neither a rebound name nor a form of another origin gets through.
 
+mod dead_list;
+
 use std::{net::Ipv4Addr, sync::Arc};
 
 use axum::{
@@ -17,8 +19,9 @@ use axum::{
 };
 use futures::future::try_join;
 use indicatif::ProgressBar;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::net::TcpListener;
 use uuid::Uuid;
 
@@ -26,18 +29,20 @@ use crate::{
     consumer::{self, Switched},
     dlq::{self, Done},
     error::CliError,
-    log, order,
+    log::{self, Logged},
+    order::{self, OrderView},
     output::Output,
-    select::{DeadLetter, Selection},
     stack::Stack,
     status::Status,
 };
+use dead_list::{DeadLetters, DeadList};
 
 const PAGE: &str = include_str!("console/index.html");
 const STYLE: &str = include_str!("console/style.css");
 const SCRIPT: &str = include_str!("console/app.js");
 
 const TOKEN: HeaderName = HeaderName::from_static("x-orderflow-token");
+const HTTP_PORT: u16 = 80;
 /// The page may load its own files and call its own origin, and nothing else; nobody may frame it.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' \
                       data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
@@ -45,6 +50,7 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; c
 struct Console {
     stack: Stack,
     guard: Guard,
+    dead: DeadLetters,
 }
 
 #[derive(Debug, Clone)]
@@ -67,7 +73,8 @@ pub(crate) async fn serve(stack: Stack, port: u16, output: Output) -> Result<(),
     // Two random UUIDs: 244 bits that nobody guesses.
     let token = format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
     let url = format!("http://127.0.0.1:{port}/#token={token}");
-    let console = Arc::new(Console { stack, guard: Guard { token, port } });
+    let guard = Guard { token, port };
+    let console = Arc::new(Console { stack, guard, dead: DeadLetters::default() });
     output.say(&Address { url }, |address| {
         format!("Open {}\nThe token in it is the key: whoever has it may do what you may. Ctrl-C ends it.", address.url)
     })?;
@@ -83,7 +90,7 @@ fn routes(console: Arc<Console>) -> Router {
         .route("/style.css", file("text/css; charset=utf-8", STYLE))
         .route("/app.js", file("text/javascript; charset=utf-8", SCRIPT))
         .route("/api/status", get(status))
-        .route("/api/dead", get(dead))
+        .route("/api/dead", get(dead).post(refresh_dead))
         .route("/api/queues/{queue}/redrive", post(redrive))
         .route("/api/queues/{queue}/pause", post(pause))
         .route("/api/queues/{queue}/resume", post(resume))
@@ -117,7 +124,11 @@ impl Guard {
     /// The page's files are no secret; what it asks of the stack is.
     fn check(&self, headers: &HeaderMap, api: bool) -> Result<(), &'static str> {
         let text = |name: HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
-        let mine = ["127.0.0.1", "localhost"].map(|host| format!("{host}:{}", self.port));
+        let mine = ["127.0.0.1", "localhost"].map(|host| match self.port {
+            // Browsers leave out the port that HTTP has by default.
+            HTTP_PORT => host.to_owned(),
+            port => format!("{host}:{port}"),
+        });
         let host = text(header::HOST).ok_or("no Host")?;
         if !mine.iter().any(|mine| mine == host) {
             return Err("this Host is not the console's");
@@ -146,23 +157,38 @@ impl IntoResponse for CliError {
     fn into_response(self) -> Response {
         let status = match &self {
             Self::NotFound(_) => StatusCode::NOT_FOUND,
-            Self::NotDone(_) => StatusCode::CONFLICT,
-            Self::NoAnswer { .. } | Self::Refused { .. } | Self::Table(_) => {
+            Self::NotDone(_) | Self::HeldElsewhere { .. } => StatusCode::CONFLICT,
+            Self::NoAnswer { .. } | Self::NotAws { .. } | Self::Refused { .. } | Self::Table(_) => {
                 StatusCode::BAD_GATEWAY
             }
-            Self::Usage(_) | Self::Local { .. } => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Usage(_) | Self::Interrupted { .. } | Self::Local { .. } => {
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
         };
         (status, Json(json!({ "error": self.to_string() }))).into_response()
     }
 }
 
-async fn status(State(console): State<Arc<Console>>) -> Answer<Status> {
-    Status::of(&console.stack).await.map(Json)
+/// The status, and when the list of dead letters was made, so that a page knows whether it shows that one.
+#[derive(Debug, Serialize)]
+struct Look {
+    #[serde(flatten)]
+    status: Status,
+    dead_list_at: Option<Timestamp>,
 }
 
-async fn dead(State(console): State<Arc<Console>>) -> Answer<Vec<DeadLetter>> {
-    let queues = console.stack.queues(None)?;
-    dlq::list_all(&console.stack, &queues, &Selection::default()).await.map(Json)
+async fn status(State(console): State<Arc<Console>>) -> Answer<Look> {
+    let status = Status::of(&console.stack).await?;
+    console.dead.follow(&console.stack, status.queues.iter().map(|queue| queue.dead).collect());
+    Ok(Json(Look { status, dead_list_at: console.dead.at() }))
+}
+
+async fn dead(State(console): State<Arc<Console>>) -> Answer<DeadList> {
+    console.dead.get(&console.stack).await.map(Json)
+}
+
+async fn refresh_dead(State(console): State<Arc<Console>>) -> Answer<DeadList> {
+    console.dead.refresh(&console.stack).await.map(Json)
 }
 
 /// Which letters to redrive. Always named one by one: what is redriven is what the person saw.
@@ -176,13 +202,25 @@ async fn redrive(
     Path(queue): Path<String>,
     Json(wanted): Json<Redrive>,
 ) -> Answer<Done> {
-    let queue = console.stack.queue(&queue)?;
-    let mut letters = dlq::list(&console.stack, queue, &Selection::default()).await?;
-    letters.retain(|letter| wanted.ids.contains(&letter.message_id));
-    if letters.is_empty() {
-        return Err(CliError::NotFound(format!("{} has no such dead letter any more", queue.name)));
-    }
-    dlq::redrive(&console.stack, queue, &letters, &ProgressBar::hidden()).await.map(Json)
+    // Carried to its end even if the page is closed: its letters are held meanwhile.
+    let redriven = tokio::spawn(async move {
+        let stack = &console.stack;
+        let queue = stack.queue(&queue)?;
+        let mut letters = console.dead.get(stack).await?.listing.letters;
+        letters.retain(|l| l.queue == queue.name && wanted.ids.contains(&l.message_id));
+        if letters.is_empty() {
+            let gone = format!("{} has no such dead letter any more", queue.name);
+            return Err(CliError::NotFound(gone));
+        }
+        let reserved = console.dead.reserve().await;
+        let done = dlq::redrive(stack, queue, &letters, &ProgressBar::hidden()).await;
+        drop(reserved);
+        // Whatever came of it, the list is another now.
+        let refreshed = console.dead.refresh(stack).await;
+        let done = done?;
+        refreshed.map(|_| done)
+    });
+    redriven.await.map_err(CliError::local("redriving"))?.map(Json)
 }
 
 async fn pause(
@@ -201,10 +239,20 @@ async fn resume(
     consumer::switch(&console.stack, &[queue], true).await.map(Json)
 }
 
-async fn one_order(State(console): State<Arc<Console>>, Path(id): Path<String>) -> Answer<Value> {
+/// An order with its time line.
+#[derive(Debug, Serialize)]
+struct OneOrder {
+    order: OrderView,
+    events: Vec<Logged>,
+}
+
+async fn one_order(
+    State(console): State<Arc<Console>>,
+    Path(id): Path<String>,
+) -> Answer<OneOrder> {
     let shown = order::show(&console.stack, &id);
     let (order, events) = try_join(shown, log::of_order(&console.stack, &id)).await?;
-    Ok(Json(json!({ "order": order, "events": events })))
+    Ok(Json(OneOrder { order, events }))
 }
 
 #[cfg(test)]
@@ -238,6 +286,20 @@ mod tests {
         }
         assert!(!allowed(&[(TOKEN, "secret")], true));
         assert!(allowed(&[(header::HOST, "localhost:4000"), (TOKEN, "secret")], true));
+    }
+
+    #[test]
+    fn on_port_80_the_page_is_called_without_a_port() {
+        let guard = Guard { token: "secret".into(), port: HTTP_PORT };
+        let check = |host: &'static str, origin: &'static str| {
+            let headers = [(header::HOST, host), (header::ORIGIN, origin), (TOKEN, "secret")];
+            let headers = headers.map(|(name, value)| (name, HeaderValue::from_static(value)));
+            guard.check(&headers.into_iter().collect(), true).is_ok()
+        };
+        assert!(check("127.0.0.1", "http://127.0.0.1"));
+        assert!(check("localhost", "http://localhost"));
+        assert!(!check("127.0.0.1:8080", "http://127.0.0.1"));
+        assert!(!check("127.0.0.1", "http://127.0.0.1:8080"));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use aws_sdk_lambda::types::EventSourceMappingConfiguration;
 use futures::future::try_join_all;
+use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::{
@@ -25,15 +26,43 @@ pub(crate) struct Switched {
     consumer: String,
 }
 
-/// `on`, `off`, or on its way to one, as Lambda says it.
-pub(crate) async fn state(stack: &Stack, queue: &Queue) -> Result<String, CliError> {
-    let mapping = mapping(stack, queue).await?;
-    Ok(match mapping.state() {
-        Some("Enabled") => "on".to_owned(),
-        Some("Disabled") => "off".to_owned(),
-        Some(other) => other.to_lowercase(),
-        None => "unknown".to_owned(),
-    })
+/// Whether a consumer is given messages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ConsumerState {
+    /// `on`, `off`, or on its way to one, as Lambda says it.
+    pub name: String,
+    /// Since when, if Lambda says that.
+    pub since: Option<Timestamp>,
+}
+
+impl ConsumerState {
+    fn of(mapping: &EventSourceMappingConfiguration) -> Self {
+        let name = match mapping.state() {
+            Some("Enabled") => "on".to_owned(),
+            Some("Disabled") => "off".to_owned(),
+            Some(other) => other.to_lowercase(),
+            None => "unknown".to_owned(),
+        };
+        // When it was changed, or its state changed, for the last time: of one that is off, when it was paused.
+        let changed = mapping.last_modified();
+        let since = changed.and_then(|at| Timestamp::new(at.secs(), 0).ok());
+        Self { name, since }
+    }
+}
+
+/// Whether the consumer of a queue is given its messages.
+pub(crate) async fn state(stack: &Stack, queue: &Queue) -> Result<ConsumerState, CliError> {
+    Ok(ConsumerState::of(&mapping(stack, queue).await?))
+}
+
+/// Those of these queues whose consumer is not off already.
+pub(crate) async fn not_off<'a>(
+    stack: &Stack,
+    queues: &[&'a Queue],
+) -> Result<Vec<&'a Queue>, CliError> {
+    let states = try_join_all(queues.iter().map(|queue| state(stack, queue))).await?;
+    let with_states = queues.iter().zip(states);
+    Ok(with_states.filter(|(_, state)| state.name != "off").map(|(queue, _)| *queue).collect())
 }
 
 /// Switches the consumers of these queues, and waits until they are switched.
@@ -51,7 +80,7 @@ async fn switch_one(stack: &Stack, queue: &Queue, on: bool) -> Result<Switched, 
     let begun = Instant::now();
     let mut asked = false;
     loop {
-        let state = state(stack, queue).await?;
+        let state = state(stack, queue).await?.name;
         if state == wanted {
             return Ok(Switched { queue: queue.name.clone(), consumer: state });
         }
@@ -93,4 +122,19 @@ async fn mapping(
 pub(crate) fn text(switched: &[Switched]) -> String {
     let rows = switched.iter().map(|one| vec![one.queue.clone(), one.consumer.clone()]);
     table(&["queue", "consumer"], rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_sdk_lambda::primitives::DateTime;
+
+    use super::*;
+
+    #[test]
+    fn a_consumer_is_off_since_its_mapping_was_changed() {
+        let mapping = EventSourceMappingConfiguration::builder().state("Disabled");
+        let state = ConsumerState::of(&mapping.last_modified(DateTime::from_secs(0)).build());
+        let wanted = ConsumerState { name: "off".into(), since: Some(Timestamp::UNIX_EPOCH) };
+        assert_eq!(state, wanted);
+    }
 }

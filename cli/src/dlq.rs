@@ -5,7 +5,8 @@
 //! its attributes are kept, but for what its consumer wrote when it sent it to the DLQ; whatever is not selected stays.
 //!
 //! SQS has no way to look at a queue without receiving: listing hides the messages for the time of the listing
-//! and raises their receive count, which on a DLQ nothing depends on.
+//! and raises their receive count, which on a DLQ nothing depends on. What another listing hides from this one is
+//! counted, by comparing with the number of messages that the DLQ has, and is never taken for an empty DLQ.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -15,29 +16,43 @@ use std::{
 use aws_sdk_sqs::{
     error::ProvideErrorMetadata,
     types::{
-        ChangeMessageVisibilityBatchRequestEntry, DeleteMessageBatchRequestEntry,
-        Message as SqsMessage, MessageSystemAttributeName, QueueAttributeName,
+        DeleteMessageBatchRequestEntry, Message as SqsMessage, MessageSystemAttributeName,
+        QueueAttributeName,
     },
 };
-use futures::future::try_join_all;
+use futures::future::join_all;
 use indicatif::ProgressBar;
 use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::{
     error::CliError,
-    output::{plain, table},
-    select::{DeadLetter, RETRIES_EXHAUSTED, Selection, glimpse},
+    held,
+    output::{counted, cut, plain, table},
+    select::{DeadLetter, RETRIES_EXHAUSTED, Selection, Since, glimpse},
     send::{self, Message},
     stack::{Queue, Stack},
+    status::counts,
     when::short,
 };
 
 /// The attributes that a consumer adds to what it sends to the DLQ.
-const FAILURE_ATTRIBUTES: [&str; 4] = ["failure_reason", "failure_detail", "failed_at", "consumer"];
+const FAILURE_ATTRIBUTES: [&str; 6] = [
+    "failure_reason",
+    "failure_detail",
+    "failed_at",
+    "consumer",
+    "original_message_id",
+    "first_failed_at",
+];
 /// How long messages are hidden while a DLQ is gone through, in seconds. They are put back at its end, or, if the command is
 /// killed, come back by themselves.
-const VISIBILITY_TIMEOUT_SECONDS: i32 = 30;
+pub(crate) const LISTING_VISIBILITY_TIMEOUT_SECONDS: i32 = 30;
+/// How often a way through a DLQ goes on, by one poll each, for letters that another listing holds: mostly that one
+/// ends, and gives them back, within this time.
+const HELD_POLLS_MAX: u32 = 3;
+/// Maximum length of a detail in a table, in characters; `dlq show` has all of it.
+const DETAIL_CHARACTERS_MAX: usize = 60;
 /// Number of batches in a row with nothing new after which all has been seen: on a long way through a DLQ
 /// its first messages come back while others are still to come.
 const STALE_BATCHES_MAX: u32 = 50;
@@ -69,38 +84,118 @@ pub(crate) struct Done {
     pub by: &'static str,
 }
 
+/// What a listing came to.
+#[derive(Debug, Clone, Default, Serialize)]
+pub(crate) struct Listing {
+    /// Those that the selection takes, oldest first in each queue.
+    pub letters: Vec<DeadLetter>,
+    /// Number of letters that were looked at.
+    pub read: u64,
+    /// Number of letters that another listing holds.
+    pub held_elsewhere: u64,
+}
+
+impl Listing {
+    /// Fails if some could not be looked at.
+    ///
+    /// # Errors
+    /// Another listing holds them.
+    pub(crate) fn require_complete(&self) -> Result<(), CliError> {
+        match self.held_elsewhere {
+            0 => Ok(()),
+            count => Err(CliError::HeldElsewhere { count }),
+        }
+    }
+
+    /// Fails if there is none, and says whether there are others.
+    ///
+    /// # Errors
+    /// Nothing is selected: because another listing holds some, or because there is no such letter.
+    pub(crate) fn require_some(&self, queue: &str) -> Result<(), CliError> {
+        if !self.letters.is_empty() {
+            return Ok(());
+        }
+        self.require_complete()?;
+        let others = match self.read {
+            0 => "its DLQ is empty".to_owned(),
+            read => format!("{} of its DLQ not selected", are(read)),
+        };
+        Err(CliError::NotFound(format!("no such dead letter of {queue}: {others}")))
+    }
+
+    /// A line for each letter.
+    pub(crate) fn text(&self) -> String {
+        match (self.letters.as_slice(), self.read, self.held_elsewhere) {
+            // The error says who has them.
+            ([], 0, 1..) => String::new(),
+            ([], 0, 0) => "No dead letters.".to_owned(),
+            ([], read, _) => format!("No such dead letter: {} not selected.", are(read)),
+            (letters, ..) => summary(letters),
+        }
+    }
+}
+
+fn are(count: u64) -> String {
+    format!("{} {}", counted(count, "letter"), if count == 1 { "is" } else { "are" })
+}
+
 /// The dead letters of a queue that a selection takes, oldest first. They stay where they are.
 pub(crate) async fn list(
     stack: &Stack,
     queue: &Queue,
     selection: &Selection,
-) -> Result<Vec<DeadLetter>, CliError> {
+) -> Result<Listing, CliError> {
     let now = Timestamp::now();
-    let mut round = Round::of(stack, queue);
     let mut held = Vec::new();
-    let read = loop {
-        match round.next().await {
-            Ok(batch) if batch.is_empty() => break Ok(()),
-            Ok(batch) => held.extend(batch),
-            Err(error) => break Err(error),
-        }
-    };
+    let read = receive_all(stack, queue, &mut held).await;
     // Also if the reading failed half way.
-    put_back(stack, queue, &held).await;
-    read?;
+    put_back(stack, &queue.dlq_url, &held).await;
+    let held_elsewhere = read?;
+    let read = held.len() as u64;
     let mut letters: Vec<DeadLetter> =
         held.into_iter().map(|held| held.letter).filter(|l| selection.takes(l, now)).collect();
     letters.sort_by(|a, b| (a.since, &a.message_id).cmp(&(b.since, &b.message_id)));
-    Ok(letters)
+    Ok(Listing { letters, read, held_elsewhere })
+}
+
+/// Receives every letter of a DLQ that is to be had. Returns the number of those that are not.
+async fn receive_all(stack: &Stack, queue: &Queue, held: &mut Vec<Held>) -> Result<u64, CliError> {
+    let mut round = Round::of(stack, queue);
+    let mut polls = 0;
+    loop {
+        loop {
+            match round.next().await? {
+                batch if batch.is_empty() => break,
+                batch => held.extend(batch),
+            }
+        }
+        if held.len() >= READ_MAX {
+            return Ok(0);
+        }
+        // While these are held no other listing is given them: whatever else is counted, somebody else has.
+        let [visible, in_flight, delayed] = counts(stack, &queue.dlq_url).await?;
+        let missing = (visible + in_flight + delayed).saturating_sub(held.len() as u64);
+        if missing == 0 || polls == HELD_POLLS_MAX {
+            return Ok(missing);
+        }
+        polls += 1;
+    }
 }
 
 pub(crate) async fn list_all(
     stack: &Stack,
     queues: &[&Queue],
     selection: &Selection,
-) -> Result<Vec<DeadLetter>, CliError> {
-    let lists = try_join_all(queues.iter().map(|queue| list(stack, queue, selection))).await?;
-    Ok(lists.concat())
+) -> Result<Listing, CliError> {
+    let mut all = Listing::default();
+    // Each comes to its end, where it gives its letters back, before an error of one is reported.
+    for listing in join_all(queues.iter().map(|queue| list(stack, queue, selection))).await {
+        let listing = listing?;
+        all.letters.extend(listing.letters);
+        all.read += listing.read;
+        all.held_elsewhere += listing.held_elsewhere;
+    }
+    Ok(all)
 }
 
 /// Sends these letters to their queue again.
@@ -134,7 +229,7 @@ pub(crate) async fn redrive_all(
         None => {
             let mut all = Done::default();
             loop {
-                let letters = list(stack, queue, &Selection::default()).await?;
+                let letters = list(stack, queue, &Selection::default()).await?.letters;
                 bar.set_length(all.done + letters.len() as u64);
                 let done = redrive(stack, queue, &letters, bar).await?;
                 all = Done { done: all.done + done.done, ..done };
@@ -159,10 +254,17 @@ async fn work_off(
         Done { queue: queue.name.clone(), by: "message_by_message", ..Done::default() };
     let mut others = Vec::new();
     let mut met = 0;
+    let mut polls = 0;
     let mut round = Round::of(stack, queue);
     let worked = loop {
         let batch = match round.next().await {
-            Ok(batch) if batch.is_empty() => break Ok(()),
+            Ok(batch) if batch.is_empty() && (met == wanted.len() || polls == HELD_POLLS_MAX) => {
+                break Ok(());
+            }
+            Ok(batch) if batch.is_empty() => {
+                polls += 1;
+                continue;
+            }
             Ok(batch) => batch,
             Err(error) => break Err(error),
         };
@@ -185,13 +287,11 @@ async fn work_off(
         }
         bar.set_position(outcome.done);
     };
-    put_back(stack, queue, &others).await;
+    put_back(stack, &queue.dlq_url, &others).await;
     worked?;
     if met < wanted.len() {
-        let gone = wanted.len() - met;
-        outcome
-            .failed
-            .push(format!("{gone} are no longer in the DLQ, or somebody else holds them"));
+        let gone = are((wanted.len() - met) as u64);
+        outcome.failed.push(format!("{gone} no longer in the DLQ, or another listing holds them"));
     }
     Ok(outcome)
 }
@@ -247,19 +347,7 @@ impl<'a> Round<'a> {
             return Ok(Vec::new());
         }
         for _ in 0..STALE_BATCHES_MAX {
-            let answer = self
-                .stack
-                .sqs
-                .receive_message()
-                .queue_url(&self.queue.dlq_url)
-                .max_number_of_messages(i32::try_from(send::ENTRIES_MAX).unwrap_or(i32::MAX))
-                .visibility_timeout(VISIBILITY_TIMEOUT_SECONDS)
-                .wait_time_seconds(POLL_SECONDS)
-                .message_attribute_names("All")
-                .message_system_attribute_names(MessageSystemAttributeName::All)
-                .send()
-                .await?;
-            let messages = answer.messages.unwrap_or_default();
+            let messages = receive(self.stack, &self.queue.dlq_url).await?;
             if messages.is_empty() {
                 break;
             }
@@ -276,20 +364,36 @@ impl<'a> Round<'a> {
     }
 }
 
-/// Shows messages again at once. If that fails they come back when their time is up.
-async fn put_back(stack: &Stack, queue: &Queue, held: &[Held]) {
-    for batch in held.chunks(send::ENTRIES_MAX) {
-        let entries = batch.iter().enumerate().filter_map(|(index, held)| {
-            ChangeMessageVisibilityBatchRequestEntry::builder()
-                .id(index.to_string())
-                .receipt_handle(held.message.receipt_handle()?)
-                .visibility_timeout(0)
-                .build()
-                .ok()
-        });
-        let call = stack.sqs.change_message_visibility_batch().queue_url(&queue.dlq_url);
-        let _ = call.set_entries(Some(entries.collect())).send().await;
-    }
+/// Receives a batch. The call is carried to its end even if nobody waits for it any more, because its letters are
+/// hidden by then and have to be known.
+async fn receive(stack: &Stack, dlq_url: &str) -> Result<Vec<SqsMessage>, CliError> {
+    let (held, dlq_url) = (stack.held.clone(), dlq_url.to_owned());
+    let call = stack
+        .sqs
+        .receive_message()
+        .queue_url(&dlq_url)
+        .max_number_of_messages(i32::try_from(send::ENTRIES_MAX).unwrap_or(i32::MAX))
+        .visibility_timeout(LISTING_VISIBILITY_TIMEOUT_SECONDS)
+        .wait_time_seconds(POLL_SECONDS)
+        .message_attribute_names("All")
+        .message_system_attribute_names(MessageSystemAttributeName::All);
+    let receiving = stack.held.receiving().await;
+    let received = tokio::spawn(async move {
+        let answer = call.send().await?;
+        let messages = answer.messages.unwrap_or_default();
+        held.note(&dlq_url, &messages);
+        std::mem::drop(receiving);
+        Ok(messages)
+    });
+    received.await.map_err(CliError::local("receiving dead letters"))?
+}
+
+/// Shows letters to everybody again.
+async fn put_back(stack: &Stack, dlq_url: &str, held: &[Held]) {
+    let receipts = held.iter().filter_map(|held| held.message.receipt_handle.clone());
+    let receipts: Vec<String> = receipts.collect();
+    held::make_visible(&stack.sqs, dlq_url, receipts.clone()).await;
+    receipts.iter().for_each(|receipt| stack.held.forget(receipt));
 }
 
 /// Deletes messages from the DLQ; says how many, and of the others why not.
@@ -311,6 +415,7 @@ async fn delete(
             call = call.entries(entry);
         }
         let answer = call.send().await?;
+        batch.iter().filter_map(|h| h.message.receipt_handle()).for_each(|r| stack.held.forget(r));
         deleted += answer.successful().len() as u64;
         failed.extend(answer.failed().iter().map(|entry| {
             let why = entry.message().unwrap_or_else(|| entry.code());
@@ -420,10 +525,17 @@ fn letter(queue: &Queue, message: &SqsMessage) -> DeadLetter {
     let [event_type, order_id, event_id] = glimpse(&body);
     let sent = system(MessageSystemAttributeName::SentTimestamp)
         .and_then(|ms| Timestamp::from_millisecond(ms.parse().ok()?).ok());
-    let failed_at = attributes.get("failed_at").and_then(|at| at.parse().ok());
+    let moment = |name: &str| attributes.get(name).and_then(|at| at.parse::<Timestamp>().ok());
+    // A standard queue's message keeps the moment at which it was sent when SQS moves it to the DLQ. When it was
+    // received for the first time is no better: on some endpoints this listing is the first.
+    let (since, since_is) = match moment("failed_at") {
+        Some(failed_at) => (failed_at, Since::FailedAt),
+        None => (sent.unwrap_or(Timestamp::UNIX_EPOCH), Since::Sent),
+    };
     DeadLetter {
         queue: queue.name.clone(),
         message_id: message.message_id.clone().unwrap_or_default(),
+        original_message_id: attributes.get("original_message_id").cloned(),
         reason: attributes
             .get("failure_reason")
             .cloned()
@@ -432,7 +544,9 @@ fn letter(queue: &Queue, message: &SqsMessage) -> DeadLetter {
         event_type: event_type.or_else(|| attributes.get("event_type").cloned()),
         order_id,
         event_id,
-        since: failed_at.or(sent).unwrap_or(Timestamp::UNIX_EPOCH),
+        since,
+        since_is,
+        first_failed_at: moment("first_failed_at"),
         receives: system(MessageSystemAttributeName::ApproximateReceiveCount)
             .and_then(|count| count.parse().ok())
             .unwrap_or_default(),
@@ -441,21 +555,28 @@ fn letter(queue: &Queue, message: &SqsMessage) -> DeadLetter {
     }
 }
 
-pub(crate) fn summary(letters: &[DeadLetter]) -> String {
-    if letters.is_empty() {
-        return "No dead letters.".to_owned();
+/// How long ago a letter died; of one that SQS moved, at most.
+fn age(letter: &DeadLetter, now: Timestamp) -> String {
+    let age = short(now.duration_since(letter.since).as_secs());
+    match letter.since_is {
+        Since::FailedAt => age,
+        Since::Sent => format!("≤{age}"),
     }
+}
+
+/// A line each.
+pub(crate) fn summary(letters: &[DeadLetter]) -> String {
     let now = Timestamp::now();
     let rows = letters.iter().map(|letter| {
         let or_dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".into());
         vec![
             letter.queue.clone(),
             letter.message_id.clone(),
-            short(now.duration_since(letter.since).as_secs()),
+            age(letter, now),
             letter.reason.clone(),
             or_dash(&letter.event_type),
             or_dash(&letter.order_id),
-            letter.detail.as_deref().unwrap_or_default().chars().take(60).collect(),
+            cut(letter.detail.as_deref().unwrap_or_default(), DETAIL_CHARACTERS_MAX),
         ]
     });
     let headings = ["queue", "message id", ">age", "reason", "type", "order", "detail"];
@@ -469,17 +590,25 @@ pub(crate) fn summary(letters: &[DeadLetter]) -> String {
 
 pub(crate) fn in_full(letters: &[DeadLetter]) -> String {
     let one = |letter: &DeadLetter| {
-        let mut lines = vec![
-            format!("message id  {}", letter.message_id),
-            format!("queue       {}", letter.queue),
-            format!("dead since  {:.3}", letter.since),
-            format!("received    {} times", letter.receives),
-            format!("reason      {}", letter.reason),
-        ];
-        lines.extend(letter.detail.iter().map(|detail| format!("detail      {detail}")));
+        let mut lines = vec![format!("message id    {}", letter.message_id)];
+        let original = letter.original_message_id.iter();
+        lines.extend(original.map(|id| format!("on its queue  {id}")));
+        lines.push(format!("queue         {}", letter.queue));
+        let first = letter.first_failed_at.iter();
+        lines.extend(first.map(|at| format!("first failed  {at:.3}")));
+        lines.push(match letter.since_is {
+            Since::FailedAt => format!("dead since    {:.3}", letter.since),
+            Since::Sent => format!(
+                "sent          {:.3}; SQS moved it to the DLQ later and does not say when",
+                letter.since
+            ),
+        });
+        lines.push(format!("received      {}", counted(letter.receives.into(), "time")));
+        lines.push(format!("reason        {}", letter.reason));
+        lines.extend(letter.detail.iter().map(|detail| format!("detail        {detail}")));
         let others = letter.attributes.iter();
         let others = others.filter(|(name, _)| !FAILURE_ATTRIBUTES.contains(&name.as_str()));
-        lines.extend(others.map(|(name, value)| format!("attribute   {name} = {value}")));
+        lines.extend(others.map(|(name, value)| format!("attribute     {name} = {value}")));
         let body = serde_json::from_str::<serde_json::Value>(&letter.body)
             .and_then(|json| serde_json::to_string_pretty(&json))
             .unwrap_or_else(|_| letter.body.clone());
@@ -511,6 +640,8 @@ mod tests {
             .message_attributes("failure_detail", attribute("data.items: missing"))
             .message_attributes("failed_at", attribute("2025-11-20T12:00:00.000Z"))
             .message_attributes("consumer", attribute("product-consumer"))
+            .message_attributes("original_message_id", attribute("m0"))
+            .message_attributes("first_failed_at", attribute("2025-11-20T11:00:00.000Z"))
             .build()
     }
 
@@ -532,6 +663,55 @@ mod tests {
         assert_eq!(letter.reason, "schema");
         assert_eq!(letter.since.to_string(), "2025-11-20T12:00:00Z");
         assert_eq!(letter.order_id.as_deref(), Some("o1"));
+    }
+
+    #[test]
+    fn a_dead_letter_says_when_it_died_when_it_failed_first_and_which_message_it_was() {
+        let text = in_full(&[letter(&queue(), &dead_lettered())]);
+        for line in [
+            "on its queue  m0",
+            "first failed  2025-11-20T11:00:00.000Z",
+            "dead since    2025-11-20T12:00:00.000Z",
+        ] {
+            assert!(text.contains(line), "{text}");
+        }
+    }
+
+    #[test]
+    fn of_a_letter_that_sqs_moved_it_is_said_that_only_its_sending_is_known() {
+        let message = SqsMessage::builder()
+            .message_id("m2")
+            .body("x")
+            .attributes(MessageSystemAttributeName::SentTimestamp, "1763640000000")
+            .build();
+        let letter = letter(&queue(), &message);
+        assert_eq!((letter.since_is, letter.reason.as_str()), (Since::Sent, RETRIES_EXHAUSTED));
+        let text = in_full(std::slice::from_ref(&letter));
+        assert!(text.contains("sent          2025-11-20T12:00:00.000Z; SQS moved it"), "{text}");
+        assert!(!text.contains("dead since"), "{text}");
+        assert!(summary(&[letter]).contains('≤'));
+    }
+
+    #[test]
+    fn a_listing_says_why_it_is_empty() {
+        let listing = |read, held_elsewhere| Listing { letters: Vec::new(), read, held_elsewhere };
+        assert_eq!(listing(0, 0).text(), "No dead letters.");
+        assert_eq!(listing(1, 0).text(), "No such dead letter: 1 letter is not selected.");
+        assert_eq!(listing(0, 12).text(), "", "the error names the twelve");
+        let none = |read, held| listing(read, held).require_some("product");
+        assert!(matches!(none(0, 12), Err(CliError::HeldElsewhere { count: 12 })));
+        assert!(
+            matches!(none(3, 0), Err(CliError::NotFound(why)) if why.contains("3 letters are"))
+        );
+        assert!(listing(3, 1).require_complete().is_err());
+        assert!(listing(3, 0).require_complete().is_ok());
+    }
+
+    #[test]
+    fn a_detail_that_is_cut_says_so() {
+        let mut letter = letter(&queue(), &dead_lettered());
+        letter.detail = Some("x".repeat(61));
+        assert!(summary(&[letter]).contains("xxx…"));
     }
 
     #[test]

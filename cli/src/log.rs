@@ -9,14 +9,15 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use delivery::outbox::STUCK;
 use jiff::Timestamp;
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, value::RawValue};
 
 use crate::{error::CliError, stack::Stack};
 
-type Item = HashMap<String, AttributeValue>;
+/// An item of the event log.
+pub(crate) type Item = HashMap<String, AttributeValue>;
 
 /// One event as the log keeps it.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub(crate) struct Logged {
     pub order_id: String,
     /// Its idempotency key.
@@ -25,7 +26,12 @@ pub(crate) struct Logged {
     pub timestamp: Timestamp,
     /// `published`, `pending` or `stuck`.
     pub outbox: &'static str,
-    pub event: Value,
+    /// What it says, in the very text, in which money has its two digits.
+    pub event: Box<RawValue>,
+    /// Why an order was rejected or cancelled, if the event says so.
+    #[serde(skip)]
+    pub reason: Option<String>,
+    /// Its bytes.
     #[serde(skip)]
     pub body: String,
     /// What it was published with.
@@ -73,6 +79,29 @@ pub(crate) async fn pages(
     }
 }
 
+/// One item of the event log, whatever is in it.
+///
+/// # Errors
+/// The log does not answer.
+pub(crate) async fn item(
+    stack: &Stack,
+    order: &str,
+    event: &str,
+) -> Result<Option<Item>, CliError> {
+    // A query, because an operator has the right to that already.
+    let page = stack
+        .dynamodb
+        .query()
+        .table_name(stack.output("EventLogTable")?)
+        .key_condition_expression("order_id = :order AND event_id = :event")
+        .expression_attribute_values(":order", AttributeValue::S(order.to_owned()))
+        .expression_attribute_values(":event", AttributeValue::S(event.to_owned()))
+        .consistent_read(true)
+        .send()
+        .await?;
+    Ok(page.items.unwrap_or_default().pop())
+}
+
 /// The log of one order, in the order in which its events were made.
 ///
 /// # Errors
@@ -106,17 +135,23 @@ fn logged(item: &Item) -> Option<Logged> {
         event_id: text("event_id")?,
         event_type: event["event_type"].as_str()?.to_owned(),
         timestamp: event["timestamp"].as_str()?.parse().ok()?,
-        outbox: match text("outbox_shard").as_deref() {
-            None => "published",
-            Some(STUCK) => "stuck",
-            Some(_) => "pending",
-        },
+        outbox: outbox_state(item),
         attributes: attributes
             .filter_map(|(name, value)| Some((name.clone(), value.as_s().ok()?.clone())))
             .collect(),
-        event,
+        reason: event["data"]["reason"].as_str().map(str::to_owned),
+        event: RawValue::from_string(body.clone()).ok()?,
         body,
     })
+}
+
+/// `published`, `pending` or `stuck`.
+pub(crate) fn outbox_state(item: &Item) -> &'static str {
+    match item.get("outbox_shard").and_then(|shard| shard.as_s().ok()).map(String::as_str) {
+        None => "published",
+        Some(STUCK) => "stuck",
+        Some(_) => "pending",
+    }
 }
 
 #[cfg(test)]
@@ -125,7 +160,8 @@ mod tests {
 
     fn item(shard: Option<&str>) -> Item {
         let text = |text: &str| AttributeValue::S(text.to_owned());
-        let body = r#"{"event_type":"OrderCreated","timestamp":"2025-11-20T12:00:00.000Z"}"#;
+        let body =
+            r#"{"event_type":"OrderCreated","timestamp":"2025-11-20T12:00:00.000Z","price":25.00}"#;
         let mut item = Item::from([
             ("order_id".to_owned(), text("o1")),
             ("event_id".to_owned(), text("e1")),
@@ -145,9 +181,15 @@ mod tests {
     }
 
     #[test]
+    fn money_keeps_its_two_digits() {
+        let json = serde_json::to_string(&logged(&item(None)).expect("an event")).expect("JSON");
+        assert!(json.contains("25.00"), "{json}");
+    }
+
+    #[test]
     fn what_is_no_event_is_passed_over() {
         let mut odd = item(None);
         odd.remove("body");
-        assert_eq!(logged(&odd), None);
+        assert!(logged(&odd).is_none());
     }
 }

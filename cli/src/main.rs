@@ -1,8 +1,9 @@
 //! `orderflow`: the operator's command.
 //!
 //! In: a command line and the usual AWS settings. Out: tables or JSON on stdout, one sentence on stderr if it
-//! failed, and an exit code (0 done, 1 not done, 2 wrong command line, 3 no such thing). This file is wiring: each
-//! command has its module, and what can be decided without AWS is pure and tested there.
+//! failed, and an exit code (`args::MANUAL` lists them). This file is wiring: each command has its module, and what
+//! can be decided without AWS is pure and tested there. Guarantee: however a command ends, the dead letters that it
+//! holds are given back.
 
 mod args;
 mod console;
@@ -10,9 +11,13 @@ mod consumer;
 mod dlq;
 mod error;
 mod filter;
+mod held;
+mod interrupt;
 mod log;
 mod order;
+mod outbox;
 mod output;
+mod reconcile;
 mod replay;
 mod select;
 mod send;
@@ -26,23 +31,36 @@ use std::{
     time::Duration,
 };
 
-use clap::{CommandFactory, Parser, error::ErrorKind};
+use clap::{FromArgMatches, error::ErrorKind};
 use indicatif::{ProgressBar, ProgressStyle};
 use jiff::Timestamp;
 
 use crate::{
-    args::{Arguments, Change, Command, Consumers, Dlq, Order, Replay},
+    args::{Arguments, Change, Command, Consumers, Dlq, Order, Outbox, Replay},
+    dlq::Listing,
     error::CliError,
-    output::{Output, print},
+    interrupt::interrupted,
+    output::{Output, counted, print},
+    reconcile::Report,
     select::DeadLetter,
-    stack::Stack,
+    stack::{Queue, Stack},
     status::Status,
 };
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    match run(arguments).await {
+/// Maximum number of dead letters that are listed above a question, so that it stays on the screen.
+const QUESTION_ROWS_MAX: usize = 20;
+
+fn main() -> ExitCode {
+    let ended = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => {
+            let ended = runtime.block_on(run(parse()));
+            // A thread that waits for a key is not waited for.
+            runtime.shutdown_background();
+            ended
+        }
+        Err(error) => Err(CliError::local("starting")(error)),
+    };
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         // clap prints its errors itself, with the usage.
         Err(CliError::Usage(error)) => error.exit(),
@@ -53,30 +71,65 @@ async fn main() -> ExitCode {
     }
 }
 
+fn parse() -> Arguments {
+    let matches = args::command().get_matches();
+    Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+}
+
 async fn run(arguments: Arguments) -> Result<(), CliError> {
     let Arguments { access, output, yes, command } = arguments;
     if let Command::Completions { shell } = command {
         let mut script = Vec::new();
-        clap_complete::generate(shell, &mut Arguments::command(), "orderflow", &mut script);
+        clap_complete::generate(shell, &mut args::command(), "orderflow", &mut script);
         return print(&String::from_utf8_lossy(&script));
     }
     if let Command::Dlq(Dlq::Redrive(change) | Dlq::Drop(change)) = &command {
         require_selection(change)?;
     }
+    // The console and a watch have no other end: for them a signal is none before its time.
+    let ends_by_signal =
+        matches!(command, Command::Console { .. } | Command::Status { watch: true, .. });
     let stack = Stack::find(&access).await?;
+    let ended = tokio::select! {
+        ended = carry_out(stack.clone(), command, output, yes) => ended,
+        _ = interrupted(), if ends_by_signal => Ok(()),
+        signal = interrupted(), if !ends_by_signal => Err(CliError::Interrupted { signal }),
+    };
+    tokio::select! {
+        () = stack.held.give_back(&stack.sqs) => {}
+        // A second signal: they come back when their time is up.
+        _ = interrupted() => {}
+    }
+    ended
+}
+
+async fn carry_out(
+    stack: Stack,
+    command: Command,
+    output: Output,
+    yes: bool,
+) -> Result<(), CliError> {
     match command {
         Command::Status { watch: false, .. } => {
             output.say(&Status::of(&stack).await?, Status::text)
         }
-        Command::Status { watch: true, interval } => loop {
-            output.say_again(&Status::of(&stack).await?, Status::text)?;
-            tokio::time::sleep(Duration::from_secs(interval)).await;
-        },
+        Command::Status { watch: true, interval } => {
+            status::watch(&stack, Duration::from_secs(interval), output).await
+        }
         Command::Dlq(command) => dlq(&stack, command, output, yes).await,
         Command::Order(command) => order(&stack, command, output, yes).await,
-        Command::Replay(replay) => run_replay(&stack, replay, output).await,
-        Command::Pause(consumers) => switch_consumers(&stack, &consumers, output, false).await,
-        Command::Resume(consumers) => switch_consumers(&stack, &consumers, output, true).await,
+        Command::Outbox(command) => outbox(&stack, command, output).await,
+        Command::Replay(replay) => run_replay(&stack, replay, output, yes).await,
+        Command::Reconcile => {
+            let report = reconcile::reconcile(&stack).await?;
+            output.say(&report, Report::text)?;
+            report.require_none()
+        }
+        Command::Pause(consumers) => pause(&stack, &consumers, output, yes).await,
+        Command::Resume(consumers) => {
+            let queues = consumers.queues(&stack)?;
+            output.say(&consumer::switch(&stack, &queues, true).await?, |all| consumer::text(all))
+        }
         Command::Console { port } => console::serve(stack, port, output).await,
         Command::Completions { .. } => Ok(()),
     }
@@ -86,19 +139,20 @@ async fn dlq(stack: &Stack, command: Dlq, output: Output, yes: bool) -> Result<(
     match command {
         Dlq::List { queue, selection } => {
             let queues = stack.queues(queue.as_deref())?;
-            let letters = dlq::list_all(stack, &queues, &selection).await?;
-            output.say(&letters, |letters| dlq::summary(letters))
+            let listing = dlq::list_all(stack, &queues, &selection).await?;
+            output.say(&listing.letters, |_| listing.text())?;
+            listing.require_complete()
         }
         Dlq::Show { queue, selection } => {
             let queue = stack.queue(&queue)?;
-            let letters = dlq::list(stack, queue, &selection).await?;
-            require_some(&letters, &queue.name)?;
-            output.say(&letters, |letters| dlq::in_full(letters))
+            let listing = dlq::list(stack, queue, &selection).await?;
+            listing.require_some(&queue.name)?;
+            output.say(&listing.letters, |letters| dlq::in_full(letters))?;
+            listing.require_complete()
         }
         Dlq::Redrive(change) => {
-            let Some(letters) =
-                select_letters(stack, &change, output, yes, "Send", "to its queue again").await?
-            else {
+            let question = ("Send", "to its queue again");
+            let Some(listing) = select_letters(stack, &change, output, yes, question).await? else {
                 return Ok(());
             };
             let queue = stack.queue(&change.queue)?;
@@ -106,23 +160,25 @@ async fn dlq(stack: &Stack, command: Dlq, output: Output, yes: bool) -> Result<(
             let done = if change.all && change.selection.is_everything() {
                 dlq::redrive_all(stack, queue, &bar).await?
             } else {
-                bar.set_length(letters.len() as u64);
-                dlq::redrive(stack, queue, &letters, &bar).await?
+                bar.set_length(listing.letters.len() as u64);
+                dlq::redrive(stack, queue, &listing.letters, &bar).await?
             };
             bar.finish_and_clear();
-            report(output, "sent to its queue again", done)
+            report(output, "sent to its queue again", done)?;
+            listing.require_complete()
         }
         Dlq::Drop(change) => {
-            let Some(letters) =
-                select_letters(stack, &change, output, yes, "Delete", "for good").await?
-            else {
+            let question = ("Delete", "for good");
+            let Some(listing) = select_letters(stack, &change, output, yes, question).await? else {
                 return Ok(());
             };
             let bar = bar("deleting");
-            bar.set_length(letters.len() as u64);
-            let done = dlq::drop(stack, stack.queue(&change.queue)?, &letters, &bar).await?;
+            bar.set_length(listing.letters.len() as u64);
+            let queue = stack.queue(&change.queue)?;
+            let done = dlq::drop(stack, queue, &listing.letters, &bar).await?;
             bar.finish_and_clear();
-            report(output, "deleted", done)
+            report(output, "deleted", done)?;
+            listing.require_complete()
         }
     }
 }
@@ -130,11 +186,9 @@ async fn dlq(stack: &Stack, command: Dlq, output: Output, yes: bool) -> Result<(
 /// Refuses a command that names neither dead letters nor all of them: what is changed is never all by omission.
 fn require_selection(change: &Change) -> Result<(), CliError> {
     if change.all != change.selection.is_everything() {
-        // As clap says what it finds by itself: this is about the command line too.
         let message = "say which dead letters (--reason, --type, --order, --older-than, --newer-than, --id), or \
                        --all of them, not both";
-        let kind = ErrorKind::MissingRequiredArgument;
-        return Err(Arguments::command().error(kind, message).into());
+        return Err(CliError::usage(ErrorKind::MissingRequiredArgument, message));
     }
     Ok(())
 }
@@ -145,26 +199,30 @@ async fn select_letters(
     change: &Change,
     output: Output,
     yes: bool,
-    verb: &str,
-    how: &str,
-) -> Result<Option<Vec<DeadLetter>>, CliError> {
+    (verb, how): (&str, &str),
+) -> Result<Option<Listing>, CliError> {
     let queue = stack.queue(&change.queue)?;
-    let letters = dlq::list(stack, queue, &change.selection).await?;
+    let listing = dlq::list(stack, queue, &change.selection).await?;
     if change.dry_run {
-        output.say(&letters, |letters| dlq::summary(letters))?;
+        output.say(&listing.letters, |_| listing.text())?;
+        listing.require_complete()?;
         return Ok(None);
     }
-    require_some(&letters, &queue.name)?;
-    let question = format!("{verb} {} dead letters of {} {how}?", letters.len(), queue.name);
-    confirm(yes, &question, || dlq::summary(&letters))?;
-    Ok(Some(letters))
+    listing.require_some(&queue.name)?;
+    let count = counted(listing.letters.len() as u64, "dead letter");
+    let question = format!("{verb} {count} of {} {how}?", queue.name);
+    confirm(yes, &question, || about_letters(&listing.letters)).await?;
+    Ok(Some(listing))
 }
 
-fn require_some(letters: &[DeadLetter], queue: &str) -> Result<(), CliError> {
-    if letters.is_empty() {
-        return Err(CliError::NotFound(format!("no such dead letter of {queue}")));
-    }
-    Ok(())
+/// The first of these letters, and how many others there are.
+fn about_letters(letters: &[DeadLetter]) -> String {
+    let (first, rest) = letters.split_at(letters.len().min(QUESTION_ROWS_MAX));
+    let rest = match rest.len() {
+        0 => String::new(),
+        count => format!("\n… and {count} more; --dry-run shows all"),
+    };
+    format!("{}{rest}", dlq::summary(first))
 }
 
 fn report(output: Output, verb: &str, done: dlq::Done) -> Result<(), CliError> {
@@ -178,20 +236,28 @@ fn report(output: Output, verb: &str, done: dlq::Done) -> Result<(), CliError> {
 }
 
 /// Asks on the terminal, after showing what it is about. Without one, only --yes is an answer.
-fn confirm(yes: bool, question: &str, about: impl FnOnce() -> String) -> Result<(), CliError> {
+async fn confirm(
+    yes: bool,
+    question: &str,
+    about: impl FnOnce() -> String,
+) -> Result<(), CliError> {
     if yes {
         return Ok(());
     }
     if !std::io::stdin().is_terminal() {
         return Err(CliError::NotDone(format!(
-            "{question} Nobody can be asked here: say --yes (or --dry-run to look first)"
+            "{question} Nobody can be asked here: look first, then say --yes"
         )));
     }
     eprint!("{}\n\n{question} [y/N] ", about());
     std::io::stderr().flush().map_err(CliError::local("asking"))?;
-    let mut answer = String::new();
-    std::io::stdin().read_line(&mut answer).map_err(CliError::local("reading the answer"))?;
-    match answer.trim().to_lowercase().as_str() {
+    // On a thread of its own, so that Ctrl-C is an answer too.
+    let typed = tokio::task::spawn_blocking(|| {
+        let mut line = String::new();
+        std::io::stdin().read_line(&mut line).map(|_| line)
+    });
+    let answer = typed.await.map_err(CliError::local("reading the answer"))?;
+    match answer.map_err(CliError::local("reading the answer"))?.trim().to_lowercase().as_str() {
         "y" | "yes" => Ok(()),
         _ => Err(CliError::NotDone("nothing was done".into())),
     }
@@ -205,16 +271,38 @@ async fn order(stack: &Stack, command: Order, output: Output, yes: bool) -> Resu
         }
         Order::Cancel { id } => {
             let order = order::show(stack, &id).await?;
-            confirm(yes, &format!("Cancel order {id}?"), || order::text(&order))?;
+            if order.is_cancelled() {
+                return output.say(&order, |order| {
+                    format!("The order was cancelled before.\n\n{}", order::text(order))
+                });
+            }
+            confirm(yes, &format!("Cancel order {id}?"), || order::text(&order)).await?;
             output.say(&order::cancel(stack, &id).await?, order::text)
         }
-        Order::Republish { id, now } => {
-            output.say(&order::republish(stack, &id, now).await?, order::republished_text)
+        Order::Republish { id, event, now } => {
+            let republished = order::republish(stack, id.as_deref(), event.as_deref(), now).await?;
+            output.say(&republished, order::republished_text)
         }
     }
 }
 
-async fn run_replay(stack: &Stack, replay: Replay, output: Output) -> Result<(), CliError> {
+async fn outbox(stack: &Stack, command: Outbox, output: Output) -> Result<(), CliError> {
+    match command {
+        Outbox::List { pending } => {
+            output.say(&outbox::list(stack, pending).await?, |events| outbox::summary(events))
+        }
+        Outbox::Show { event, order } => {
+            output.say(&outbox::find(stack, order.as_deref(), &event).await?, outbox::in_full)
+        }
+    }
+}
+
+async fn run_replay(
+    stack: &Stack,
+    replay: Replay,
+    output: Output,
+    yes: bool,
+) -> Result<(), CliError> {
     let now = Timestamp::now();
     // The range of an order alone is its whole history.
     let from = replay.from.map_or(Timestamp::UNIX_EPOCH, |from| from.from(now));
@@ -227,6 +315,7 @@ async fn run_replay(stack: &Stack, replay: Replay, output: Output) -> Result<(),
     let mut plan = replay::plan(stack, queue, [from, to], replay.order, &reading).await?;
     reading.finish_and_clear();
     if !replay.dry_run && !plan.is_empty() {
+        confirm(yes, &plan.question(), || plan.text()).await?;
         let sending = bar("replaying");
         replay::run(stack, queue, &mut plan, &sending).await?;
         sending.finish_and_clear();
@@ -238,15 +327,27 @@ async fn run_replay(stack: &Stack, replay: Replay, output: Output) -> Result<(),
     Ok(())
 }
 
-async fn switch_consumers(
+async fn pause(
     stack: &Stack,
     consumers: &Consumers,
     output: Output,
-    on: bool,
+    yes: bool,
 ) -> Result<(), CliError> {
-    let name = Some(consumers.queue.as_str()).filter(|name| *name != "all");
-    let queues = stack.queues(name)?;
-    output.say(&consumer::switch(stack, &queues, on).await?, |all| consumer::text(all))
+    let queues = consumers.queues(stack)?;
+    let on = consumer::not_off(stack, &queues).await?;
+    if !on.is_empty() {
+        let names: Vec<&str> = on.iter().map(|queue| queue.name.as_str()).collect();
+        let question = format!("Stop giving messages to the consumer of {}?", names.join(", "));
+        let about = "Its messages wait on the queue, which keeps each for four days, until `orderflow resume`.";
+        confirm(yes, &question, || about.to_owned()).await?;
+    }
+    output.say(&consumer::switch(stack, &queues, false).await?, |all| consumer::text(all))
+}
+
+impl Consumers {
+    fn queues<'a>(&self, stack: &'a Stack) -> Result<Vec<&'a Queue>, CliError> {
+        stack.queues(Some(self.queue.as_str()).filter(|name| *name != "all"))
+    }
 }
 
 /// A progress bar on stderr; on no terminal it is silent.
@@ -257,4 +358,18 @@ fn bar(what: &'static str) -> ProgressBar {
         bar.set_style(style);
     }
     bar
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_question_stays_on_the_screen_however_many_letters_it_is_about() {
+        let letters = vec![DeadLetter::of_reason("schema"); 312];
+        let text = about_letters(&letters);
+        assert!(text.lines().count() <= QUESTION_ROWS_MAX + 2, "{text}");
+        assert!(text.ends_with("… and 292 more; --dry-run shows all"), "{text}");
+        assert!(!about_letters(&letters[..20]).contains("more"));
+    }
 }

@@ -4,27 +4,64 @@
 //! function order-api as API Gateway would: so the rules that hold are those that are deployed, an operator needs
 //! the right to invoke it and none on its tables, and it is the same on AWS and on an emulator.
 
-use aws_sdk_lambda::primitives::Blob;
+use std::time::Duration;
+
+use aws_sdk_lambda::{config, primitives::Blob};
 use jiff::{SignedDuration, Timestamp};
-use serde::Serialize;
-use serde_json::{Value, json};
+use serde::{Serialize, Serializer};
+use serde_json::{Value, json, value::RawValue};
 use uuid::Uuid;
 
 use crate::{
     error::CliError,
     log::{self, Logged},
-    output::{plain, table},
-    stack::Stack,
+    outbox,
+    output::{cut, plain, table},
+    stack::{Stack, timeouts},
 };
 
-/// How long ago a republished event counts as pending: longer than any relay waits before it publishes.
-const REPUBLISH_BACKDATE: SignedDuration = SignedDuration::from_hours(1);
+/// order-api works for up to 10 s, and its environment may have to be started first.
+const ORDER_API_TIMEOUT: Duration = Duration::from_secs(20);
+/// The relay works for up to 55 s.
+const RELAY_TIMEOUT: Duration = Duration::from_secs(65);
+/// If the stack does not say for how long an event has to be pending before the relay publishes it.
+const RELAY_AGE_SECONDS_DEFAULT: i64 = 60;
+/// Maximum length of a reason in a table, in characters; `--output json` has all of it.
+const REASON_CHARACTERS_MAX: usize = 60;
 
-pub(crate) async fn show(stack: &Stack, id: &str) -> Result<Value, CliError> {
+/// An order as order-api gives it.
+#[derive(Debug)]
+pub(crate) struct OrderView {
+    /// The very text, in which money has its two digits.
+    json: Box<RawValue>,
+    fields: Value,
+}
+
+impl Serialize for OrderView {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.json.serialize(serializer)
+    }
+}
+
+impl OrderView {
+    fn read(json: &str) -> Option<Self> {
+        let fields = serde_json::from_str(json).ok()?;
+        Some(Self { json: RawValue::from_string(json.to_owned()).ok()?, fields })
+    }
+
+    /// Whether nothing is left to be cancelled.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.fields["status"] == "cancelled"
+    }
+}
+
+/// What an order is.
+pub(crate) async fn show(stack: &Stack, id: &str) -> Result<OrderView, CliError> {
     call(stack, "GET", "/orders/{id}", id).await
 }
 
-pub(crate) async fn cancel(stack: &Stack, id: &str) -> Result<Value, CliError> {
+/// Cancels an order by the deployed rules.
+pub(crate) async fn cancel(stack: &Stack, id: &str) -> Result<OrderView, CliError> {
     call(stack, "POST", "/orders/{id}/cancel", id).await
 }
 
@@ -32,46 +69,74 @@ pub(crate) async fn cancel(stack: &Stack, id: &str) -> Result<Value, CliError> {
 #[derive(Debug, Serialize)]
 pub(crate) struct Republished {
     pub order_id: String,
+    /// Its event.
     pub event_id: String,
-    pub event_type: String,
+    /// What that says, if it can be read.
+    pub event_type: Option<String>,
     /// What the relay did, if it was run at once.
     pub relay: Option<Value>,
 }
 
-/// Makes an order's last event pending again, so that the relay publishes it once more; with `now` runs the
-/// relay.
-pub(crate) async fn republish(stack: &Stack, id: &str, now: bool) -> Result<Republished, CliError> {
-    let gone = || CliError::NotFound(format!("no order {id:?} in stack {}", stack.name));
-    let last = log::of_order(stack, id).await?.pop().ok_or_else(gone)?;
-    let event_id: Uuid =
-        last.event_id.parse().map_err(CliError::local("reading the event's id"))?;
-    let since = Timestamp::now() - REPUBLISH_BACKDATE;
-    if !stack.outbox()?.republish(id, event_id, since).await? {
-        return Err(gone());
+/// Makes an event pending again, so that the relay publishes it once more; with `now` runs the relay. It is the
+/// event that is named, or else the order's last.
+pub(crate) async fn republish(
+    stack: &Stack,
+    order: Option<&str>,
+    event: Option<&str>,
+    now: bool,
+) -> Result<Republished, CliError> {
+    let (order_id, event_id, event_type) = match (order, event) {
+        (Some(order), None) => {
+            let last = log::of_order(stack, order).await?.pop();
+            let last = last.ok_or_else(|| no_order(stack, order))?;
+            (last.order_id, last.event_id, Some(last.event_type))
+        }
+        (order, event) => {
+            let found = outbox::find(stack, order, event.unwrap_or_default()).await?;
+            (found.order_id, found.event_id, found.event_type)
+        }
+    };
+    let id: Uuid = event_id.parse().map_err(CliError::local("reading the event's id"))?;
+    let since = Timestamp::now() - relay_age(stack) - SignedDuration::from_secs(1);
+    if !stack.outbox()?.republish(&order_id, id, since).await? {
+        return Err(CliError::NotFound(format!("no event {event_id} of order {order_id:?}")));
     }
     let relay = if now {
-        Some(invoke(stack, stack.output("RelayFunction")?, &json!({})).await?)
+        let relay = stack.output("RelayFunction")?;
+        Some(invoke(stack, relay, &json!({}), RELAY_TIMEOUT).await?)
     } else {
         None
     };
-    Ok(Republished {
-        order_id: last.order_id,
-        event_id: last.event_id,
-        event_type: last.event_type,
-        relay,
-    })
+    Ok(Republished { order_id, event_id, event_type, relay })
+}
+
+/// For how long an event has to be pending before the relay publishes it. One that is to be published again counts
+/// as pending for just as long, so that it is not taken for one that has been waiting for hours.
+fn relay_age(stack: &Stack) -> SignedDuration {
+    let seconds = stack.parameter("RelayAgeSeconds").and_then(|seconds| seconds.parse().ok());
+    SignedDuration::from_secs(seconds.unwrap_or(RELAY_AGE_SECONDS_DEFAULT))
+}
+
+fn no_order(stack: &Stack, id: &str) -> CliError {
+    CliError::NotFound(format!("no order {id:?} in stack {}", stack.name))
 }
 
 /// Calls order-api as the gateway would, and reads its answer.
-async fn call(stack: &Stack, method: &str, resource: &str, id: &str) -> Result<Value, CliError> {
-    let answer =
-        invoke(stack, stack.output("OrderApiFunction")?, &request(method, resource, id)).await?;
-    let body: Value =
-        answer["body"].as_str().and_then(|b| serde_json::from_str(b).ok()).unwrap_or_default();
+async fn call(
+    stack: &Stack,
+    method: &str,
+    resource: &str,
+    id: &str,
+) -> Result<OrderView, CliError> {
+    let (function, request) = (stack.output("OrderApiFunction")?, request(method, resource, id));
+    let answer = invoke(stack, function, &request, ORDER_API_TIMEOUT).await?;
+    let text = answer["body"].as_str().unwrap_or_default();
+    let body: Value = serde_json::from_str(text).unwrap_or_default();
     let said = || body["detail"].as_str().or(body["title"].as_str()).unwrap_or("no reason given");
     match answer["statusCode"].as_u64() {
-        Some(200..300) => Ok(body),
-        Some(404) => Err(CliError::NotFound(format!("no order {id:?} in stack {}", stack.name))),
+        Some(200..300) => OrderView::read(text)
+            .ok_or_else(|| CliError::NotDone(format!("order-api's answer is no JSON: {text}"))),
+        Some(404) => Err(no_order(stack, id)),
         Some(status) => {
             Err(CliError::NotDone(format!("order-api answers {status}: {}", plain(said()))))
         }
@@ -110,12 +175,19 @@ fn request(method: &str, resource: &str, id: &str) -> Value {
     })
 }
 
-async fn invoke(stack: &Stack, function: &str, payload: &Value) -> Result<Value, CliError> {
+async fn invoke(
+    stack: &Stack,
+    function: &str,
+    payload: &Value,
+    timeout: Duration,
+) -> Result<Value, CliError> {
     let answer = stack
         .lambda
         .invoke()
         .function_name(function)
         .payload(Blob::new(payload.to_string()))
+        .customize()
+        .config_override(config::Config::builder().timeout_config(timeouts(timeout)))
         .send()
         .await?;
     let text = answer.payload.map(Blob::into_inner).unwrap_or_default();
@@ -126,7 +198,9 @@ async fn invoke(stack: &Stack, function: &str, payload: &Value) -> Result<Value,
     Ok(value)
 }
 
-pub(crate) fn text(order: &Value) -> String {
+/// An order as people read it.
+pub(crate) fn text(order: &OrderView) -> String {
+    let order = &order.fields;
     let field = |name: &str| plain(order[name].as_str().unwrap_or("-"));
     let currency = field("currency");
     let amount = |value: &Value| {
@@ -159,14 +233,14 @@ pub(crate) fn history_text(events: &[Logged]) -> String {
     let first = events.first().map(|event| event.timestamp);
     let rows = events.iter().map(|event| {
         let after = first.map(|first| event.timestamp.duration_since(first).as_secs_f64());
-        let reason = event.event["data"]["reason"].as_str().unwrap_or_default();
+        let reason = event.reason.as_deref().unwrap_or_default();
         vec![
             format!("{:.3}", event.timestamp),
             after.map_or_else(String::new, |after| format!("+{after:.1}s")),
             event.event_type.clone(),
             event.outbox.to_owned(),
             event.event_id.clone(),
-            reason.chars().take(60).collect(),
+            cut(reason, REASON_CHARACTERS_MAX),
         ]
     });
     table(&["when", ">after", "event", "outbox", "event id", "reason"], rows)
@@ -175,10 +249,11 @@ pub(crate) fn history_text(events: &[Logged]) -> String {
 pub(crate) fn republished_text(republished: &Republished) -> String {
     let Republished { order_id, event_id, event_type, relay } = republished;
     let when = match relay {
-        None => "the relay publishes it again within a minute".to_owned(),
+        None => "the relay, which runs each minute, publishes it again".to_owned(),
         Some(report) => format!("the relay ran: {report}"),
     };
-    format!("{event_type} {event_id} of order {order_id} is pending again; {when}")
+    let what = event_type.as_deref().unwrap_or("event");
+    format!("{what} {event_id} of order {order_id} is pending again; {when}")
 }
 
 #[cfg(test)]
@@ -194,11 +269,14 @@ mod tests {
 
     #[test]
     fn an_order_is_shown_with_its_lines_and_two_digits() {
-        let order = json!({
+        let order = r#"{
             "id": "o1", "status": "rejected", "reason": "out of stock", "currency": "UAH",
-            "customer_email": "a@example.com", "created_at": "x", "updated_at": "y", "total_price": 20.5,
-            "items": [{ "product_name": "Lamp", "quantity": 2, "unit_price": 10.25, "line_total": 20.5 }],
-        });
+            "customer_email": "a@example.com", "created_at": "x", "updated_at": "y", "total_price": 20.50,
+            "items": [{ "product_name": "Lamp", "quantity": 2, "unit_price": 10.25, "line_total": 20.50 }]
+        }"#;
+        let order = OrderView::read(order).expect("an order");
+        let json = serde_json::to_string(&order).expect("JSON");
+        assert!(json.contains(r#""total_price": 20.50"#), "money keeps its digits: {json}");
         let text = text(&order);
         assert!(text.contains("rejected (out of stock)"), "{text}");
         assert!(text.contains("20.50 UAH") && text.contains("Lamp"), "{text}");

@@ -6,8 +6,9 @@
 use std::io::{ErrorKind, IsTerminal, Write};
 
 use clap::ValueEnum;
-use comfy_table::{Cell, CellAlignment, Table, presets::NOTHING};
+use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets::NOTHING};
 use serde::Serialize;
+use terminal_size::{Width, terminal_size_of};
 
 use crate::error::CliError;
 
@@ -57,6 +58,18 @@ impl Output {
             Self::Text => print(&text(value)),
         }
     }
+
+    /// Says why there is nothing new to be shown: on a terminal below what was shown last, or else on stderr.
+    ///
+    /// # Errors
+    /// Stdout does not take it.
+    pub(crate) fn say_stale(self, why: &str, last: &str) -> Result<(), CliError> {
+        if self == Self::Text && std::io::stdout().is_terminal() {
+            return print(&format!("\x1b[H\x1b[J{last}\n\n{why}"));
+        }
+        eprintln!("{why}");
+        Ok(())
+    }
 }
 
 /// Prints a line or several.
@@ -72,10 +85,23 @@ pub(crate) fn print(text: &str) -> Result<(), CliError> {
     }
 }
 
-/// A table without lines. A heading that begins with `>` is of a column of numbers.
+/// A table without lines, on a terminal as wide as that. A heading that begins with `>` is of a column of numbers.
 pub(crate) fn table(headings: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+    let width = terminal_size_of(std::io::stdout()).map(|(Width(columns), _)| columns);
+    table_within(width, headings, rows)
+}
+
+/// The same in at most `width` columns of text: cells that do not fit are continued on the next line.
+fn table_within(
+    width: Option<u16>,
+    headings: &[&str],
+    rows: impl IntoIterator<Item = Vec<String>>,
+) -> String {
     let mut table = Table::new();
     table.load_style(NOTHING);
+    if let Some(width) = width {
+        table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
+    }
     let right = |heading: &str| heading.starts_with('>');
     table.set_header(headings.iter().map(|heading| {
         let cell = Cell::new(heading.trim_start_matches('>').to_uppercase());
@@ -92,6 +118,20 @@ pub(crate) fn table(headings: &[&str], rows: impl IntoIterator<Item = Vec<String
     lines.join("\n")
 }
 
+/// At most this number of characters of a text; `…` says that there was more.
+pub(crate) fn cut(text: &str, characters_max: usize) -> String {
+    if text.chars().count() <= characters_max {
+        return text.to_owned();
+    }
+    let kept: String = text.chars().take(characters_max.saturating_sub(1)).collect();
+    format!("{}…", kept.trim_end())
+}
+
+/// `1 dead letter`, `2 dead letters`.
+pub(crate) fn counted(count: u64, one: &str) -> String {
+    format!("{count} {one}{}", if count == 1 { "" } else { "s" })
+}
+
 /// Without control characters: what a stranger sent must not move the cursor of whoever looks at it.
 pub(crate) fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
@@ -105,6 +145,27 @@ mod tests {
     fn a_table_aligns_numbers_to_the_right_and_has_no_trailing_blanks() {
         let text = table(&["queue", ">waiting"], [vec!["order".into(), "7".into()]]);
         assert_eq!(text, " QUEUE  WAITING\n order        7");
+    }
+
+    #[test]
+    fn a_table_is_as_wide_as_the_terminal_and_loses_nothing() {
+        let row = vec!["product".to_owned(), "data.items: ".to_owned() + &"missing ".repeat(30)];
+        let text = table_within(Some(60), &["queue", "detail"], [row]);
+        assert!(text.lines().all(|line| line.chars().count() <= 60), "{text}");
+        assert_eq!(text.matches("missing").count(), 30, "{text}");
+    }
+
+    #[test]
+    fn what_is_cut_ends_with_an_ellipsis() {
+        assert_eq!(cut("12345", 5), "12345");
+        assert_eq!(cut("123456", 5), "1234…");
+        assert_eq!(cut("äöüäöü", 4), "äöü…");
+    }
+
+    #[test]
+    fn one_of_something_is_no_plural() {
+        assert_eq!(counted(1, "dead letter"), "1 dead letter");
+        assert_eq!(counted(0, "dead letter"), "0 dead letters");
     }
 
     #[test]

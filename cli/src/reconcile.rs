@@ -14,7 +14,11 @@ use order::rules::{Order, Status};
 use product::rules::{Product, Reservation, ReservationStatus};
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::{error::CliError, output::table, stack::Stack};
+use crate::{
+    error::CliError,
+    output::{counted, table},
+    stack::Stack,
+};
 
 /// Orders that changed within this time are under way.
 const UNDER_WAY: SignedDuration = SignedDuration::from_mins(5);
@@ -94,11 +98,7 @@ pub(crate) async fn reconcile(stack: &Stack) -> Result<Report, CliError> {
     Ok(compare(&books, Timestamp::now()))
 }
 
-async fn scan(
-    stack: &Stack,
-    output: &str,
-    fields: Option<&str>,
-) -> Result<Vec<Item>, CliError> {
+async fn scan(stack: &Stack, output: &str, fields: Option<&str>) -> Result<Vec<Item>, CliError> {
     let mut items = Vec::new();
     let mut start = None;
     loop {
@@ -107,7 +107,9 @@ async fn scan(
             .scan()
             .table_name(stack.output(output)?)
             .consistent_read(true)
-            .set_projection_expression(fields.map(|fields| fields.replace("attributes", "#attributes")))
+            .set_projection_expression(
+                fields.map(|fields| fields.replace("attributes", "#attributes")),
+            )
             .set_expression_attribute_names(
                 fields.map(|_| [("#attributes".to_owned(), "attributes".to_owned())].into()),
             )
@@ -136,8 +138,7 @@ fn text(value: Option<AttributeValue>) -> String {
 /// Compares the tables with each other.
 pub(crate) fn compare(books: &Books, now: Timestamp) -> Report {
     let mut differences = BTreeSet::new();
-    let is_under_way =
-        |order: &Order| now.duration_since(order.updated_at.timestamp()) < UNDER_WAY;
+    let is_under_way = |order: &Order| now.duration_since(order.updated_at.timestamp()) < UNDER_WAY;
     let mut under_way = 0;
     for (id, order) in &books.orders {
         if is_under_way(order) {
@@ -206,7 +207,8 @@ fn compare_order(
     };
     if !fits {
         let reserved = reserved.map_or("none".to_owned(), |status| format!("{status:?}"));
-        problems.push(format!("the order is {status}, its reservation {}", reserved.to_lowercase()));
+        problems
+            .push(format!("the order is {status}, its reservation {}", reserved.to_lowercase()));
     }
     let none = BTreeMap::new();
     let events = events.unwrap_or(&none);
@@ -233,6 +235,17 @@ fn compare_order(
 }
 
 impl Report {
+    /// Fails if there is a difference, for the exit code.
+    pub(crate) fn require_none(&self) -> Result<(), CliError> {
+        match self.differences.len() {
+            0 => Ok(()),
+            count => Err(CliError::NotDone(format!(
+                "the tables differ in {}",
+                counted(count as u64, "place")
+            ))),
+        }
+    }
+
     /// As people read it.
     pub(crate) fn text(&self) -> String {
         let scope = format!(
@@ -326,7 +339,11 @@ mod tests {
             (Status::Cancelled, Some(Cancelled), 10),
             (Status::Pending, None, 10),
         ] {
-            assert_eq!(problems(&books(status, reserved, stock)), Vec::<String>::new(), "{status:?}");
+            assert_eq!(
+                problems(&books(status, reserved, stock)),
+                Vec::<String>::new(),
+                "{status:?}"
+            );
         }
     }
 

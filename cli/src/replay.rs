@@ -6,7 +6,7 @@
 //! had its effect is known by its id or by what it changed; a mail is not sent again, because the mailer
 //! remembers for 30 days and passes over what is older than 14. A replay that breaks off can be run again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use delivery::batching::batches;
 use indicatif::ProgressBar;
@@ -17,7 +17,7 @@ use crate::{
     error::CliError,
     filter::Filter,
     log::{self, Logged},
-    output::table,
+    output::{counted, table},
     send::{self, Message},
     stack::{Queue, Stack},
 };
@@ -26,6 +26,10 @@ use crate::{
 /// replayed in parts.
 pub(crate) const EVENTS_MAX: usize = 500_000;
 
+/// Maximum number of orders that are named before the question.
+const ORDERS_NAMED_MAX: u64 = 5;
+
+/// What is to be replayed.
 #[derive(Debug, Serialize)]
 pub(crate) struct Plan {
     pub queue: String,
@@ -35,6 +39,8 @@ pub(crate) struct Plan {
     pub to: Timestamp,
     pub order: Option<String>,
     pub events: BTreeMap<String, u64>,
+    /// Number of orders that they are about.
+    pub orders: u64,
     /// Those in the range that the queue's filter keeps out.
     pub filtered_out: u64,
     pub sent: u64,
@@ -58,13 +64,16 @@ pub(crate) async fn plan(
         to,
         order: order.clone(),
         events: BTreeMap::new(),
+        orders: 0,
         filtered_out: 0,
         sent: 0,
         failed: Vec::new(),
         selected: Vec::new(),
     };
+    let mut read = 0;
     log::pages(stack, order.as_deref(), |page| {
         bar.inc(page.len() as u64);
+        read += page.len();
         for event in page {
             if event.timestamp < from || event.timestamp >= to {
                 continue;
@@ -84,7 +93,11 @@ pub(crate) async fn plan(
         Ok(())
     })
     .await?;
+    if let (0, Some(order)) = (read, &order) {
+        return Err(CliError::NotFound(format!("no order {order:?} in stack {}", stack.name)));
+    }
     log::in_time_order(&mut plan.selected);
+    plan.orders = plan.orders().len() as u64;
     Ok(plan)
 }
 
@@ -157,8 +170,35 @@ impl Plan {
         self.selected.is_empty()
     }
 
+    /// The orders that the events are about.
+    fn orders(&self) -> BTreeSet<&str> {
+        self.selected.iter().map(|event| event.order_id.as_str()).collect()
+    }
+
+    /// What is asked before it is done.
+    pub(crate) fn question(&self) -> String {
+        let (events, orders) = (self.selected.len() as u64, self.orders);
+        let types = self.events.iter().map(|(name, count)| format!("{count} {name}"));
+        format!(
+            "Send {} ({}) of {} to the queue {} again?",
+            counted(events, "event"),
+            types.collect::<Vec<_>>().join(", "),
+            counted(orders, "order"),
+            self.queue
+        )
+    }
+
+    /// As people read it.
     pub(crate) fn text(&self) -> String {
-        let of = self.order.as_ref().map(|order| format!(" of order {order}")).unwrap_or_default();
+        let of = match (&self.order, self.orders) {
+            (Some(order), _) => format!(" of order {order}"),
+            (None, 0) => String::new(),
+            (None, orders @ 1..=ORDERS_NAMED_MAX) => {
+                let names = self.orders().into_iter().collect::<Vec<_>>().join(", ");
+                format!(" of {}: {names};", counted(orders, "order"))
+            }
+            (None, orders) => format!(" of {}", counted(orders, "order")),
+        };
         let rows = self.events.iter().map(|(name, count)| vec![name.clone(), count.to_string()]);
         let failed: String = self.failed.iter().map(|why| format!("\n  {why}")).collect();
         format!(
@@ -174,5 +214,28 @@ impl Plan {
             self.filtered_out,
             self.sent,
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_question_says_how_many_events_of_which_types_and_of_how_many_orders() {
+        let plan = Plan {
+            queue: "product".into(),
+            from: Timestamp::UNIX_EPOCH,
+            to: Timestamp::UNIX_EPOCH,
+            order: None,
+            events: [("OrderCreated".to_owned(), 40), ("OrderCancelled".to_owned(), 1)].into(),
+            orders: 1,
+            filtered_out: 0,
+            sent: 0,
+            failed: Vec::new(),
+            selected: Vec::new(),
+        };
+        let question = plan.question();
+        assert!(question.contains("(1 OrderCancelled, 40 OrderCreated) of 1 order "), "{question}");
     }
 }

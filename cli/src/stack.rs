@@ -13,17 +13,21 @@ use aws_config::{
 };
 use aws_credential_types::provider::ProvideCredentials;
 use aws_sdk_dynamodb::error::ProvideErrorMetadata;
-use clap::Args;
+use axum::http::Uri;
+use clap::{Args, error::ErrorKind};
 use delivery::{ErrorChain, Outbox};
 use messaging::STREAM_KEY;
 use order::dynamodb::PendingOrders;
 
-use crate::error::CliError;
+use crate::{error::CliError, held::HeldLetters, select::not_empty};
 
 /// An endpoint that does not take a connection within this is not there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// No call here takes longer; the longest waits for a function.
-const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long one call waits for AWS, with its repetition: a person does not wait for longer without a word. Only a
+/// call that waits for a function has a longer timeout of its own.
+pub(crate) const OPERATION_TIMEOUT: Duration = Duration::from_secs(5);
+/// Number of attempts of one call: one that was lost on its way is repeated once.
+const ATTEMPTS_MAX: u32 = 2;
 
 /// Which stack, and how to get at it.
 #[derive(Debug, Clone, Args)]
@@ -35,17 +39,18 @@ pub(crate) struct Access {
         global = true,
         env = "ORDERFLOW_STACK_NAME",
         default_value = "orderflow",
-        value_name = "NAME"
+        value_name = "NAME",
+        value_parser = not_empty
     )]
     pub stack: String,
     /// Where AWS is, for an emulator [env: AWS_ENDPOINT_URL]
-    #[arg(long, global = true, value_name = "URL")]
+    #[arg(long, global = true, value_name = "URL", value_parser = not_empty)]
     pub endpoint_url: Option<String>,
     /// The AWS region [env: AWS_REGION]
-    #[arg(long, global = true)]
+    #[arg(long, global = true, value_parser = not_empty)]
     pub region: Option<String>,
     /// The profile of the AWS configuration files [env: AWS_PROFILE]
-    #[arg(long, global = true)]
+    #[arg(long, global = true, value_parser = not_empty)]
     pub profile: Option<String>,
 }
 
@@ -72,6 +77,8 @@ pub(crate) struct Stack {
     pub dynamodb: aws_sdk_dynamodb::Client,
     pub lambda: aws_sdk_lambda::Client,
     pub cloudwatch: aws_sdk_cloudwatch::Client,
+    /// What this process has received of DLQs.
+    pub held: HeldLetters,
 }
 
 impl Stack {
@@ -80,6 +87,11 @@ impl Stack {
     /// # Errors
     /// What is missing, and how to give it.
     pub(crate) async fn find(access: &Access) -> Result<Self, CliError> {
+        // Looked at before the SDK does, which passes over a variable that it cannot read and would go to AWS.
+        let of_environment = std::env::var("AWS_ENDPOINT_URL").ok().filter(|url| !url.is_empty());
+        if let Some(url) = access.endpoint_url.clone().or(of_environment) {
+            require_http_url(&url)?;
+        }
         let aws = load_aws(access).await;
         let Some(region) = aws.region().map(ToString::to_string) else {
             let why = "no AWS region: set --region or AWS_REGION";
@@ -109,6 +121,7 @@ impl Stack {
             dynamodb: aws_sdk_dynamodb::Client::new(&aws),
             lambda: aws_sdk_lambda::Client::new(&aws),
             cloudwatch: aws_sdk_cloudwatch::Client::new(&aws),
+            held: HeldLetters::default(),
         })
     }
 
@@ -170,13 +183,8 @@ impl Stack {
 /// The AWS configuration that the command line and the environment ask for.
 async fn load_aws(access: &Access) -> SdkConfig {
     let mut loader = aws_config::defaults(BehaviorVersion::latest())
-        .retry_config(RetryConfig::standard())
-        .timeout_config(
-            TimeoutConfig::builder()
-                .connect_timeout(CONNECT_TIMEOUT)
-                .operation_attempt_timeout(ATTEMPT_TIMEOUT)
-                .build(),
-        );
+        .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS_MAX))
+        .timeout_config(timeouts(OPERATION_TIMEOUT));
     if let Some(profile) = &access.profile {
         // A profile that was asked for goes before credentials that happen to be in the environment.
         let of_profile = ProfileFileCredentialsProvider::builder().profile_name(profile).build();
@@ -189,6 +197,27 @@ async fn load_aws(access: &Access) -> SdkConfig {
         loader = loader.endpoint_url(url);
     }
     loader.load().await
+}
+
+/// The timeouts of a call that ends within `operation`.
+pub(crate) fn timeouts(operation: Duration) -> TimeoutConfig {
+    TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).operation_timeout(operation).build()
+}
+
+/// Fails if no connection could be made to this, whatever listens.
+fn require_http_url(url: &str) -> Result<(), CliError> {
+    let uri = url.parse::<Uri>().ok();
+    let is_http = uri.is_some_and(|uri| {
+        matches!(uri.scheme_str(), Some("http" | "https"))
+            && uri.host().is_some_and(|h| !h.is_empty())
+    });
+    if is_http {
+        return Ok(());
+    }
+    let message = format!(
+        "{url:?} is no endpoint: --endpoint-url or AWS_ENDPOINT_URL has to be like http://127.0.0.1:4566"
+    );
+    Err(CliError::usage(ErrorKind::ValueValidation, message))
 }
 
 /// Fails, and says how to get them, if there are no credentials.
@@ -259,6 +288,19 @@ fn innermost(chain: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_endpoint_is_an_http_url() {
+        for url in ["http://127.0.0.1:4566", "https://sqs.example.com/", "http://[::1]:4566"] {
+            assert!(require_http_url(url).is_ok(), "{url}");
+        }
+        for url in
+            ["notaurl", "127.0.0.1:4566", "localhost:4566", "ftp://a", "http://", "http:// a"]
+        {
+            let error = require_http_url(url).expect_err(url);
+            assert_eq!(error.exit_code(), 2, "{url}");
+        }
+    }
 
     #[test]
     fn a_consumer_is_whatever_has_a_queue_a_dlq_and_a_function() {

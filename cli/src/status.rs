@@ -19,7 +19,7 @@ use serde::Serialize;
 use crate::{
     consumer,
     error::CliError,
-    output::table,
+    output::{Output, table},
     stack::{Queue, Stack},
     when::short,
 };
@@ -61,6 +61,8 @@ pub(crate) struct QueueStatus {
     pub done_per_minute: Option<u64>,
     /// The consumer: `on`, `off`, or on its way to one.
     pub consumer: String,
+    /// Since when, if Lambda says that.
+    pub consumer_since: Option<Timestamp>,
 }
 
 /// Events that are stored and not yet published.
@@ -123,7 +125,7 @@ impl Status {
                 queue.delayed.to_string(),
                 queue.dead.to_string(),
                 age(queue.oldest_age_seconds),
-                queue.consumer.clone(),
+                queue.consumer_text(self.at),
             ]
         });
         let headings =
@@ -148,6 +150,50 @@ impl Status {
             self.orders.pending_too_long,
             self.orders.pending_max_minutes,
         )
+    }
+}
+
+/// Shows the status again and again. What cannot be had now is no end: the last status stays, with the reason why it
+/// is not up to date.
+///
+/// # Errors
+/// Stdout does not take it.
+pub(crate) async fn watch(
+    stack: &Stack,
+    interval: Duration,
+    output: Output,
+) -> Result<(), CliError> {
+    let mut last: Option<Status> = None;
+    loop {
+        match Status::of(stack).await {
+            Ok(status) => {
+                output.say_again(&status, Status::text)?;
+                last = Some(status);
+            }
+            Err(error) => {
+                output.say_stale(&stale_text(last.as_ref(), &error), &last_text(&last))?
+            }
+        }
+        tokio::time::sleep(interval).await;
+    }
+}
+
+fn last_text(last: &Option<Status>) -> String {
+    last.as_ref().map(Status::text).unwrap_or_default()
+}
+
+fn stale_text(last: Option<&Status>, error: &CliError) -> String {
+    let since = last.map(|status| format!(" since {:.0}", status.at)).unwrap_or_default();
+    format!("not up to date{since}: {error}")
+}
+
+impl QueueStatus {
+    /// The consumer as people read it: how long it has been off tells a pause from one that was forgotten.
+    fn consumer_text(&self, now: Timestamp) -> String {
+        match self.consumer_since.filter(|_| self.consumer == "off") {
+            Some(since) => format!("off for {}", short(now.duration_since(since).as_secs())),
+            None => self.consumer.clone(),
+        }
     }
 }
 
@@ -176,6 +222,7 @@ async fn queue_status(stack: &Stack, queue: &Queue) -> Result<QueueStatus, CliEr
         consumer::state(stack, queue)
     );
     let [waiting, in_flight, delayed] = own?;
+    let consumer = consumer?;
     Ok(QueueStatus {
         name: queue.name.clone(),
         waiting,
@@ -185,7 +232,8 @@ async fn queue_status(stack: &Stack, queue: &Queue) -> Result<QueueStatus, CliEr
         oldest_age_seconds: None,
         sent_per_minute: None,
         done_per_minute: None,
-        consumer: consumer?,
+        consumer: consumer.name,
+        consumer_since: consumer.since,
     })
 }
 
@@ -268,6 +316,7 @@ mod tests {
             sent_per_minute: None,
             done_per_minute: None,
             consumer: "off".into(),
+            consumer_since: Some(at - SignedDuration::from_hours(3)),
         };
         let status = Status {
             stack: "shop".into(),
@@ -287,6 +336,7 @@ mod tests {
         };
         let text = status.text();
         assert!(text.contains("- off") || text.contains("-  off"), "{text}");
+        assert!(text.contains("off for 3h"), "a forgotten pause shows: {text}");
         assert!(text.contains("4 pending, the oldest for 90s; 1 stuck"), "{text}");
         assert!(text.ends_with("1 for longer than 15 minutes\n  an-order"), "{text}");
     }

@@ -1,9 +1,14 @@
 //! Moments and spans as people type and read them.
 //!
 //! In: `2025-11-20T10:00:00Z`, `2025-11-20`, `now`, or how long ago: `90s`, `15m`, `2h`, `3d`. Out: timestamps
-//! and durations. Pure: the present moment is passed in.
+//! and durations. Pure: the present moment is passed in. Guarantee: what was typed is taken whole or refused; a
+//! time of day without a zone is refused, because it would be another moment on another machine.
 
-use jiff::{SignedDuration, Timestamp, civil, tz::TimeZone};
+use jiff::{
+    SignedDuration, Timestamp,
+    civil::{Date, DateTime},
+    tz::TimeZone,
+};
 
 /// A moment as it was typed: absolute, or relative to now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,10 +38,15 @@ pub(crate) fn when(text: &str) -> Result<When, String> {
     if let Ok(moment) = text.parse::<Timestamp>() {
         return Ok(When::At(moment));
     }
-    if let Some(moment) =
-        text.parse::<civil::Date>().ok().and_then(|day| day.to_zoned(TimeZone::UTC).ok())
-    {
+    // A date is taken only if it is all that was typed: its parser would pass over a time of day.
+    let date = text.parse::<Date>().ok().filter(|date| date.to_string() == text);
+    if let Some(moment) = date.and_then(|date| date.to_zoned(TimeZone::UTC).ok()) {
         return Ok(When::At(moment.timestamp()));
+    }
+    if text.parse::<DateTime>().is_ok() {
+        return Err(format!(
+            "{text} has no time zone: type 2025-11-20T10:00:00Z for UTC, or 2025-11-20T10:00:00+02:00"
+        ));
     }
     span(text).map(When::Ago).map_err(|_| {
         "type a moment (2025-11-20T10:00:00Z or 2025-11-20, UTC), how long ago (90s, 15m, 2h, 3d), or now"
@@ -95,6 +105,18 @@ mod tests {
         ] {
             let read = when(text).map(|when| when.from(now()).to_string());
             assert_eq!(read.as_deref(), Ok(moment), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_time_of_day_without_a_zone_is_refused_with_an_example_and_never_truncated() {
+        for text in ["2026-11-23T04:00", "2026-11-23T04:00:00", "2026-11-23 04:00", "20261123T0400"]
+        {
+            let error = when(text).expect_err(text);
+            assert!(error.contains("has no time zone") && error.contains("10:00:00Z"), "{error}");
+        }
+        for text in ["2026-11-23[Europe/Kyiv]", "2026-11-23x", "20261123"] {
+            when(text).expect_err(text);
         }
     }
 

@@ -3,6 +3,8 @@
 "use strict";
 
 const POLL_MS = 2000;
+// An answer that is older than this is not what is so now.
+const STALE_MS = 5000;
 const SVG = "http://www.w3.org/2000/svg";
 const $ = (id) => document.getElementById(id);
 
@@ -42,6 +44,19 @@ function draw(name, attributes, text) {
   return element;
 }
 
+// Puts new children in the place of the old. What had the focus has it again: it is known by its data-key. If it is
+// gone, `instead` has it, so that the keyboard does not start at the top of the page.
+function replaceKeepingFocus(parent, children, instead) {
+  // What is the same stays: a button that is put in anew between press and release is not clicked.
+  const old = parent.childNodes;
+  if (old.length === children.length && children.every((child, index) => child.isEqualNode(old[index]))) return;
+  const focused = parent.contains(document.activeElement) ? document.activeElement.dataset.key : undefined;
+  parent.replaceChildren(...children);
+  if (focused === undefined) return;
+  const again = [...parent.querySelectorAll("[data-key]")].find((one) => one.dataset.key === focused);
+  (again ?? instead)?.focus();
+}
+
 function trouble(error) {
   $("trouble").hidden = !error;
   $("trouble").textContent = error ? error.message : "";
@@ -57,7 +72,8 @@ function span(seconds) {
 // ------------------------------------------------------------------------------------------------- flow
 
 let before = null; // the status of the last look: the change since is a queue's rate where there are no metrics
-let lastDead = null;
+let answeredAt = Date.now(); // when the last look had its answer, or the page was opened; 0 after a failure
+let deadListAt = null; // of when the list of dead letters on this page is
 
 function backlog(queue) {
   return queue.waiting + queue.in_flight + queue.delayed;
@@ -149,7 +165,6 @@ function fact(number, text, alarm) {
 
 function showFacts(status) {
   const { outbox, orders } = status;
-  const focused = document.activeElement?.id;
   const items = [
     fact(orders.pending_too_long, `orders pending for longer than ${orders.pending_max_minutes} minutes`, orders.pending_too_long > 0),
     fact(outbox.stuck, "events stuck in the outbox", outbox.stuck > 0),
@@ -159,87 +174,160 @@ function showFacts(status) {
     const button = make("button", {
       type: "button",
       id: `switch-${queue.name}`,
+      "data-key": `switch-${queue.name}`,
       on: () => switchConsumer(queue.name, off ? "resume" : "pause"),
-    }, off ? "Resume" : "Pause");
+    }, switching.has(queue.name) ? "…" : off ? "Resume" : "Pause");
     button.setAttribute("aria-label", `${off ? "Resume" : "Pause"} the consumer of ${queue.name}`);
-    items.push(make("li", {}, `${queue.name}-consumer `, make("strong", {}, queue.consumer), button));
+    items.push(make("li", {}, `${queue.name}-consumer `, make("strong", {}, consumerState(queue, status)), button));
   }
-  $("facts").replaceChildren(...items);
-  if (focused?.startsWith("switch-")) $(focused)?.focus();
+  replaceKeepingFocus($("facts"), items);
 }
 
+// How long a consumer has been off tells a pause from one that was forgotten.
+function consumerState(queue, status) {
+  if (queue.consumer !== "off" || !queue.consumer_since) return queue.consumer;
+  return `off for ${span((new Date(status.at) - new Date(queue.consumer_since)) / 1000)}`;
+}
+
+const switching = new Set(); // the queues whose consumers are being switched
+
 async function switchConsumer(queue, how) {
-  const button = $(`switch-${queue}`);
-  if (button) button.disabled = true;
+  if (switching.has(queue)) return;
+  if (how === "pause" && !(await confirmed(`Stop giving messages to the consumer of ${queue}? They wait on the queue, which keeps each for four days, until Resume.`, "Pause"))) return;
+  switching.add(queue);
   try {
     await call(`/api/queues/${encodeURIComponent(queue)}/${how}`, {});
+    switching.delete(queue);
     await look();
   } catch (error) {
     trouble(error);
+  } finally {
+    switching.delete(queue);
   }
 }
 
+// Asks, and waits for the answer; Escape is no.
+function confirmed(question, yes) {
+  const dialog = $("question");
+  $("question-text").textContent = question;
+  $("question-yes").textContent = yes;
+  dialog.returnValue = "";
+  dialog.showModal();
+  return new Promise((resolve) => {
+    dialog.addEventListener("close", () => resolve(dialog.returnValue === "yes"), { once: true });
+  });
+}
+$("question-yes").addEventListener("click", () => $("question").close("yes"));
+$("question-no").addEventListener("click", () => $("question").close("no"));
+
 async function look() {
   const status = await call("/api/status");
+  answeredAt = Date.now();
   trouble(null);
   $("stack").textContent = `stack ${status.stack}`;
-  $("live").className = "";
-  $("live").textContent = `as of ${new Date(status.at).toLocaleTimeString()}`;
   showFlow(status);
   showFacts(status);
   before = status;
-  const dead = status.queues.map((queue) => queue.dead).join();
-  if (dead !== lastDead) {
-    lastDead = dead;
-    await lookAtDead();
-  }
+  showLive();
+  // The server makes one list for all pages, when the counts change and when one of them asks.
+  if (deadListAt === null || status.dead_list_at !== deadListAt) showDead(await call("/api/dead"));
+}
+
+function showLive() {
+  const stale = Date.now() - answeredAt > STALE_MS;
+  const asOf = before ? `as of ${new Date(before.at).toLocaleTimeString()}` : "connecting …";
+  $("live").className = stale || !before ? "off" : "";
+  setText($("live"), stale ? `not up to date, ${asOf}` : asOf);
+}
+
+// Text that stays the same is not put in again: a screen reader would say it again.
+function setText(element, text) {
+  if (element.textContent !== text) element.textContent = text;
 }
 
 async function poll() {
   try {
     if (!document.hidden) await look();
   } catch (error) {
-    $("live").className = "off";
-    $("live").textContent = "not up to date";
+    answeredAt = 0;
+    showLive();
     trouble(error);
   }
   setTimeout(poll, POLL_MS);
 }
 
+// Apart from the poll, which may be waiting for an answer that does not come.
+setInterval(() => {
+  showLive();
+  showDeadAge();
+}, 1000);
+
 // ------------------------------------------------------------------------------------------ dead letters
 
-async function lookAtDead() {
-  const letters = await call("/api/dead");
-  const rows = letters.map((letter) => {
+const redriving = new Set(); // the ids of the letters that are being redriven
+
+function showDead(list) {
+  deadListAt = list.at;
+  const rows = list.letters.map((letter) => {
     const order = letter.order_id
-      ? make("button", { type: "button", class: "id", on: () => showOrder(letter.order_id) }, letter.order_id)
+      ? make("button", { type: "button", class: "id", "data-key": `order-${letter.message_id}`, on: () => showOrder(letter.order_id) }, letter.order_id)
       : "–";
-    const redrive = make("button", { type: "button", "data-redrive": letter.message_id }, "Redrive");
-    redrive.addEventListener("click", () => redriveOne(letter, redrive));
+    const redrive = make("button", {
+      type: "button",
+      "data-redrive": letter.message_id,
+      "data-key": `redrive-${letter.message_id}`,
+      on: () => redriveOne(letter),
+    }, "Redrive");
     redrive.setAttribute("aria-label", `Redrive ${letter.event_type ?? "a letter"} of ${letter.queue}`);
-    return make("tr", { "data-letter": letter.message_id },
-      make("td", {}, letter.queue),
-      make("td", {}, make("div", { class: "reason" }, letter.reason), make("div", { class: "detail" }, letter.detail ?? "")),
-      make("td", {}, letter.event_type ?? "–"),
-      make("td", {}, order),
-      make("td", {}, make("time", { datetime: letter.since, title: letter.since }, `${span((Date.now() - new Date(letter.since)) / 1000)} ago`)),
-      make("td", {}, redrive));
+    const cell = (name, ...children) => make("td", { role: "cell", "data-name": name }, ...children);
+    return make("tr", { role: "row", "data-letter": letter.message_id },
+      cell("Queue", letter.queue),
+      cell("Reason", make("div", { class: "reason" }, letter.reason), make("div", { class: "detail" }, letter.detail ?? "")),
+      cell("Event", letter.event_type ?? "–"),
+      cell("Order", order),
+      cell("Died", died(letter)),
+      cell("", redrive));
   });
-  if (rows.length === 0) rows.push(make("tr", {}, make("td", { colspan: 6, class: "empty" }, "No dead letters.")));
-  $("dead").replaceChildren(...rows);
+  const held = list.held_elsewhere;
+  if (held > 0) rows.push(emptyRow(`${held} ${held === 1 ? "is" : "are"} held by another listing; this list is made again until they are to be had.`));
+  else if (rows.length === 0) rows.push(emptyRow("No dead letters."));
+  replaceKeepingFocus($("dead"), rows, $("refresh"));
+  showDeadAge();
 }
 
-async function redriveOne(letter, button) {
-  button.disabled = true;
-  $("dead-said").textContent = "redriving …";
+function emptyRow(text) {
+  return make("tr", { role: "row" }, make("td", { role: "cell", colspan: 6, class: "empty" }, text));
+}
+
+// Of a letter that SQS moved by itself only its sending is known.
+function died(letter) {
+  const ago = `${span((Date.now() - new Date(letter.since)) / 1000)} ago`;
+  const known = letter.since_is === "failed_at";
+  const first = letter.first_failed_at ? `; failed first at ${letter.first_failed_at}` : "";
+  const title = known ? `${letter.since}${first}` : `sent at ${letter.since}; SQS moved it later and does not say when`;
+  return make("time", { datetime: letter.since, title }, known ? ago : `sent ${ago}`);
+}
+
+function showDeadAge() {
+  setText($("dead-age"), deadListAt === null ? "" : `Looked at ${span((Date.now() - new Date(deadListAt)) / 1000)} ago.`);
+}
+
+function say(text) {
+  $("dead-said").textContent = text;
+}
+
+async function redriveOne(letter) {
+  if (redriving.has(letter.message_id)) return;
+  redriving.add(letter.message_id);
+  say("redriving …");
   try {
     const done = await call(`/api/queues/${encodeURIComponent(letter.queue)}/redrive`, { ids: [letter.message_id] });
-    $("dead-said").textContent = done.failed.length ? done.failed.join("; ") : `1 letter of ${letter.queue} is on its queue again.`;
-    lastDead = null;
+    say(done.failed.length ? done.failed.join("; ") : `1 letter of ${letter.queue} is on its queue again.`);
     await look();
   } catch (error) {
-    button.disabled = false;
-    $("dead-said").textContent = error.message;
+    say(error.message);
+  } finally {
+    redriving.delete(letter.message_id);
   }
 }
 
@@ -277,7 +365,15 @@ $("find").addEventListener("submit", (event) => {
   showOrder($("order-id").value.trim());
 });
 $("refresh").addEventListener("click", async () => {
-  $("dead-said").textContent = "";
-  await lookAtDead().catch(trouble);
+  say("listing …");
+  try {
+    showDead(await call("/api/dead", {}));
+    say("");
+  } catch (error) {
+    say(error.message);
+  }
+});
+document.addEventListener("visibilitychange", () => {
+  if (!document.hidden) look().catch(trouble);
 });
 poll();

@@ -108,6 +108,17 @@ pub struct Backlog {
     pub stuck: u64,
 }
 
+/// The key of an event that is not published.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnpublishedKey {
+    /// What it is about: the partition of the event log.
+    pub stream: String,
+    /// The sort key of the event log, as it is stored.
+    pub event_id: String,
+    /// Since when it waits.
+    pub pending_since: Option<Timestamp>,
+}
+
 /// What became of one event that was handed to SNS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Publication {
@@ -336,6 +347,62 @@ impl Outbox {
             oldest_pending_since: oldest.into_iter().flatten().min(),
             stuck,
         })
+    }
+
+    /// The keys of at most `limit` events that SNS refuses for good, oldest first.
+    ///
+    /// # Errors
+    /// The event log did not answer.
+    pub async fn list_stuck(&self, limit: usize) -> Result<Vec<UnpublishedKey>, TableError> {
+        self.list_shard(STUCK, limit).await
+    }
+
+    /// The keys of at most `limit` events that are going to be published, oldest first.
+    ///
+    /// # Errors
+    /// The event log did not answer.
+    pub async fn list_pending(&self, limit: usize) -> Result<Vec<UnpublishedKey>, TableError> {
+        let shards: Vec<String> = Shards::all().collect();
+        let keys = try_join_all(shards.iter().map(|shard| self.list_shard(shard, limit))).await?;
+        let mut keys = keys.concat();
+        keys.sort_by_key(|key| key.pending_since);
+        keys.truncate(limit);
+        Ok(keys)
+    }
+
+    async fn list_shard(
+        &self,
+        shard: &str,
+        limit: usize,
+    ) -> Result<Vec<UnpublishedKey>, TableError> {
+        let mut keys = Vec::new();
+        let mut start = None;
+        loop {
+            let page = self
+                .dynamodb
+                .query()
+                .table_name(&self.table)
+                .index_name(INDEX)
+                .key_condition_expression("outbox_shard = :shard")
+                .expression_attribute_values(":shard", text(shard))
+                .limit(i32::try_from(limit - keys.len()).unwrap_or(i32::MAX))
+                .set_exclusive_start_key(start)
+                .send()
+                .await
+                .map_err(CallError::of("Query outbox"))?;
+            keys.extend(page.items.unwrap_or_default().iter().filter_map(|item| {
+                Some(UnpublishedKey {
+                    stream: text_field(item, &self.stream_key)?,
+                    event_id: text_field(item, "event_id")?,
+                    pending_since: text_field(item, "pending_since")
+                        .and_then(|since| since.parse().ok()),
+                })
+            }));
+            start = page.last_evaluated_key;
+            if start.is_none() || keys.len() >= limit {
+                return Ok(keys);
+            }
+        }
     }
 
     async fn count_shard(&self, shard: &str) -> Result<u64, TableError> {

@@ -2,7 +2,9 @@
 
 use std::{
     io::{BufRead, BufReader},
+    net::{Shutdown, TcpListener, TcpStream},
     process::Stdio,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use anyhow::{Context, Result};
@@ -12,7 +14,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use serde_json::Value;
 
 /// Every command with arguments that it takes.
-const COMMANDS: [&[&str]; 14] = [
+const COMMANDS: [&[&str]; 16] = [
     &["status"],
     &["status", "--watch"],
     &["dlq", "list"],
@@ -23,6 +25,8 @@ const COMMANDS: [&[&str]; 14] = [
     &["order", "history", "some-order"],
     &["order", "cancel", "some-order", "--yes"],
     &["order", "republish", "some-order"],
+    &["outbox", "list"],
+    &["outbox", "show", "some-event"],
     &["replay", "--queue", "product", "--from", "1h"],
     &["pause", "product"],
     &["resume", "product"],
@@ -37,7 +41,7 @@ fn complains(ran: &Ran, code: i32, of: &str) {
 
 #[tokio::test]
 async fn wrong_arguments_end_with_2_and_say_what_is_wrong() -> Result<()> {
-    let wrong: [(&[&str], &str); 16] = [
+    let wrong: [(&[&str], &str); 20] = [
         (&[], "Usage"),
         (&["no-such-command"], "unrecognized subcommand"),
         (&["status", "--no-such-option"], "unexpected argument"),
@@ -52,6 +56,10 @@ async fn wrong_arguments_end_with_2_and_say_what_is_wrong() -> Result<()> {
         (&["order", "show"], "<ID>"),
         (&["replay", "--queue", "product"], "--from"),
         (&["replay", "--queue", "product", "--from", "yesterday"], "how long ago"),
+        (&["replay", "--queue", "product", "--from", "2026-11-23T04:00"], "has no time zone"),
+        (&["dlq", "drop", "product", "--id", "", "--yes"], "it is empty"),
+        (&["dlq", "redrive", "product", "--order", "", "--yes"], "it is empty"),
+        (&["status", "--stack", ""], "it is empty"),
         (&["pause"], "QUEUE"),
         (&["completions", "no-such-shell"], "invalid value"),
     ];
@@ -215,7 +223,7 @@ async fn a_paused_consumer_keeps_200_orders_waiting_and_after_resume_all_settle(
     const ORDERS: u64 = 200;
     let stack = Stack::load().await?;
     let product = stack.api.product("Two hundred", "10", ORDERS).await?;
-    let paused = stack.json(&["pause", "product"]).await?;
+    let paused = stack.json(&["pause", "product", "--yes"]).await?;
     assert_eq!(paused[0]["consumer"], "off");
     let line = [(product.as_str(), 1)];
     let orders: Vec<String> = stream::iter(0..ORDERS)
@@ -242,4 +250,106 @@ async fn a_paused_consumer_keeps_200_orders_waiting_and_after_resume_all_settle(
     assert!(settled.iter().all(|status| status == "confirmed"), "{settled:?}");
     assert_eq!(stack.api.stock(&product).await?, 0);
     Ok(())
+}
+
+#[tokio::test]
+async fn pausing_asks_first_and_status_shows_for_how_long_a_consumer_has_been_off() -> Result<()> {
+    let stack = Stack::load().await?;
+    let unasked = stack.run(&["pause", "product"]).await?;
+    complains(&unasked, 1, "--yes");
+    assert_eq!(stack.json(&["status"]).await?["queues"][2]["consumer"], "on");
+
+    stack.json(&["pause", "product", "--yes"]).await?;
+    let status = stack.json(&["status"]).await?;
+    let queue = &status["queues"][2];
+    let at = |value: &Value| value.as_str().and_then(|at| at.parse::<jiff::Timestamp>().ok());
+    let since = at(&queue["consumer_since"]).with_context(|| format!("since when: {queue}"))?;
+    let age = at(&status["at"]).context("the moment")?.duration_since(since).as_secs();
+    assert!((0..120).contains(&age), "{age} s: {queue}");
+    let text = stack.run(&["status"]).await?.stdout;
+    assert!(text.contains("off for "), "{text}");
+    let again = stack.run(&["pause", "product"]).await?;
+    assert_eq!(again.code, 0, "nobody is asked about what is so already: {again:?}");
+    stack.json(&["resume", "product"]).await?;
+    Ok(())
+}
+
+/// A way to the stack's endpoint that can be closed and opened.
+struct Way {
+    url: String,
+    state: Arc<Mutex<WayState>>,
+}
+
+#[derive(Default)]
+struct WayState {
+    closed: bool,
+    connections: Vec<TcpStream>,
+}
+
+impl Way {
+    fn to(endpoint: &str) -> Result<Self> {
+        let target =
+            endpoint.split_once("://").context("a URL")?.1.trim_end_matches('/').to_owned();
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        let url = format!("http://{}", listener.local_addr()?);
+        let state = Arc::new(Mutex::new(WayState::default()));
+        let shared = Arc::clone(&state);
+        std::thread::spawn(move || {
+            for near in listener.incoming().flatten() {
+                let mut state = shared.lock().unwrap_or_else(PoisonError::into_inner);
+                if state.closed {
+                    continue;
+                }
+                let Ok(far) = TcpStream::connect(&target) else { continue };
+                for (from, to) in [(&near, &far), (&far, &near)] {
+                    let (Ok(mut from), Ok(mut to)) = (from.try_clone(), to.try_clone()) else {
+                        continue;
+                    };
+                    std::thread::spawn(move || {
+                        let _ = std::io::copy(&mut from, &mut to);
+                        let _ = to.shutdown(Shutdown::Both);
+                    });
+                }
+                state.connections.extend([near, far]);
+            }
+        });
+        Ok(Self { url, state })
+    }
+
+    fn set_closed(&self, closed: bool) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.closed = closed;
+        for connection in state.connections.drain(..) {
+            let _ = connection.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+#[tokio::test]
+async fn status_watch_says_what_is_not_up_to_date_and_goes_on_watching() -> Result<()> {
+    let stack = Stack::load().await?;
+    let mut command =
+        stack.command(&["status", "--watch", "--interval", "1", "--output", "json"])?;
+    let endpoint = command.get_envs().find(|(name, _)| *name == "AWS_ENDPOINT_URL");
+    let endpoint = endpoint.and_then(|(_, url)| url?.to_str()).context("the endpoint")?.to_owned();
+    let way = Way::to(&endpoint)?;
+    command.env("AWS_ENDPOINT_URL", &way.url).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut watching = command.spawn()?;
+    let mut shown = BufReader::new(watching.stdout.take().context("stdout")?).lines();
+    let mut said = BufReader::new(watching.stderr.take().context("stderr")?).lines();
+    let watched = (|| {
+        shown.next().context("a first status")??;
+        way.set_closed(true);
+        let complaint = said.next().context("a complaint")??;
+        assert!(complaint.starts_with("not up to date since 20"), "{complaint}");
+        assert!(complaint.contains("AWS does not answer"), "{complaint}");
+        way.set_closed(false);
+        // What was on its way before may come too; then it is up to date again.
+        shown.next().context("a second status")??;
+        shown.next().context("a third status")??;
+        anyhow::Ok(())
+    })();
+    watching.kill()?;
+    watching.wait()?;
+    watched
 }

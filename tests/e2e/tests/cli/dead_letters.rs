@@ -1,7 +1,7 @@
 //! `orderflow dlq`.
 
 use anyhow::{Context, Result, ensure};
-use aws_sdk_sqs::types::MessageAttributeValue;
+use aws_sdk_sqs::types::{MessageAttributeValue, QueueAttributeName};
 use e2e::{Capability, Queue, Seconds, Stack, eventually};
 use serde_json::Value;
 
@@ -218,5 +218,110 @@ async fn on_a_terminal_it_shows_what_it_is_about_and_acts_only_on_yes() -> Resul
     let (code, said) = on_a_terminal(&stack, &drop, "y").await?;
     assert!(code == 0 && said.contains("1 deleted"), "{code}: {said}");
     dead(&stack, "product", &order, 0).await?;
+    Ok(())
+}
+
+/// Waits until a DLQ has `count` letters that are received and not given back.
+async fn in_flight(stack: &Stack, count: u64) -> Result<()> {
+    eventually(&format!("{count} letters in flight"), 30.secs(), async || {
+        let name = QueueAttributeName::ApproximateNumberOfMessagesNotVisible;
+        let call = stack.sqs.get_queue_attributes().queue_url(stack.dlq(Queue::Product));
+        let answer = call.attribute_names(name.clone()).send().await?;
+        let attributes = answer.attributes.unwrap_or_default();
+        Ok((attributes.get(&name) == Some(&count.to_string())).then_some(()))
+    })
+    .await
+}
+
+#[tokio::test]
+async fn letters_that_another_listing_holds_are_counted_and_never_taken_for_none() -> Result<()> {
+    let stack = Stack::load().await?;
+    let order = unique();
+    poison(&stack, "NeverHeardOf", &order).await?;
+    dead(&stack, "product", &order, 1).await?;
+    let dlq = stack.dlq(Queue::Product);
+    let receive = stack.sqs.receive_message().queue_url(dlq).visibility_timeout(60);
+    let held = receive.max_number_of_messages(10).wait_time_seconds(1).send().await?;
+    let held = held.messages().first().context("the letter")?.clone();
+    let all: [&[&str]; 4] = [
+        &["dlq", "list", "product"],
+        &["dlq", "show", "product"],
+        &["dlq", "redrive", "product", "--all", "--yes"],
+        &["dlq", "drop", "product", "--order", &order, "--yes"],
+    ];
+    for command in all {
+        let ran = stack.run(command).await?;
+        assert_eq!(ran.code, 4, "{ran:?}");
+        assert!(ran.stderr.contains("1 dead letter is held by another listing"), "{ran:?}");
+        assert_eq!(ran.stdout.trim(), "", "nobody reads that there are none: {ran:?}");
+    }
+    let give_back = stack.sqs.change_message_visibility().queue_url(dlq).visibility_timeout(0);
+    give_back.set_receipt_handle(held.receipt_handle).send().await?;
+
+    let missed = stack.run(&["dlq", "list", "product", "--order", "another"]).await?;
+    assert_eq!(missed.code, 0);
+    assert!(missed.stdout.contains("1 letter is not selected"), "{missed:?}");
+    stack.json(&["dlq", "drop", "product", "--order", &order, "--yes"]).await?;
+    let none = stack.run(&["dlq", "list", "product"]).await?;
+    assert!(none.code == 0 && none.stdout.contains("No dead letters."), "{none:?}");
+    Ok(())
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn an_interrupted_listing_gives_its_letters_back() -> Result<()> {
+    let stack = Stack::load().await?;
+    let order = unique();
+    poison(&stack, "NeverHeardOf", &order).await?;
+    dead(&stack, "product", &order, 1).await?;
+    for (signal, code) in [("INT", 130), ("TERM", 143)] {
+        let mut listing = stack.command(&["dlq", "list", "product"])?.spawn()?;
+        in_flight(&stack, 1).await?;
+        let kill = format!("kill -{signal} {}", listing.id());
+        ensure!(std::process::Command::new("sh").args(["-c", &kill]).status()?.success());
+        let ended = tokio::task::spawn_blocking(move || listing.wait()).await??;
+        assert_eq!(ended.code(), Some(code));
+        in_flight(&stack, 0).await?;
+        assert_eq!(stack.messages(stack.dlq(Queue::Product)).await?, 1);
+    }
+    stack.json(&["dlq", "drop", "product", "--order", &order, "--yes"]).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_letter_shows_its_first_failure_and_its_id_before_it_died_and_loses_both_by_a_redrive()
+-> Result<()> {
+    let stack = Stack::load().await?;
+    let order = unique();
+    let mut send = stack
+        .sqs
+        .send_message()
+        .queue_url(stack.dlq(Queue::Product))
+        .message_body(format!(r#"{{"event_type":"Odd","data":{{"order_id":"{order}"}}}}"#));
+    for (name, value) in [
+        ("failure_reason", "schema"),
+        ("failed_at", "2026-01-02T03:04:05.000Z"),
+        ("first_failed_at", "2026-01-01T03:04:05.000Z"),
+        ("original_message_id", "11111111-aaaa"),
+        ("correlation_id", "kept"),
+    ] {
+        let value =
+            MessageAttributeValue::builder().data_type("String").string_value(value).build()?;
+        send = send.message_attributes(name, value);
+    }
+    send.send().await?;
+    let select = ["product", "--id", "11111111-aaaa"];
+    let shown = stack.run(&[&["dlq", "show"], &select[..]].concat()).await?.stdout;
+    for part in ["first failed  2026-01-01T", "dead since    2026-01-02T", "11111111-aaaa"] {
+        assert!(shown.contains(part), "{shown}");
+    }
+    stack.pause(Queue::Product).await?;
+    stack.json(&[&["dlq", "redrive"], &select[..], &["--yes"]].concat()).await?;
+    let moved = stack.message_with(stack.queue(Queue::Product), &order).await?;
+    let attributes = moved.message_attributes.context("attributes")?;
+    assert_eq!(attributes.keys().collect::<Vec<_>>(), ["correlation_id"]);
+    stack.resume(Queue::Product).await?;
+    dead(&stack, "product", &order, 1).await?;
+    stack.json(&["dlq", "drop", "product", "--order", &order, "--yes"]).await?;
     Ok(())
 }

@@ -3,4 +3,5 @@
 mod commands;
 mod dead_letters;
 mod orders;
+mod reconcile;
 mod replay;

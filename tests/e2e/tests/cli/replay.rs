@@ -30,7 +30,7 @@ async fn an_hour_replayed_to_every_queue_changes_nothing_and_mails_nobody() -> R
     let stack = Stack::load().await?;
     let (product, order) = mailed(&stack, "All of it again").await?;
     for queue in ["product", "order", "notification"] {
-        let replayed = stack.json(&["replay", "--queue", queue, "--from", "1h"]).await?;
+        let replayed = stack.json(&["replay", "--queue", queue, "--from", "1h", "--yes"]).await?;
         assert!(replayed["sent"].as_u64() >= Some(1), "{replayed}");
         let chosen: u64 = replayed["events"]
             .as_object()
@@ -54,7 +54,12 @@ async fn one_orders_events_go_to_one_queue_as_its_filter_allows() -> Result<()> 
     assert_eq!(dry["events"]["OrderCreated"], 1);
     assert_eq!(stack.messages(stack.queue(Queue::Notification)).await?, 0, "a dry run sends none");
 
-    let replayed = stack.json(&replay).await?;
+    let unasked = stack.run(&replay).await?;
+    assert!(unasked.code == 1 && unasked.stderr.contains("--yes"), "{unasked:?}");
+    assert!(unasked.stderr.contains("2 events (1 OrderConfirmed, 1 OrderCreated) of 1 order"));
+    assert_eq!(stack.messages(stack.queue(Queue::Notification)).await?, 0, "it asks before");
+
+    let replayed = stack.json(&[&replay[..], &["--yes"]].concat()).await?;
     assert_eq!(replayed["sent"], 2, "{replayed}");
     assert_eq!(replayed["events"]["OrderConfirmed"], 1);
     assert_eq!(replayed["events"]["StockReserved"], serde_json::Value::Null);
@@ -82,5 +87,19 @@ async fn a_range_in_which_nothing_happened_sends_nothing() -> Result<()> {
         .run(&["replay", "--queue", "order", "--from", "2020-01-02", "--to", "2020-01-01"])
         .await?;
     assert!(backwards.code == 1 && backwards.stderr.contains("nothing is between"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_unknown_order_ends_with_3_and_a_time_without_a_zone_sends_nothing() -> Result<()> {
+    let stack = Stack::load().await?;
+    for more in [&["--yes"][..], &["--dry-run"]] {
+        let command = [&["replay", "--queue", "order", "--order", "no-such-order"], more].concat();
+        let ran = stack.run(&command).await?;
+        assert!(ran.code == 3 && ran.stderr.contains("no order"), "{ran:?}");
+    }
+    let zoneless = ["replay", "--queue", "order", "--from", "2020-01-01T04:00", "--yes"];
+    let ran = stack.run(&zoneless).await?;
+    assert!(ran.code == 2 && ran.stderr.contains("has no time zone"), "{ran:?}");
     Ok(())
 }

@@ -140,10 +140,17 @@ impl Browser {
         Ok(())
     }
 
+    /// Gives the page a size in pixels.
+    pub(crate) fn resize(&mut self, width: u64, height: u64) -> Result<()> {
+        let size =
+            json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": false });
+        self.call("Emulation.setDeviceMetricsOverride", size)?;
+        Ok(())
+    }
+
     /// Takes a picture of the whole page in a colour scheme.
     pub(crate) async fn picture(&mut self, scheme: &str, file: &Path) -> Result<()> {
-        let size = json!({ "width": 1120, "height": 800, "deviceScaleFactor": 1, "mobile": false });
-        self.call("Emulation.setDeviceMetricsOverride", size)?;
+        self.resize(1120, 800)?;
         let features = json!([
             { "name": "prefers-color-scheme", "value": scheme },
             { "name": "prefers-reduced-motion", "value": "reduce" },

@@ -1,5 +1,6 @@
 //! `orderflow console` in a real browser, and against requests that no page of its own would make.
 //!
+//! The tests run one at a time: each leaves an empty DLQ.
 //! With `ORDERFLOW_PICTURES=<directory>` the first test leaves its screenshots there: docs/ has them from a run.
 
 mod browser;
@@ -10,7 +11,8 @@ use std::{
     process::{Child, Stdio},
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+use aws_sdk_sqs::types::QueueAttributeName;
 use e2e::{Queue, Seconds, Stack, eventually};
 use serde_json::{Value, json};
 
@@ -39,6 +41,15 @@ impl Console {
         let (base, token) = url.split_once("/#token=").context("a token")?;
         let (base, token) = (base.to_owned(), token.to_owned());
         Ok(Self { process, url, base, token })
+    }
+}
+
+#[cfg(unix)]
+impl Console {
+    fn signal(&self, name: &str) -> Result<()> {
+        let kill = format!("kill -{name} {}", self.process.id());
+        ensure!(std::process::Command::new("sh").args(["-c", &kill]).status()?.success());
+        Ok(())
     }
 }
 
@@ -178,5 +189,218 @@ async fn another_origin_gets_nothing_from_the_console() -> Result<()> {
     let page = http.get(&console.base).send().await?;
     let policy = page.headers().get("content-security-policy").context("a policy")?;
     assert!(policy.to_str()?.starts_with("default-src 'none'"), "{policy:?}");
+    Ok(())
+}
+
+/// Puts a letter on the DLQ of the product queue; its order.
+async fn dead_letter(stack: &Stack) -> Result<String> {
+    let order = uuid::Uuid::new_v4().to_string();
+    let body = json!({ "event_type": "OrderReturned", "data": { "order_id": order } });
+    stack.send(stack.dlq(Queue::Product), &body.to_string()).await?;
+    Ok(order)
+}
+
+fn row_of(order: &str) -> String {
+    format!("[...document.querySelectorAll('#dead tr')].find(r => r.innerText.includes('{order}'))")
+}
+
+/// Waits until no letter of the product queue's DLQ is received and not given back.
+async fn nothing_in_flight(stack: &Stack, limit: std::time::Duration) -> Result<()> {
+    eventually("every letter to be given back", limit, async || {
+        let name = QueueAttributeName::ApproximateNumberOfMessagesNotVisible;
+        let call = stack.sqs.get_queue_attributes().queue_url(stack.dlq(Queue::Product));
+        let answer = call.attribute_names(name.clone()).send().await?;
+        let attributes = answer.attributes.unwrap_or_default();
+        Ok(attributes.get(&name).is_some_and(|count| count == "0").then_some(()))
+    })
+    .await
+}
+
+#[tokio::test]
+async fn two_pages_share_one_list_which_follows_what_others_do() -> Result<()> {
+    let stack = Stack::load().await?;
+    let order = dead_letter(&stack).await?;
+    let console = Console::start(&stack)?;
+    let mut pages = [Browser::start()?, Browser::start()?];
+    let row = row_of(&order);
+    for page in &mut pages {
+        page.open(&console.url)?;
+    }
+    for page in &mut pages {
+        page.until(&format!("{row} !== undefined"), 30.secs()).await?;
+        let age = "/Looked at \\d+ s ago/.test(document.getElementById('dead-age').textContent)";
+        page.until(age, 10.secs()).await?;
+    }
+    // Again at once: the page that is loaded anew has the list that is there.
+    let page = &mut pages[1];
+    page.open(&console.base)?;
+    page.until(&format!("{row} !== undefined"), 10.secs()).await?;
+
+    // The command line drops it.
+    stack.json(&["dlq", "drop", "product", "--order", &order, "--yes"]).await?;
+    for page in &mut pages {
+        page.until(&format!("{row} === undefined"), 30.secs()).await?;
+        page.until(
+            "document.getElementById('dead').innerText.includes('No dead letters')",
+            30.secs(),
+        )
+        .await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_another_listing_holds_is_named_and_comes_when_it_is_given_back() -> Result<()> {
+    let stack = Stack::load().await?;
+    let order = dead_letter(&stack).await?;
+    let dlq = stack.dlq(Queue::Product);
+    let receive = stack.sqs.receive_message().queue_url(dlq).visibility_timeout(120);
+    let held = receive.wait_time_seconds(5).send().await?;
+    let receipt = held.messages().first().context("the letter")?.receipt_handle.clone();
+
+    let console = Console::start(&stack)?;
+    let mut browser = Browser::start()?;
+    browser.open(&console.url)?;
+    let said = "document.getElementById('dead').innerText";
+    browser.until(&format!("{said}.includes('1 is held by another listing')"), 30.secs()).await?;
+    let give_back = stack.sqs.change_message_visibility().queue_url(dlq).visibility_timeout(0);
+    give_back.set_receipt_handle(receipt).send().await?;
+    browser.until(&format!("{} !== undefined", row_of(&order)), 30.secs()).await?;
+    stack.json(&["dlq", "drop", "product", "--order", &order, "--yes"]).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn pausing_asks_and_the_page_shows_for_how_long_a_consumer_has_been_off() -> Result<()> {
+    let stack = Stack::load().await?;
+    let console = Console::start(&stack)?;
+    let mut browser = Browser::start()?;
+    browser.open(&console.url)?;
+    let facts = "document.getElementById('facts').innerText";
+    browser.until("document.getElementById('switch-product') !== null", 30.secs()).await?;
+    let asked = "document.getElementById('question').open";
+    browser.click("#switch-product")?;
+    browser.until(&format!("{asked} === true"), 10.secs()).await?;
+    browser.click("#question-no")?;
+    browser.until(&format!("{asked} === false"), 10.secs()).await?;
+    assert_eq!(stack.json(&["status"]).await?["queues"][2]["consumer"], "on");
+
+    browser.click("#switch-product")?;
+    browser.until(&format!("{asked} === true"), 10.secs()).await?;
+    browser.click("#question-yes")?;
+    browser.until(&format!("/product-consumer off for \\d+ s/.test({facts})"), 60.secs()).await?;
+    stack.json(&["resume", "product"]).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_focus_stays_where_it_is_when_the_page_is_brought_up_to_date() -> Result<()> {
+    let stack = Stack::load().await?;
+    let order = dead_letter(&stack).await?;
+    let console = Console::start(&stack)?;
+    let mut browser = Browser::start()?;
+    browser.open(&console.url)?;
+    browser.until(&format!("{} !== undefined", row_of(&order)), 30.secs()).await?;
+    for (selector, changed) in [
+        ("#dead [data-redrive]", "document.getElementById('refresh').click()"),
+        ("#switch-product", "showFacts({ ...before, outbox: { ...before.outbox, stuck: 7 } })"),
+    ] {
+        browser.value(&format!("(window.old = document.querySelector('{selector}')).focus()"))?;
+        browser.value(changed)?;
+        // Made anew, and has the focus again.
+        browser.until("!window.old.isConnected", 30.secs()).await?;
+        let focused = "document.activeElement !== document.body && document.activeElement.dataset.key === window.old.dataset.key";
+        assert_eq!(browser.value(focused)?, true, "{selector}");
+    }
+    stack.json(&["dlq", "drop", "product", "--order", &order, "--yes"]).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn on_a_narrow_screen_nothing_overflows_and_every_button_can_be_pressed() -> Result<()> {
+    const WIDTH: u64 = 390;
+    let stack = Stack::load().await?;
+    let (settled, poisoned) = something_to_see(&stack).await?;
+    let console = Console::start(&stack)?;
+    let mut browser = Browser::start()?;
+    browser.resize(WIDTH, 844)?;
+    browser.open(&console.url)?;
+    browser.until(&format!("{} !== undefined", row_of(&poisoned)), 30.secs()).await?;
+    browser.value(&format!("showOrder('{settled}')"))?;
+    browser.until("document.querySelector('.line') !== null", 30.secs()).await?;
+    assert_eq!(browser.value("document.scrollingElement.scrollWidth")?, WIDTH);
+    let unreachable =
+        "[...document.querySelectorAll('button')].filter(b => b.checkVisibility()).filter(b => {
+        b.scrollIntoView({ block: 'center' });
+        const r = b.getBoundingClientRect();
+        const hit = document.elementFromPoint(r.left + r.width / 2, r.top + r.height / 2);
+        return r.left < 0 || r.right > innerWidth || !b.contains(hit);
+    }).map(b => b.textContent)";
+    assert_eq!(browser.value(unreachable)?, json!([]));
+    let buttons = browser.value("document.querySelectorAll('button').length")?;
+    assert!(buttons.as_u64() >= Some(7), "{buttons}: the letter's, the switches', the form's");
+
+    // And is: the redrive, by a click where it is seen.
+    browser.value(
+        "document.querySelector('#dead [data-redrive]').scrollIntoView({ block: 'center' })",
+    )?;
+    browser.click("#dead [data-redrive]")?;
+    browser.until(&format!("{} === undefined", row_of(&poisoned)), 60.secs()).await?;
+    stack.resume(Queue::Product).await?;
+    eventually("the poison to be dead again", 60.secs(), async || {
+        Ok((stack.messages(stack.dlq(Queue::Product)).await? == 1).then_some(()))
+    })
+    .await?;
+    stack.json(&["dlq", "drop", "product", "--order", &poisoned, "--yes"]).await?;
+    Ok(())
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn the_light_goes_out_when_no_answer_comes_and_on_again_when_one_does() -> Result<()> {
+    let stack = Stack::load().await?;
+    let console = Console::start(&stack)?;
+    let mut browser = Browser::start()?;
+    browser.open(&console.url)?;
+    let live = "document.getElementById('live')";
+    let on = format!("{live}.className === '' && {live}.textContent.startsWith('as of')");
+    let off =
+        format!("{live}.className === 'off' && {live}.textContent.startsWith('not up to date')");
+    browser.until(&on, 30.secs()).await?;
+    console.signal("STOP")?;
+    browser.until(&off, 12.secs()).await?;
+    console.signal("CONT")?;
+    browser.until(&on, 30.secs()).await?;
+    Ok(())
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_closed_connection_and_the_end_of_the_console_give_the_letters_back() -> Result<()> {
+    let stack = Stack::load().await?;
+    let order = dead_letter(&stack).await?;
+    let mut console = Console::start(&stack)?;
+    let http = reqwest::Client::builder().no_proxy().build()?;
+    let list = || {
+        let call = http.post(format!("{}/api/dead", console.base));
+        call.header("x-orderflow-token", &console.token)
+    };
+    // The caller goes away while the listing holds the letter.
+    let gone = list().timeout(std::time::Duration::from_millis(400)).send().await;
+    assert!(gone.is_err_and(|error| error.is_timeout()));
+    nothing_in_flight(&stack, 10.secs()).await?;
+    assert_eq!(stack.messages(stack.dlq(Queue::Product)).await?, 1);
+
+    let listing = tokio::spawn(list().send());
+    eventually("the listing to hold the letter", 10.secs(), async || {
+        Ok(nothing_in_flight(&stack, 0.secs()).await.is_err().then_some(()))
+    })
+    .await?;
+    console.signal("INT")?;
+    let ended = console.process.wait()?;
+    assert_eq!(ended.code(), Some(0), "Ctrl-C is how it ends");
+    nothing_in_flight(&stack, 5.secs()).await?;
+    listing.abort();
+    stack.json(&["dlq", "drop", "product", "--order", &order, "--yes"]).await?;
     Ok(())
 }
