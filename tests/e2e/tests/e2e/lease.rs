@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 const MINE: Claim = Claim::Mine { unknown_attempts: 0 };
 const LONG: Duration = Duration::from_secs(60);
-const SHORT: Duration = Duration::from_millis(300);
+const SHORT: Duration = Duration::from_secs(2);
 
 async fn inbox() -> Result<Inbox> {
     let stack = Stack::load().await?;
