@@ -464,10 +464,10 @@ fn apply(value: &mut Value, damage: &Damage) {
         (Damage::Shift(by), Value::Number(number)) => {
             if let Some(count) = number.as_i64() {
                 *number = count.saturating_add(*by).into();
-            } else if let Ok(units) = number.to_string().parse::<Money>().map(Money::minor) {
-                if let Value::Number(shifted) = amount((units + by).max(0)) {
-                    *number = shifted;
-                }
+            } else if let Ok(units) = number.to_string().parse::<Money>().map(Money::minor)
+                && let Value::Number(shifted) = amount((units + by).max(0))
+            {
+                *number = shifted;
             }
         }
         _ => {}
