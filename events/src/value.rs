@@ -142,7 +142,8 @@ impl JsonSchema for Money {
             "description": "An exact amount with two decimals. Read it as a decimal, not as a float.",
             "type": "number",
             "minimum": 0,
-            "maximum": MINOR_UNITS_MAX as f64 / 100.0,
+            // Not `maximum` and the largest amount: as an f64 that is written as 90071992547409.9.
+            "exclusiveMaximum": 90_071_992_547_409.92_f64,
         })
     }
 }

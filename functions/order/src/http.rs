@@ -317,4 +317,19 @@ mod tests {
         assert_eq!(parse_order_request(flat).ok(), parse_order_request(listed).ok());
         assert!(parse_order_request(flat).is_ok());
     }
+
+    #[test]
+    fn a_field_of_another_call_or_of_the_other_form_is_refused() {
+        let listed =
+            r#""items":[{"product_id":"p","quantity":2}],"customer_email":"a@example.com""#;
+        let is_taken =
+            |more: &str| parse_order_request(format!("{{{listed},{more}}}").as_bytes()).is_ok();
+        assert!(is_taken(r#""note":"quick""#));
+        for more in [r#""price":1"#, r#""delta":1"#, r#""product_id":"p""#, r#""quantity":2"#] {
+            assert!(!is_taken(more), "{more}");
+        }
+        let flat =
+            br#"{"product_id":"p","quantity":2,"customer_email":"a@example.com","items":null}"#;
+        assert!(parse_order_request(flat).is_ok());
+    }
 }

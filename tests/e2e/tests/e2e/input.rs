@@ -69,10 +69,26 @@ async fn a_bad_order_is_refused_with_its_reason_and_not_stored() -> Result<()> {
         (400, "customer_email", to("")),
         (400, "customer_email", to("nobody")),
         (400, "customer_email", to("a@b@example.com")),
+        (400, "customer_email", to("a@b!c.com")),
+        (400, "customer_email", to("a@x_y.co")),
+        (400, "customer_email", to("a@x.c")),
+        (400, "customer_email", to("a@1.2.3.4")),
         (400, "customer_email", to("a@example.com\r\nBcc: b@example.com")),
         (400, "customer_email", to("a\u{0}@example.com")),
         (400, "customer_email", to(&format!("{}@example.com", "x".repeat(250)))),
         (400, "customer_email", json!({ "customer_email": 7, "items": line }).to_string()),
+        // Fields that another call takes.
+        (400, "stock", json!({ "customer_email": email, "items": line, "stock": 1 }).to_string()),
+        (
+            400,
+            "items[0].price",
+            of(json!([{ "product_id": product, "quantity": 1, "price": 0.01 }])),
+        ),
+        (
+            400,
+            "product_id",
+            json!({ "customer_email": email, "items": line, "product_id": product }).to_string(),
+        ),
         (413, "", to(&"x".repeat(256 * 1024))),
         (413, "", to(&"x".repeat(3_000_000))),
     ];
@@ -97,6 +113,44 @@ async fn every_bad_field_of_an_order_is_named_at_once() -> Result<()> {
         fields,
         ["customer_email", "items[0].product_id", "items[0].quantity", "items[1].quantity"]
     );
+    Ok(())
+}
+
+/// A key is there for repetitions: it is no second reader of the body, with a mind of its own.
+#[tokio::test]
+async fn a_key_changes_nothing_about_which_bodies_are_valid() -> Result<()> {
+    let stack = Stack::load().await?;
+    let product = stack.api.product("Keyed or not", "1", 1000).await?;
+    let body = |unknown: &str| {
+        format!(
+            r#"{{"customer_email":"keyed@example.com","items":[{{"product_id":"{product}","quantity":1}}],"unknown":{unknown}}}"#
+        )
+    };
+    let deep = format!("{}{}", "[".repeat(1000), "]".repeat(1000));
+    let large = "x".repeat(300_000);
+    for (status, body) in [
+        (201, body("1e400")),
+        (201, body(&deep)),
+        (201, body(r#""\ud800""#)),
+        (413, body(&format!("\"{large}\""))),
+        (413, large),
+        (400, body("01")),
+        (400, "[]".into()),
+        (400, String::new()),
+    ] {
+        let key = uuid::Uuid::new_v4().to_string();
+        let sent: String = body.chars().take(150).collect();
+        let without = stack.api.call("POST", "/orders", body.clone()).await?;
+        let keyed = [("idempotency-key", key.as_str())];
+        let with = stack.api.call_with("POST", "/orders", body.clone(), &keyed).await?;
+        assert_eq!((without.status, with.status), (status, status), "{sent}: {}", with.text);
+        assert_eq!(without.json["type"], with.json["type"], "{sent}");
+    }
+    for key in ["a b", &"x".repeat(256)] {
+        let keyed = [("idempotency-key", key)];
+        let answer = stack.api.call_with("POST", "/orders", body("1"), &keyed).await?;
+        assert_refused(&answer, 400, "", key)?;
+    }
     Ok(())
 }
 
@@ -133,6 +187,9 @@ async fn a_bad_product_is_refused_with_its_reason_and_not_stored() -> Result<()>
         ("name", named(&"x".repeat(201))),
         ("name", named("a\u{0}b")),
         ("name", named("a\nb")),
+        ("name", named("a\u{fffe}b")),
+        ("name", named("a\u{ffff}b")),
+        ("delta", format!(r#"{{"name":"{name}","price":1,"delta":1}}"#)),
         ("name", r#"{"name":7,"price":1}"#.into()),
         ("category", format!(r#"{{"name":"{name}","price":1,"category":"a\u0007"}}"#)),
         ("currency", format!(r#"{{"name":"{name}","price":1,"currency":"EUR"}}"#)),
@@ -165,6 +222,9 @@ async fn a_bad_change_of_a_product_is_refused_and_changes_nothing() -> Result<()
         ("PATCH", &path, "price", r#"{"price":1.234,"name":"x"}"#),
         ("PATCH", &path, "name", r#"{"name":""}"#),
         ("PATCH", &path, "category", r#"{"category":7}"#),
+        ("PATCH", &path, "stock", r#"{"price":2,"stock":7}"#),
+        ("PATCH", &path, "name", r#"{"name":null}"#),
+        ("POST", &stock, "stock", r#"{"delta":1,"stock":7}"#),
         ("POST", &stock, "delta", "{}"),
         ("POST", &stock, "delta", r#"{"delta":0}"#),
         ("POST", &stock, "delta", r#"{"delta":1.5}"#),
@@ -227,10 +287,14 @@ async fn a_page_that_cannot_be_is_refused() -> Result<()> {
         ("limit=x", "limit"),
         ("cursor=zzz", "cursor"),
         ("cursor=e30", "cursor"),
-        ("limit=1&limit=2", ""),
+        ("limit=1&limit=2", "limit"),
     ] {
         let answer = stack.api.call("GET", &format!("/products?{query}"), "").await?;
         assert_refused(&answer, 400, field, query)?;
     }
+    let answer = stack.api.admin("GET", "/orders?limit=0&cursor=!!", "").await?;
+    let errors = answer.json["errors"].as_array().context("errors")?;
+    let fields: Vec<_> = errors.iter().filter_map(|error| error["field"].as_str()).collect();
+    assert_eq!(fields, ["customer_email", "limit", "cursor"]);
     Ok(())
 }

@@ -19,6 +19,12 @@ const SENDERS: usize = 8;
 /// What SQS, and so an event, had as its largest body for most of its life, in bytes.
 const LARGE_BYTES: usize = 256_000;
 
+/// The fields of an event and its parts, in the order of the types.
+const ENVELOPE: [&str; 7] =
+    ["event_type", "event_id", "event_version", "timestamp", "source", "correlation_id", "data"];
+const ORDER: [&str; 5] = ["order_id", "items", "total_price", "currency", "customer_email"];
+const LINE: [&str; 5] = ["product_id", "product_name", "quantity", "unit_price", "line_total"];
+
 /// A malformed message: where it is sent, the reason it has to be given, and what it is.
 struct Case {
     queue: Queue,
@@ -61,6 +67,10 @@ fn malformed(good: &str) -> Result<Vec<(&'static str, String)>> {
         json["data"].as_object_mut().and_then(|data| data.remove(field));
         json.to_string()
     };
+    let correlation_id = json["correlation_id"].to_string();
+    let (_, items) = data.split_once("\"items\":").context("items")?;
+    let items = &items[..=items.find(']').context("the end of the items")?];
+    let line = &items[1..items.len() - 1];
     let email = r#""test@example.com""#;
     let time = r#""2025-11-20T10:35:00.123Z""#;
     let wrapped = serde_json::json!({
@@ -122,6 +132,15 @@ fn malformed(good: &str) -> Result<Vec<(&'static str, String)>> {
         ("schema", with("\"1.0\"", "1.0")?),
         ("schema", with(&id, "\"no-uuid\"")?),
         ("schema", with(&id, "7")?),
+        ("schema", with(&id, &id.replace('-', ""))?),
+        ("schema", with(&id, &format!("\"{{{}}}\"", id.trim_matches('"')))?),
+        ("schema", with("order-service", "product-service")?),
+        ("schema", with(&correlation_id, "\"\"")?),
+        ("schema", with(&correlation_id, "\"a b\"")?),
+        ("schema", with(&correlation_id, &format!("\"{}\"", "x".repeat(129)))?),
+        ("schema", with(&correlation_id, &format!("\"{}\"", "x".repeat(200_000)))?),
+        ("schema", positional(&json, &ENVELOPE)),
+        ("schema", with(time, "\"2025-11-20 10:35:00Z\"")?),
         ("schema", with(time, "\"yesterday\"")?),
         ("schema", with(time, "1763634900")?),
         ("schema", with(time, "\"2025-13-45T99:99:99Z\"")?),
@@ -131,6 +150,8 @@ fn malformed(good: &str) -> Result<Vec<(&'static str, String)>> {
         ("unknown_type", with("OrderCreated", "")?),
         ("unknown_type", with("OrderCreated", &"x".repeat(LARGE_BYTES - 2000))?),
         ("unsupported_version", with("\"1.0\"", "\"2.0\"")?),
+        ("unsupported_version", with("\"1.0\"", "\"+1.0\"")?),
+        ("unsupported_version", with("\"1.0\"", "\"01.0\"")?),
         ("unsupported_version", with("\"1.0\"", "\"0.9\"")?),
         ("unsupported_version", with("\"1.0\"", "\"1\"")?),
         ("unsupported_version", with("\"1.0\"", "\"one\"")?),
@@ -163,10 +184,23 @@ fn malformed(good: &str) -> Result<Vec<(&'static str, String)>> {
         ("schema", with(email, "\"nobody\"")?),
         ("schema", with(email, "\"a@example.com\\r\\nBcc: b@example.com\"")?),
         ("schema", with(email, "null")?),
+        ("schema", with(data, &positional(&json["data"], &ORDER))?),
+        ("schema", with(items, "[]")?),
+        ("schema", with(items, &format!("[{line},{line}]"))?),
+        ("schema", with(line, &positional(&json["data"]["items"][0], &LINE))?),
+        ("schema", with(r#""line_total":5000.00"#, r#""line_total":5000.01"#)?),
+        ("schema", with(r#""total_price":5000.00"#, r#""total_price":0.01"#)?),
+        ("schema", with(email, "\"a@b!c.com\"")?),
+        ("schema", with("Test Laptop", "a\\ufffe")?),
         ("schema", with("Test Laptop", "")?),
         ("schema", with("Test Laptop", "a\\u0000b")?),
         ("schema", with("Test Laptop", &"x".repeat(LARGE_BYTES - 2000))?),
     ])
+}
+
+/// The values of an object without their names, in the order in which the types have them.
+fn positional(object: &Value, names: &[&str]) -> String {
+    names.iter().map(|name| object[*name].clone()).collect::<Value>().to_string()
 }
 
 fn consumer(queue: Queue) -> String {

@@ -25,8 +25,14 @@ async fn a_product_is_made_shown_and_changed() -> Result<()> {
     let wanted = wanted.replace("12.50", "13.00").replace(r#""light""#, r#""lamps""#);
     assert_eq!(changed.text, wanted);
     assert_eq!(api.call("GET", &path, "").await?.text, wanted);
+    let cleared = api.admin("PATCH", &path, r#"{"category":null}"#).await?;
+    expect_status(&cleared, 200)?;
+    let wanted = wanted.replace(r#""lamps""#, "null");
+    assert_eq!(cleared.text, wanted);
+    assert_eq!(api.call("GET", &path, "").await?.text, wanted);
     let item = stack.item("PRODUCTS_TABLE", "product_id", &id).await?.context("the product")?;
-    assert_eq!(item["version"].as_n().map(String::as_str), Ok("2"));
+    assert!(!item.contains_key("category"));
+    assert_eq!(item["version"].as_n().map(String::as_str), Ok("3"));
     assert_eq!(item["price"].as_n().map(String::as_str), Ok("1300"));
     Ok(())
 }
