@@ -140,7 +140,8 @@ mod tests {
     fn a_key_changes_nothing_about_which_bodies_are_valid() {
         let deep = |depth| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
         let deep_object = format!("{}1{}", "{\"a\":".repeat(5000), "}".repeat(5000));
-        for value in ["1e400", "-1e99999", r#""\ud800""#, &deep(127), &deep(5000), &deep_object] {
+        for value in ["1e400", "-1e99999", r#""\ud800""#, &deep(127), &deep(100_000), &deep_object]
+        {
             let body = format!(r#"{{"a":1,"unknown":{value}}}"#);
             assert!(crate::Fields::of_body(body.as_bytes()).is_ok(), "without a key");
             let spaced = format!(r#"{{ "unknown" : {value}, "a": 1 }}"#);
