@@ -16,7 +16,7 @@ use crate::{
 
 const HEADER: HeaderName = HeaderName::from_static("idempotency-key");
 const KEY_BYTES_MAX: usize = 255;
-/// So deep a body is told apart by its values. What is nested deeper counts as it is written, so that no body is too deep
+/// So deep the values of a body are compared. What is nested deeper counts as it is written, so that no body is too deep
 /// for a key; it is the depth to which serde_json reads by itself.
 const DEPTH_MAX: usize = 128;
 
