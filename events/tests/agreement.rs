@@ -422,7 +422,7 @@ fn apply(value: &mut Value, damage: &Damage) {
         (Damage::Positional(true), value) if value.is_object() => *value = json!([value.take()]),
         (Damage::Positional(_), value) => {
             if let Value::Object(fields) = value {
-                // In the order in which the types have them, as far as the names show an order.
+                // In the order in which the types have them, which the readers that serde derives go by.
                 let fields: Map<String, Value> = std::mem::take(fields);
                 let order = [
                     "event_type",

@@ -17,8 +17,8 @@ use crate::{
 
 const HEADER: HeaderName = HeaderName::from_static("idempotency-key");
 const KEY_BYTES_MAX: usize = 255;
-/// Depth down to which a body is compared by its values. What is nested deeper counts as it is written, so that no body is too deep
-/// for a key; it is the depth to which serde_json reads by itself.
+/// Depth down to which a body is compared by its values. What is nested deeper counts as it is written, so that no body
+/// is too deep for a key; it is the depth to which serde_json reads by itself.
 const DEPTH_MAX: usize = 128;
 
 /// The key of a request, if the client sent one, within the scope of its caller.
@@ -137,7 +137,8 @@ mod tests {
     fn a_key_changes_nothing_about_which_bodies_are_valid() {
         let deep = |depth| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
         let deep_object = format!("{}1{}", "{\"a\":".repeat(5000), "}".repeat(5000));
-        for value in ["1e400", "-1e99999", r#""\ud800""#, &deep(127), &deep(5000), &deep_object] {
+        for value in ["1e400", "-1e99999", r#""\ud800""#, &deep(127), &deep(100_000), &deep_object]
+        {
             let body = format!(r#"{{"a":1,"unknown":{value}}}"#);
             assert!(crate::Fields::of_body(body.as_bytes()).is_ok(), "without a key");
             let spaced = format!(r#"{{ "unknown" : {value}, "a": 1 }}"#);
