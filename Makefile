@@ -4,7 +4,7 @@ PYTHON ?= python3
 PORT ?=
 EMULATOR ?= ministack
 # Tests that run side by side against one stack; LocalStack answers more slowly.
-THREADS ?= $(if $(filter localstack,$(EMULATOR)),4,8)
+THREADS ?= $(if $(filter localstack,$(EMULATOR)),3,5)
 PICTURES ?=
 # Where the functions are if they were not built by `make`: target/lambda after `cargo lambda build`.
 BIN_DIR ?=

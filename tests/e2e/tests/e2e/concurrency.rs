@@ -4,7 +4,10 @@ use std::collections::HashMap;
 
 use anyhow::Result;
 use e2e::Stack;
-use futures::future::try_join_all;
+use futures::{StreamExt, TryStreamExt, stream};
+
+/// Number of customers at a time: each call in flight is a process of its own, and two cores start few a second.
+const CUSTOMERS: usize = 25;
 
 #[tokio::test]
 async fn of_a_hundred_concurrent_orders_for_thirty_pieces_thirty_are_confirmed() -> Result<()> {
@@ -12,12 +15,21 @@ async fn of_a_hundred_concurrent_orders_for_thirty_pieces_thirty_are_confirmed()
     let api = &stack.api;
     let product = api.product("Thirty", "9.99", 30).await?;
     let lines = [(product.as_str(), 1)];
-    let orders = try_join_all((0..100).map(|_| api.order("hundred@example.com", &lines))).await?;
-    let settled = try_join_all(orders.iter().map(|order| api.wait_until_settled(order))).await?;
+    let orders: Vec<String> = stream::iter(0..100)
+        .map(|_| api.order("hundred@example.com", &lines))
+        .buffered(CUSTOMERS)
+        .try_collect()
+        .await?;
+    let settled = wait_until_all_settled(&stack, &orders).await?;
     let count = |wanted: &str| settled.iter().filter(|status| *status == wanted).count();
     assert_eq!((count("confirmed"), count("rejected")), (30, 70));
     assert_eq!(api.stock(&product).await?, 0);
     Ok(())
+}
+
+async fn wait_until_all_settled(stack: &Stack, orders: &[String]) -> Result<Vec<String>> {
+    let settled = stream::iter(orders).map(|order| stack.api.wait_until_settled(order));
+    settled.buffered(CUSTOMERS).try_collect().await
 }
 
 #[tokio::test]
@@ -36,9 +48,12 @@ async fn no_line_of_a_rejected_order_is_taken() -> Result<()> {
             lines.map(|(n, product)| (product.as_str(), 1 + ((order + n) % 3) as u64)).collect()
         })
         .collect();
-    let orders =
-        try_join_all(wanted.iter().map(|lines| api.order("shared@example.com", lines))).await?;
-    let settled = try_join_all(orders.iter().map(|order| api.wait_until_settled(order))).await?;
+    let orders: Vec<String> = stream::iter(&wanted)
+        .map(|lines| api.order("shared@example.com", lines))
+        .buffered(CUSTOMERS)
+        .try_collect()
+        .await?;
+    let settled = wait_until_all_settled(&stack, &orders).await?;
     let mut taken: HashMap<&str, u64> = HashMap::new();
     for (status, lines) in settled.iter().zip(&wanted) {
         if status == "confirmed" {
