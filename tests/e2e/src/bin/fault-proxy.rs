@@ -8,7 +8,7 @@
 //! one in a transaction (which never mixes orders) becomes known too. Many faults can thus run side by side.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     net::Ipv4Addr,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
@@ -80,7 +80,7 @@ struct Chaos {
 struct Plan {
     faults: Vec<Fault>,
     /// For each key the ids that are known to belong to it.
-    aliases: BTreeMap<String, BTreeSet<String>>,
+    aliases: BTreeMap<String, HashSet<String>>,
     /// For each key its calls, in order, with the invocation that made them.
     calls: BTreeMap<String, Vec<(Call, String)>>,
     chaos: Chaos,
@@ -258,7 +258,7 @@ impl Proxy {
 
 impl Plan {
     fn watch(&mut self, key: &str) {
-        self.aliases.entry(key.to_owned()).or_insert_with(|| BTreeSet::from([key.to_owned()]));
+        self.aliases.entry(key.to_owned()).or_insert_with(|| HashSet::from([key.to_owned()]));
     }
 
     /// What is to be done to an attempt of a call.
@@ -269,17 +269,19 @@ impl Plan {
         invocation: &str,
         text: &str,
     ) -> Option<Kind> {
+        // The text is read once: looking in it for every known id takes seconds with a large event and many orders.
+        let found: HashSet<String> = uuids(text).into_iter().collect();
         let keys: Vec<String> = self
             .aliases
             .iter()
-            .filter(|(_, ids)| ids.iter().any(|id| text.contains(id.as_str())))
+            .filter(|(_, ids)| !found.is_disjoint(ids))
             .map(|(key, _)| key.clone())
             .collect();
         for key in &keys {
             if operation == "TransactWriteItems"
                 && let Some(ids) = self.aliases.get_mut(key)
             {
-                ids.extend(uuids(text));
+                ids.extend(found.iter().cloned());
             }
             self.note(key, function, operation, invocation);
         }
