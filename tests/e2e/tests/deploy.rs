@@ -7,17 +7,31 @@ use anyhow::{Context, Result, ensure};
 use aws_sdk_lambda::operation::get_function_configuration::GetFunctionConfigurationOutput;
 use e2e::{Seconds, Stack, eventually};
 
-/// Deploys the dev build of `binary` as the code of `function`. A release build would take minutes, and what
-/// is tested is not what is in the code.
-fn deploy(stack: &Stack, function: &str, binary: &str) -> Result<()> {
+/// What order-api says of an order that is not there, and what it says with another letter in its code.
+const SAYS: [&[u8]; 2] = [b"There is no order ", b"There is no 0rder "];
+
+/// Deploys the dev build of `binary` as the code of `function`, with other words in it if it is to be `changed`. A
+/// release build would take minutes, and what is tested is not what is in the code.
+fn deploy(stack: &Stack, function: &str, binary: &str, changed: bool) -> Result<()> {
     let (test, root) =
         (env::current_exe()?, PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../.."));
     let built = test.ancestors().nth(2).context("a target directory")?.join(binary);
     // As `cargo lambda build` leaves it.
     let staged = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("lambda");
     fs::create_dir_all(staged.join(binary))?;
-    fs::copy(&built, staged.join(binary).join("bootstrap"))
+    let bootstrap = staged.join(binary).join("bootstrap");
+    fs::copy(&built, &bootstrap)
         .with_context(|| format!("no {}: `make build` builds it", built.display()))?;
+    if changed {
+        let mut code = fs::read(&bootstrap)?;
+        let places = code.windows(SAYS[0].len()).enumerate().filter(|(_, part)| *part == SAYS[0]);
+        let places: Vec<usize> = places.map(|(place, _)| place).collect();
+        ensure!(!places.is_empty(), "{binary} does not say {:?}", SAYS[0]);
+        for place in places {
+            code[place..place + SAYS[1].len()].copy_from_slice(SAYS[1]);
+        }
+        fs::write(&bootstrap, code)?;
+    }
     let python = env::var_os("PYTHON").unwrap_or_else(|| "python3".into());
     let run = Command::new(&python)
         .current_dir(&root)
@@ -68,18 +82,17 @@ async fn one_function_is_deployed_and_keeps_the_configuration_of_the_template() 
     let table = variables.and_then(|variables| variables.get("ORDERS_TABLE"));
     assert_eq!(table.map(String::as_str), Some(stack.setting("ORDERS_TABLE")));
 
-    // Of orders product-api knows nothing, not even that there is a path to them.
-    deploy(&stack, function, "product-api")?;
-    eventually("product-api to answer", 30.secs(), async || {
+    deploy(&stack, function, "order-api", true)?;
+    eventually("the changed code to answer", 30.secs(), async || {
         let answer = stack.api.call("GET", "/orders/none", "").await?;
-        Ok((answer.json["detail"] == "There is no such path.").then_some(()))
+        Ok((answer.json["detail"] == r#"There is no 0rder "none"."#).then_some(()))
     })
     .await?;
     let between = configuration(&stack).await?;
     assert_ne!(between.code_sha256(), before.code_sha256());
     assert_configured_alike(&between, &before);
 
-    deploy(&stack, function, "order-api")?;
+    deploy(&stack, function, "order-api", false)?;
     eventually("order-api to answer", 30.secs(), async || {
         let answer = stack.api.call("GET", "/orders/none", "").await?;
         Ok((answer.json["detail"] == r#"There is no order "none"."#).then_some(()))
