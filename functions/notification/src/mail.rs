@@ -10,6 +10,15 @@ pub(crate) struct Mail {
     pub text: String,
 }
 
+impl Mail {
+    /// The same mail about an order of which a later mail was begun before: SQS keeps no order, and an outage reorders.
+    pub(crate) fn overtaken(self) -> Self {
+        const NOTE: &str =
+            "This message is late: your order has changed since, and another message says how.";
+        Self { text: format!("{NOTE}\n\n{}", self.text), ..self }
+    }
+}
+
 #[derive(Template)]
 #[template(path = "mail.txt", escape = "none")]
 struct Text<'a> {
@@ -102,6 +111,14 @@ mod tests {
              Total Price: 5000.00 UAH\n\
              Date: 2025-11-20 10:35:00 UTC"
         );
+    }
+
+    #[test]
+    fn a_mail_that_was_overtaken_says_so_and_is_the_same_otherwise() {
+        let mail = mail(&sample(EventType::OrderCreated)).expect("a mail");
+        let late = mail.clone().overtaken();
+        assert!(late.text.starts_with("This message is late"), "{}", late.text);
+        assert!(late.text.ends_with(&mail.text) && late.subject == mail.subject);
     }
 
     #[test]

@@ -1,7 +1,7 @@
-//! How far the mails of an order have come, so that one which has been overtaken is not sent.
+//! How far the mails of an order have come, so that one which has been overtaken says so.
 //!
 //! In: an order and the stage that a mail reports. Out: whether a mail of a later stage was begun before. Guarantee: the
-//! stage of an order only grows, so that no customer hears "created" after "rejected". One item an order in the
+//! stage of an order only grows, so that no customer takes a late "created" for news after "rejected". One item an order in the
 //! idempotency table, with the life of a marker.
 
 use aws_sdk_dynamodb::Client;
