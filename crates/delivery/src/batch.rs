@@ -368,25 +368,34 @@ impl Consumer {
         delivery: Delivery,
         result: Result<Handled, Failure>,
     ) -> Outcome {
-        let (error, retry_in): (BoxError, _) = match result {
+        let (reason, detail) = match result {
             Ok(handled) => return Outcome::Handled(handled),
-            Err(Failure::Poison { reason, detail }) => {
-                match self.send_to_dlq(message, delivery, &reason, &detail).await {
-                    Ok(()) => return Outcome::DeadLettered { reason },
-                    Err(source) => (NotDeadLettered { reason, source }.into(), None),
-                }
-            }
+            Err(Failure::Poison { reason, detail }) => (reason, detail),
             Err(Failure::Transient { error, retry_in: None, reason })
                 if delivery.age() >= self.give_up_after =>
             {
-                let detail = ErrorChain(error.as_ref()).to_string();
-                match self.send_to_dlq(message, delivery, &reason, &detail).await {
-                    Ok(()) => return Outcome::DeadLettered { reason },
-                    Err(source) => (NotDeadLettered { reason, source }.into(), None),
-                }
+                (reason, ErrorChain(error.as_ref()).to_string())
             }
-            Err(Failure::Transient { error, retry_in, .. }) => (error, retry_in),
+            Err(Failure::Transient { error, retry_in, .. }) => {
+                return self.retry(message, delivery, error, retry_in).await;
+            }
         };
+        match self.send_to_dlq(message, delivery, &reason, &detail).await {
+            Ok(()) => Outcome::DeadLettered { reason },
+            Err(source) => {
+                let error = NotDeadLettered { reason, source }.into();
+                self.retry(message, delivery, error, None).await
+            }
+        }
+    }
+
+    async fn retry(
+        &self,
+        message: &SqsMessage,
+        delivery: Delivery,
+        error: BoxError,
+        retry_in: Option<Duration>,
+    ) -> Outcome {
         let random = fastrand::f64();
         let retry_in = retry_in.unwrap_or_else(|| self.backoff.pause(delivery.deliveries, random));
         self.delay_redelivery(message, retry_in, delivery.end).await;

@@ -411,19 +411,8 @@ impl Outbox {
     }
 
     async fn oldest_in_shard(&self, shard: &str) -> Result<Option<Timestamp>, TableError> {
-        let page = self
-            .dynamodb
-            .query()
-            .table_name(&self.table)
-            .index_name(INDEX)
-            .key_condition_expression("outbox_shard = :shard")
-            .expression_attribute_values(":shard", text(shard))
-            .limit(1)
-            .send()
-            .await
-            .map_err(CallError::of("Query outbox"))?;
-        let oldest = page.items.unwrap_or_default().into_iter().next();
-        Ok(oldest.and_then(|item| text_field(&item, "pending_since")?.parse().ok()))
+        let oldest = self.list_shard(shard, 1).await?;
+        Ok(oldest.first().and_then(|key| key.pending_since))
     }
 
     /// Publishes one batch and marks each of its events accordingly.
