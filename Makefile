@@ -67,7 +67,7 @@ e2e-alone: build
 	  cargo test --workspace --test alone --test deploy -- --test-threads=1
 
 e2e-cli: build
-	$(WITH) --state .local/test/cli --mail-mode ses --param RetrySchedule=1,1,2 -- \
+	$(WITH) --state .local/test/cli --mail-mode ses --param RetrySchedule=1,1 -- \
 	  cargo test --workspace --test cli -- --test-threads=1
 
 e2e-demo: build

@@ -6,16 +6,21 @@ use serde_json::{Value, json};
 
 use crate::Stack;
 
-/// What the proxy does to a call; see `fault-proxy`.
+/// What the proxy does to a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-#[allow(missing_docs)]
 pub enum Kind {
+    /// Every attempt fails before it is carried out.
     Fail,
+    /// Every attempt is carried out, and its answer breaks off.
     Lose,
+    /// Every attempt is carried out, and answered after four seconds.
     Slow,
+    /// The calling process is killed before the call is carried out.
     KillBefore,
+    /// The call is carried out, then the calling process is killed.
     KillAfter,
+    /// A transaction is cancelled with mixed reasons, once, and not carried out.
     Cancel,
 }
 

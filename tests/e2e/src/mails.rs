@@ -3,7 +3,7 @@
 use anyhow::{Result, bail, ensure};
 use serde_json::Value;
 
-use crate::Stack;
+use crate::{Seconds, Stack, eventually};
 
 impl Stack {
     /// The subjects of all mails about an order.
@@ -14,6 +14,19 @@ impl Stack {
         let mut subjects = self.all_mails().await?;
         subjects.retain(|subject| subject.contains(order));
         Ok(subjects)
+    }
+
+    /// Waits until an order has this number of mails, and returns their subjects. Other tests' mails may be before
+    /// them: a hundred orders have two hundred.
+    ///
+    /// # Errors
+    /// They do not come.
+    pub async fn wait_for_mails(&self, order: &str, count: usize) -> Result<Vec<String>> {
+        eventually(&format!("{count} mails of {order}"), 120.secs(), async || {
+            let mails = self.mails(order).await?;
+            Ok((mails.len() >= count).then_some(mails))
+        })
+        .await
     }
 
     /// The subjects of all mails.

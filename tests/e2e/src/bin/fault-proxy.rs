@@ -24,26 +24,9 @@ use axum::{
     routing::{get, post},
     serve::IncomingStream,
 };
+use e2e::faults::Kind;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
-
-/// What is done to a call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Kind {
-    /// Every attempt fails before it is carried out.
-    Fail,
-    /// Every attempt is carried out, and its answer breaks off.
-    Lose,
-    /// Every attempt is carried out, and answered after [`SLOW`].
-    Slow,
-    /// The calling process is killed before the call is carried out.
-    KillBefore,
-    /// The call is carried out, then the calling process is killed.
-    KillAfter,
-    /// A transaction is cancelled with mixed reasons, once, and not carried out.
-    Cancel,
-}
 
 /// One fault: the `nth` (from 0) call of `operation` by `function` that has to do with `key`.
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -1,16 +1,13 @@
 //! `orderflow replay`.
 
 use anyhow::Result;
-use e2e::{Queue, Seconds, Stack, eventually};
+use e2e::{Queue, Stack};
 
 async fn mailed(stack: &Stack, name: &str) -> Result<(String, String)> {
     let product = stack.api.product(name, "10", 10).await?;
     let order = stack.api.order("again@example.com", &[(&product, 2)]).await?;
     assert_eq!(stack.api.wait_until_settled(&order).await?, "confirmed");
-    eventually("both mails", 60.secs(), async || {
-        Ok((stack.mails(&order).await?.len() == 2).then_some(()))
-    })
-    .await?;
+    stack.wait_for_mails(&order, 2).await?;
     Ok((product, order))
 }
 

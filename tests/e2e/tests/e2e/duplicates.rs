@@ -1,7 +1,7 @@
 //! The same event more than once.
 
 use anyhow::Result;
-use e2e::{Queue, Seconds, Stack, eventually};
+use e2e::{Queue, Stack};
 use futures::future::try_join_all;
 
 const DELIVERIES: usize = 20;
@@ -11,10 +11,7 @@ async fn confirmed_order(stack: &Stack, name: &str) -> Result<(String, String)> 
     let product = stack.api.product(name, "10", 10).await?;
     let order = stack.api.order("twenty@example.com", &[(&product, 2)]).await?;
     assert_eq!(stack.api.wait_until_settled(&order).await?, "confirmed");
-    eventually("both mails", 30.secs(), async || {
-        Ok((stack.mails(&order).await?.len() >= 2).then_some(()))
-    })
-    .await?;
+    stack.wait_for_mails(&order, 2).await?;
     Ok((product, order))
 }
 
@@ -65,10 +62,7 @@ async fn a_new_event_delivered_twenty_times_at_once_has_its_effect_once() -> Res
     let old_event = stack.log(&order).await?[0]["event_id"].as_s().cloned().unwrap_or_default();
     let event = event.replace(&order, &new_order).replace(&old_event, &new_event);
     try_join_all((0..DELIVERIES).map(|_| stack.publish(&event))).await?;
-    eventually("the new order's mail", 30.secs(), async || {
-        Ok((!stack.mails(&new_order).await?.is_empty()).then_some(()))
-    })
-    .await?;
+    stack.wait_for_mails(&new_order, 1).await?;
     // Not the queue `order`: its consumer does not know the new order, so an event about it is poison there.
     stack.wait_until_drained(Queue::Product).await?;
     stack.wait_until_drained(Queue::Notification).await?;

@@ -22,11 +22,7 @@ async fn an_order_travels_from_the_call_to_stock_and_mail() -> Result<()> {
     })
     .await?;
     assert_eq!(api.wait_until_settled(&order).await?, "confirmed");
-    let mails = eventually("both mails", 30.secs(), async || {
-        let mails = stack.mails(&order).await?;
-        Ok((mails.len() >= 2).then_some(mails))
-    })
-    .await?;
+    let mails = stack.wait_for_mails(&order, 2).await?;
     let mut mails: Vec<_> = mails.iter().map(String::as_str).collect();
     mails.sort_unstable();
     let (confirmed, created) =

@@ -323,10 +323,7 @@ async fn each_malformed_message_lands_in_its_dlq_with_its_reason_and_the_next_go
     // All three consumers still do their work, and no malformed message had an effect.
     let order = stack.api.order("after-poison@example.com", &[(&product, 3)]).await?;
     assert_eq!(stack.api.wait_until_settled(&order).await?, "confirmed");
-    eventually("both mails", 60.secs(), async || {
-        Ok((stack.mails(&order).await?.len() >= 2).then_some(()))
-    })
-    .await?;
+    stack.wait_for_mails(&order, 2).await?;
     assert_eq!(stack.api.stock(&product).await?, 7, "3 for the good order, none for the others");
     Ok(())
 }

@@ -47,7 +47,7 @@ async fn a_confirmed_order_that_is_cancelled_gives_its_stock_back_once() -> Resu
         reported_events(&stack, &order).await?,
         ["OrderCreated", "StockReserved", "OrderConfirmed", "OrderCancelled", "StockReleased"]
     );
-    eventually("the mail of the cancellation", 30.secs(), async || {
+    eventually("the mail of the cancellation", 120.secs(), async || {
         let mails = stack.mails(&order).await?;
         Ok(mails.contains(&format!("Order #{order} Cancelled")).then_some(()))
     })

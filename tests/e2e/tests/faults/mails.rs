@@ -73,10 +73,7 @@ async fn a_slow_send_is_not_repeated() -> Result<()> {
     };
     stack.arm(&product, &[send(0), send(1)]).await?;
     let order = stack.api.order("slow@example.com", &[(&product, 1)]).await?;
-    eventually("both mails", 60.secs(), async || {
-        Ok((stack.mails(&order).await?.len() >= 2).then_some(()))
-    })
-    .await?;
+    stack.wait_for_mails(&order, 2).await?;
     stack.wait_until_drained(Queue::Notification).await?;
     let mails = stack.mails(&order).await?;
     assert_eq!(mails.len(), 2, "{mails:?}");
