@@ -109,7 +109,7 @@ async fn main() -> Result<(), Error> {
             None => Sender::Console,
         },
         breaker: Mutex::default(),
-        rate: Mutex::new(Rate::per_second(config.mails_per_second)),
+        rate: Mutex::new(Rate::share_of(config.mails_per_second)),
         age_max: SignedDuration::from_hours(24 * i64::from(config.age_max_days)),
     };
     let handle = async |event, _, message| notifier.handle(event, message).await;

@@ -1,11 +1,16 @@
 //! A limit of mails a second: each gets a slot of its own, and the slots are evenly apart.
 //!
-//! In: the time, and how long a mail can wait. Out: how long it has to. Guarantees: never more slots in any
-//! second than allowed; a mail that cannot wait takes none.
+//! In: the time, and how long a mail can wait. Out: how long it has to. Guarantees: all environments together never
+//! have more slots in a second than allowed, but for one each when they begin together; a mail that cannot wait
+//! takes none.
 
 use std::{num::NonZeroU32, time::Duration};
 
 use tokio::time::Instant;
+
+/// Maximum number of execution environments of the consumer: its mapping's `MaximumConcurrency`, of which 2 is the
+/// least that Lambda takes.
+const ENVIRONMENTS: u64 = 2;
 
 /// See the module.
 #[derive(Debug, Clone, Copy)]
@@ -15,11 +20,11 @@ pub(crate) struct Rate {
 }
 
 impl Rate {
-    /// At most this number a second.
+    /// This environment's share of `count` mails a second that [`ENVIRONMENTS`] send together.
     #[must_use]
-    pub(crate) fn per_second(count: NonZeroU32) -> Self {
+    pub(crate) fn share_of(count: NonZeroU32) -> Self {
         // Rounded up: with 3 a second, 333 ms apart would be four in a second.
-        let nanos = 1_000_000_000_u64.div_ceil(count.get().into());
+        let nanos = (1_000_000_000 * ENVIRONMENTS).div_ceil(count.get().into());
         Self { apart: Duration::from_nanos(nanos), next: None }
     }
 
@@ -42,12 +47,12 @@ mod tests {
     use proptest::prelude::*;
 
     fn rate(count: u32) -> Rate {
-        Rate::per_second(NonZeroU32::new(count).expect("not 0"))
+        Rate::share_of(NonZeroU32::new(count).expect("not 0"))
     }
 
     #[test]
     fn mails_that_come_together_leave_one_after_the_other() {
-        let (mut rate, now, patience) = (rate(10), Instant::now(), Duration::from_millis(250));
+        let (mut rate, now, patience) = (rate(20), Instant::now(), Duration::from_millis(250));
         let waits: Vec<_> = (0..5).map(|_| rate.slot(now, patience)).collect();
         let ms = |ms| Some(Duration::from_millis(ms));
         assert_eq!(waits, [ms(0), ms(100), ms(200), None, None]);
@@ -71,7 +76,8 @@ mod tests {
                 }
             }
             for window in sent.windows(count as usize + 1) {
-                prop_assert!(window[count as usize] - window[0] >= Duration::from_secs(1));
+                let seconds = u32::try_from(ENVIRONMENTS).expect("2");
+                prop_assert!(window[count as usize] - window[0] >= Duration::from_secs(1) * seconds);
             }
         }
     }

@@ -1,6 +1,6 @@
 //! The mails that the stack has sent, read from the emulator's SES.
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 use crate::{Seconds, Stack, eventually};
@@ -34,6 +34,21 @@ impl Stack {
     /// # Errors
     /// The emulator did not answer, or the stack was deployed without SES.
     pub async fn all_mails(&self) -> Result<Vec<String>> {
+        let mails = self.read_mails().await?;
+        Ok(mails.iter().filter_map(|mail| mail["Subject"].as_str()).map(str::to_owned).collect())
+    }
+
+    /// The mail with this subject as the emulator shows it: a JSON document.
+    ///
+    /// # Errors
+    /// It was not sent.
+    pub async fn mail(&self, subject: &str) -> Result<String> {
+        let mails = self.read_mails().await?;
+        let mail = mails.iter().find(|mail| mail["Subject"] == subject);
+        mail.map(Value::to_string).with_context(|| format!("no mail {subject}"))
+    }
+
+    async fn read_mails(&self) -> Result<Vec<Value>> {
         ensure!(
             self.setting("MAIL_MODE") == "ses",
             "the tests read mails from the emulator's SES: deploy with --mail-mode ses"
@@ -41,14 +56,12 @@ impl Stack {
         let answer = self.http.get(self.setting("MAILS_URL")).send().await?.error_for_status()?;
         let json: Value = answer.json().await?;
         // MiniStack lists them by account, LocalStack in one list.
-        let mails: Vec<&Value> = match &json["messages"] {
-            Value::Array(mails) => mails.iter().collect(),
+        match &json["messages"] {
+            Value::Array(mails) => Ok(mails.clone()),
             Value::Object(accounts) => {
-                accounts.values().filter_map(Value::as_array).flatten().collect()
+                Ok(accounts.values().filter_map(Value::as_array).flatten().cloned().collect())
             }
             _ => bail!("no mails in {json}"),
-        };
-        let subjects = mails.iter().filter_map(|mail| mail["Subject"].as_str());
-        Ok(subjects.map(str::to_owned).collect())
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! One order from the call to the mail.
 
 use anyhow::{Context, Result};
-use e2e::{Seconds, Stack, api::order_body, eventually, expect_status};
+use e2e::{Queue, Seconds, Stack, api::order_body, eventually, expect_status};
 
 #[tokio::test]
 async fn an_order_travels_from_the_call_to_stock_and_mail() -> Result<()> {
@@ -129,5 +129,31 @@ async fn a_single_product_may_be_ordered_flat() -> Result<()> {
     expect_status(&answer, 201)?;
     assert_eq!(stack.api.wait_until_settled(&answer.id()?).await?, "confirmed");
     assert_eq!(stack.api.stock(&product).await?, 0);
+    Ok(())
+}
+
+/// SQS keeps no order, and an outage reorders: the mail of a new order may be sent after the mail of its confirmation.
+#[tokio::test]
+async fn a_mail_that_was_overtaken_says_so() -> Result<()> {
+    const NOTE: &str = "This message is late";
+    let stack = Stack::load().await?;
+    let product = stack.api.product("Overtaken", "10", 10).await?;
+    let order = stack.api.order("overtaken@example.com", &[(&product, 1)]).await?;
+    stack.wait_for_mails(&order, 2).await?;
+    // The same events of another order, which only the notification consumer hears of, and in the other order.
+    let late_order = uuid::Uuid::new_v4().to_string();
+    for (event_type, mails) in [("OrderConfirmed", 1), ("OrderCreated", 2)] {
+        let event = stack.event(&order, event_type).await?;
+        let event_id = serde_json::from_str::<serde_json::Value>(&event)?["event_id"].clone();
+        let event_id = event_id.as_str().context("an event id")?;
+        let event = event.replace(&order, &late_order);
+        let event = event.replace(event_id, &uuid::Uuid::now_v7().to_string());
+        stack.send(stack.queue(Queue::Notification), &event).await?;
+        stack.wait_for_mails(&late_order, mails).await?;
+    }
+    let confirmed = stack.mail(&format!("Order #{late_order} Confirmed")).await?;
+    assert!(!confirmed.contains(NOTE), "{confirmed}");
+    let created = stack.mail(&format!("Order #{late_order} Created Successfully")).await?;
+    assert!(created.contains(NOTE), "{created}");
     Ok(())
 }

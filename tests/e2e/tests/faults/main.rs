@@ -3,4 +3,5 @@
 
 mod crash_points;
 mod mails;
+mod reads;
 mod sns;

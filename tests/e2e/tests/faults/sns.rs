@@ -96,6 +96,30 @@ async fn an_event_that_sns_refuses_for_good_is_set_aside_and_holds_up_no_other()
     Ok(())
 }
 
+/// What no reader understands is counted with the stuck events, not skipped for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_cannot_be_read_is_set_aside_and_counted() -> Result<()> {
+    let stack = Stack::load().await?;
+    let unreadable = uuid::Uuid::new_v4().to_string();
+    let text = |text: &str| AttributeValue::S(text.to_owned());
+    let table = stack.setting("EVENT_LOG_TABLE");
+    let put = stack.dynamodb.put_item().table_name(table);
+    let put = put.item("order_id", text(&unreadable)).item("event_id", text(&unreadable));
+    let put = put.item("body", AttributeValue::N("1".to_owned()));
+    let put = put.item("outbox_shard", text("0"));
+    put.item("pending_since", text("2025-01-01T00:00:00.000Z")).send().await?;
+    eventually("the unreadable event to be counted", 60.secs(), async || {
+        let report = stack.sweep().await?;
+        Ok(report.filter(|report| report["stuck"] == 1))
+    })
+    .await?;
+    assert_eq!(stack.log(&unreadable).await?[0]["outbox_shard"], text("stuck"));
+    let delete = stack.dynamodb.delete_item().table_name(table);
+    let delete = delete.key("order_id", text(&unreadable)).key("event_id", text(&unreadable));
+    delete.send().await?;
+    Ok(())
+}
+
 /// The relay's own query belongs to no order, so it is struck here, with everything else of DynamoDB.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sweep_that_cannot_read_fails_loudly_and_loses_nothing() -> Result<()> {
