@@ -11,7 +11,7 @@ use aws_sdk_sqs::{
     error::{ErrorMetadata, ProvideErrorMetadata, SdkError},
 };
 use clap::error::ErrorKind;
-use delivery::{CallError, ErrorChain, TableError, error::BoxError};
+use exactly_once::{CallError, ErrorChain, TableError, error::BoxError};
 
 use crate::{args, dlq::LISTING_VISIBILITY_TIMEOUT_SECONDS, stack::OPERATION_TIMEOUT};
 

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use aws_sdk_dynamodb::types::AttributeValue;
-use delivery::outbox::STUCK;
+use exactly_once::outbox::STUCK;
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Value, value::RawValue};

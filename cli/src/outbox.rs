@@ -3,7 +3,7 @@
 //! In: a stack, and for one event its id. Out: what the event log has of them. Guarantee: an item that is no readable
 //! event is shown too, with what can be read of it, because that is just what an operator looks for here.
 
-use delivery::outbox::UnpublishedKey;
+use exactly_once::outbox::UnpublishedKey;
 use futures::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 use serde::Serialize;

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use aws_sdk_dynamodb::types::AttributeValue;
-use delivery::{Item, TableError};
+use exactly_once::{Item, TableError};
 use futures::try_join;
 use jiff::{SignedDuration, Timestamp};
 use order::rules::{Order, Status};

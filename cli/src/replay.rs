@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use delivery::batching::batches;
+use exactly_once::batching::batches;
 use indicatif::ProgressBar;
 use jiff::Timestamp;
 use serde::Serialize;

@@ -7,8 +7,8 @@ use std::{collections::HashMap, time::Duration};
 
 use aws_sdk_sqs::types::{MessageAttributeValue, SendMessageBatchRequestEntry};
 
-pub(crate) use delivery::batching::ENTRIES_MAX;
-use delivery::batching::batches;
+pub(crate) use exactly_once::batching::ENTRIES_MAX;
+use exactly_once::batching::batches;
 
 use crate::{error::CliError, stack::Stack};
 

@@ -15,8 +15,8 @@ use aws_credential_types::provider::ProvideCredentials;
 use aws_sdk_dynamodb::error::ProvideErrorMetadata;
 use axum::http::Uri;
 use clap::{Args, error::ErrorKind};
-use delivery::{ErrorChain, Outbox};
-use messaging::STREAM_KEY;
+use exactly_once::{ErrorChain, Outbox};
+use messaging::PARTITION_KEY;
 use order::dynamodb::PendingOrders;
 
 use crate::{error::CliError, held::HeldLetters, select::not_empty};
@@ -168,7 +168,8 @@ impl Stack {
     /// The stack is older than this command.
     pub(crate) fn outbox(&self) -> Result<Outbox, CliError> {
         let (table, topic_arn) = (self.output("EventLogTable")?, self.output("TopicArn")?);
-        Ok(Outbox::new(self.dynamodb.clone(), self.sns.clone(), table, STREAM_KEY, topic_arn))
+        Ok(Outbox::new(self.dynamodb.clone(), self.sns.clone(), table, topic_arn)
+            .partition_key(PARTITION_KEY))
     }
 
     /// The orders that are not settled.

@@ -11,7 +11,7 @@ use std::{
 
 use aws_sdk_cloudwatch::types::{Dimension, Metric, MetricDataQuery, MetricStat};
 use aws_sdk_sqs::types::QueueAttributeName;
-use delivery::outbox::Backlog;
+use exactly_once::outbox::Backlog;
 use futures::future::try_join_all;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;

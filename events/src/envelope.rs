@@ -137,7 +137,8 @@ impl Body {
 /// One event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
-    /// Made once, when the event is stored; the idempotency key everywhere.
+    /// Made once, when the event is stored; the idempotency key everywhere. A UUIDv7 (RFC 9562), so that the events of
+    /// one order sort by the time at which they were made.
     pub id: Uuid,
     /// When it happened.
     pub timestamp: Stamp,
@@ -148,13 +149,6 @@ pub struct Event {
 }
 
 impl Event {
-    /// An event that happens now. Its id is a UUIDv7 (RFC 9562), so that the events of one order sort by
-    /// the time at which they were made.
-    #[must_use]
-    pub fn now(correlation_id: CorrelationId, body: Body) -> Self {
-        Self { id: Uuid::now_v7(), timestamp: Stamp::now(), correlation_id, body }
-    }
-
     /// Reads one event.
     ///
     /// # Errors

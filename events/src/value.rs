@@ -422,11 +422,9 @@ text_value!(
     json_schema!({ "type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$" })
 );
 
-impl CorrelationId {
-    /// A new one, for what no request led to.
-    #[must_use]
-    pub fn random() -> Self {
-        Self(Uuid::new_v4().to_string())
+impl From<Uuid> for CorrelationId {
+    fn from(id: Uuid) -> Self {
+        Self(id.to_string())
     }
 }
 
@@ -445,11 +443,9 @@ impl Default for Currency {
     }
 }
 
-impl Id {
-    /// A new one, which nobody can guess: 122 random bits (RFC 9562, version 4).
-    #[must_use]
-    pub fn random() -> Self {
-        Self(Uuid::new_v4().to_string())
+impl From<Uuid> for Id {
+    fn from(id: Uuid) -> Self {
+        Self(id.to_string())
     }
 }
 
@@ -468,12 +464,6 @@ impl Stamp {
     /// What a moment is, as the end of "`field` …".
     pub const EXPECTED: &'static str =
         "must be a moment like 2025-11-20T10:35:00.123Z (RFC 3339) of the years 1000 to 2999";
-
-    /// This moment.
-    #[must_use]
-    pub fn now() -> Self {
-        Self::from(jiff::Timestamp::now())
-    }
 
     /// As a timestamp, for arithmetic.
     #[must_use]

@@ -4,7 +4,7 @@ use axum::{
     body::Body,
     response::{IntoResponse, Response},
 };
-use delivery::{ErrorChain, TableError};
+use exactly_once::{ErrorChain, TableError};
 use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 

@@ -5,7 +5,7 @@
 //! nothing about that.
 //! <https://datatracker.ietf.org/doc/draft-ietf-httpapi-idempotency-key-header/>
 
-use delivery::RequestKey;
+use exactly_once::RequestKey;
 use http::{HeaderMap, HeaderName};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};

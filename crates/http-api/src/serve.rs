@@ -1,9 +1,6 @@
 //! Runs an axum router behind API Gateway.
 
-use std::{
-    panic::AssertUnwindSafe,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{panic::AssertUnwindSafe, time::Duration};
 
 use axum::{
     Router,
@@ -11,11 +8,13 @@ use axum::{
     middleware::{self, Next},
     response::{IntoResponse, Response},
 };
+use exactly_once::{Clock, Ids};
 use futures::FutureExt;
 use http::{
     HeaderMap, HeaderName, HeaderValue, StatusCode,
     header::{CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS},
 };
+use jiff::Timestamp;
 use lambda_http::{Context, request::RequestContext};
 use telemetry::Trace;
 use tokio::time::Instant;
@@ -37,11 +36,17 @@ pub type Caller = Trace;
 ///
 /// # Errors
 /// The runtime API is gone.
-pub async fn serve(routes: Router, unrouted: Router) -> Result<(), lambda_http::Error> {
-    lambda_http::run(app(routes, unrouted)).await
+pub async fn serve(
+    routes: Router,
+    unrouted: Router,
+    clock: Clock,
+    ids: Ids,
+) -> Result<(), lambda_http::Error> {
+    lambda_http::run(app(routes, unrouted, clock, ids)).await
 }
 
-fn app(routes: Router, unrouted: Router) -> Router {
+/// What [`serve`] serves.
+fn app(routes: Router, unrouted: Router, clock: Clock, ids: Ids) -> Router {
     let routes = routes
         .fallback(|| async { Problem::not_found("There is no such path.") })
         .method_not_allowed_fallback(|| async { Problem::not_found("There is no such call.") })
@@ -50,7 +55,9 @@ fn app(routes: Router, unrouted: Router) -> Router {
         let router = if by_catch_all(&request) { unrouted.clone() } else { routes.clone() };
         async move { tower::ServiceExt::oneshot(router, request).await }
     });
-    app.layer(middleware::map_response(as_problem)).layer(middleware::from_fn(boundary))
+    app.layer(middleware::map_response(as_problem)).layer(middleware::from_fn(
+        move |request, next| boundary(request, next, clock.clone(), ids.clone()),
+    ))
 }
 
 /// What axum refuses by itself, with a line of text, becomes a problem in our own words: a path that is not UTF-8, a
@@ -98,20 +105,20 @@ fn route(request: &Request) -> Option<&str> {
 }
 
 /// The boundary of a request: gives it a trace, catches a panic, logs it once.
-async fn boundary(mut request: Request, next: Next) -> Response {
+async fn boundary(mut request: Request, next: Next, clock: Clock, ids: Ids) -> Response {
     let begun = Instant::now();
-    let caller = caller(request.headers());
+    let caller = caller(request.headers(), &ids);
     let method = request.method().clone();
     let route = route(&request).map(str::to_owned);
     request.extensions_mut().insert(caller.clone());
     // What a handler logs is found by the correlation id, too.
     let span = tracing::info_span!("request", correlation_id = caller.correlation_id);
-    let time_left = time_left(&request);
+    let time_left = time_left(&request, &clock);
     let work = AssertUnwindSafe(next.run(request).instrument(span)).catch_unwind();
     let mut response = match tokio::time::timeout(time_left, work).await {
         Ok(Ok(response)) => response,
         Ok(Err(panic)) => {
-            let panic = delivery::panic_message(&*panic);
+            let panic = exactly_once::panic_message(&*panic);
             tracing::error!(panic, correlation_id = caller.correlation_id, "the handler panicked");
             Problem::internal().into_response()
         }
@@ -138,18 +145,18 @@ async fn boundary(mut request: Request, next: Next) -> Response {
 }
 
 /// The time in which a request has to be answered.
-fn time_left(request: &Request) -> Duration {
+fn time_left(request: &Request, clock: &Clock) -> Duration {
     // A request that did not come through Lambda, as in a test, has no deadline.
     const WITHOUT_DEADLINE: Duration = Duration::from_secs(60);
     let Some(context) = request.extensions().get::<Context>() else { return WITHOUT_DEADLINE };
-    let deadline = UNIX_EPOCH + Duration::from_millis(context.deadline);
-    let left = deadline.duration_since(SystemTime::now()).unwrap_or_default();
-    left.saturating_sub(DEADLINE_MARGIN)
+    let deadline = i64::try_from(context.deadline).ok();
+    let deadline = deadline.and_then(|ms| Timestamp::from_millisecond(ms).ok());
+    clock.time_until(deadline.unwrap_or(Timestamp::MAX)).saturating_sub(DEADLINE_MARGIN)
 }
 
-fn caller(headers: &HeaderMap) -> Caller {
+fn caller(headers: &HeaderMap, ids: &Ids) -> Caller {
     let header = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
-    Caller::continued(header(CORRELATION_ID), header(TRACEPARENT))
+    Caller::continued(header(CORRELATION_ID), header(TRACEPARENT), ids)
 }
 
 #[cfg(test)]
@@ -162,6 +169,11 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+
+    fn app(routes: Router, unrouted: Router) -> Router {
+        super::app(routes, unrouted, Clock::default(), Ids::default())
+    }
+
     async fn answer(app: Router, event: &Value) -> Response {
         let request = lambda_http::request::from_str(&event.to_string()).expect("an event");
         tower::ServiceExt::oneshot(app, request).await.expect("an answer")
@@ -196,9 +208,9 @@ mod tests {
 
     /// One that has no deadline of its own, as a request whose table never answers.
     async fn answer_of_standstill(method: &str) -> Value {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
+        let now = Clock::default().now().as_millisecond();
         let mut context = Context::default();
-        context.deadline = u64::try_from(now.as_millis()).expect("in range") + 900;
+        context.deadline = u64::try_from(now).expect("in range") + 900;
         let event = json!({
             "resource": "/slow", "path": "/slow", "httpMethod": method, "headers": {},
             "multiValueHeaders": {}, "isBase64Encoded": false,

@@ -1,4 +1,4 @@
-//! How Orderflow's functions use the delivery library: where contract ([`events`]) and delivery ([`delivery`]) meet.
+//! How Orderflow's functions use the delivery library: where contract ([`events`]) and delivery ([`exactly_once`]) meet.
 //!
 //! In: settings, SQS batches, and what happened to an order. Out: a consumer's handler is given decoded events with
 //! their trace; an event is made ready for the outbox. Guarantees: what breaks the contract is poison with the reason
@@ -7,19 +7,18 @@
 use std::{future::Future, time::Duration};
 
 use aws_config::SdkConfig;
-use aws_lambda_events::event::sqs::SqsEvent;
-use delivery::{
-    Backoff, Consumer, Failure, Handled, Inbox, Incoming, LogObserver, Observer, Outbox, Outcome,
-    Outgoing, Shards,
+use events::{Body, CorrelationId, DecodeError, Event, Id, Stamp};
+use exactly_once::{
+    Backoff, Clock, Consumer, Failure, Handled, Ids, Inbox, LogObserver, Message, Observer, Outbox,
+    Outcome, Outgoing, Shards,
 };
-use events::{Body, CorrelationId, DecodeError, Event};
-use lambda_runtime::{Error, LambdaEvent, service_fn};
+use lambda_runtime::Error;
 use settings::Environment;
 use telemetry::Trace;
 use tracing::{Span, field::Empty};
 
 /// The name of the event log's partition key.
-pub const STREAM_KEY: &str = "order_id";
+pub const PARTITION_KEY: &str = "order_id";
 
 /// Where events are stored and published.
 #[derive(Debug)]
@@ -41,7 +40,8 @@ impl OutboxConfig {
     #[must_use]
     pub fn outbox(&self, aws: &SdkConfig) -> Outbox {
         let (dynamodb, sns) = (aws_sdk_dynamodb::Client::new(aws), aws_sdk_sns::Client::new(aws));
-        Outbox::new(dynamodb, sns, &self.event_log_table, STREAM_KEY, &self.topic_arn)
+        Outbox::new(dynamodb, sns, &self.event_log_table, &self.topic_arn)
+            .partition_key(PARTITION_KEY)
             .shards(self.shards)
     }
 }
@@ -74,8 +74,9 @@ impl ConsumerConfig {
     }
 
     #[must_use]
-    pub fn inbox(&self, aws: &SdkConfig, consumer: &str) -> Inbox {
-        Inbox::new(aws_sdk_dynamodb::Client::new(aws), &self.idempotency_table, consumer)
+    pub fn inbox(&self, aws: &SdkConfig, ids: &Ids, consumer: &str) -> Inbox {
+        let client = aws_sdk_dynamodb::Client::new(aws);
+        Inbox::new(client, &self.idempotency_table, consumer).ids(ids.clone())
     }
 
     /// The table of markers.
@@ -84,35 +85,46 @@ impl ConsumerConfig {
         &self.idempotency_table
     }
 
+    /// The consumer of the queue.
+    #[must_use]
+    pub fn consumer(&self, aws: &SdkConfig, name: &str) -> Consumer {
+        let sqs = aws_sdk_sqs::Client::new(aws);
+        Consumer::new(name, sqs, &self.queue_url, &self.dlq_url)
+            .backoff(self.retry_schedule.clone())
+            .give_up_after(Duration::from_secs(self.give_up_after_seconds.into()))
+            .observer(EventObserver(aws.time_source().into()))
+    }
+
     /// Serves the queue until Lambda ends the process: each event goes to `handler`, with the trace that it goes on
     /// with.
     ///
     /// # Errors
     /// The runtime API is gone.
-    pub async fn serve<H, F>(self, aws: &SdkConfig, consumer: &str, handler: H) -> Result<(), Error>
+    pub async fn serve<H, F>(
+        self,
+        aws: &SdkConfig,
+        ids: &Ids,
+        name: &str,
+        handler: H,
+    ) -> Result<(), Error>
     where
-        H: Fn(Event, Trace, Incoming) -> F,
+        H: Fn(Event, Trace, Message) -> F,
         F: Future<Output = Result<Handled, Failure>>,
     {
-        let sqs = aws_sdk_sqs::Client::new(aws);
-        let consumer = Consumer::new(consumer, sqs, self.queue_url, self.dlq_url)
-            .backoff(self.retry_schedule)
-            .give_up_after(Duration::from_secs(self.give_up_after_seconds.into()))
-            .observer(EventObserver);
-        let handle = async |message: Incoming| {
-            let trace = read_trace(&message);
+        let handle = async |message: Message| {
+            let trace = read_trace(&message, ids);
             let event = decode(&message)?;
             handler(event, trace, message).await
         };
-        lambda_runtime::run(service_fn(async |batch: LambdaEvent<SqsEvent>| {
-            Ok::<_, Error>(consumer.run(batch.payload, batch.context.deadline, handle).await)
-        }))
-        .await
+        self.consumer(aws, name).serve(handle).await
     }
 }
 
 /// Reads the event of a message, and names it in the log line that the message ends with.
-fn decode(message: &Incoming) -> Result<Event, Failure> {
+///
+/// # Errors
+/// The message breaks the contract, which is poison, unless a newer consumer may know its type or version.
+pub fn decode(message: &Message) -> Result<Event, Failure> {
     let event = Event::decode(message.body.as_bytes()).map_err(|error| match error {
         // A deployment may be under way: a newer producer's event waits for the newer consumer.
         DecodeError::UnknownType(_) | DecodeError::UnsupportedVersion(_) => {
@@ -122,7 +134,7 @@ fn decode(message: &Incoming) -> Result<Event, Failure> {
             Failure::poison(error.reason(), error)
         }
     })?;
-    let span = Span::current();
+    let span = &message.span;
     span.record("event_id", event.id.to_string());
     span.record("event_type", event.body.event_type().as_str());
     span.record("order_id", event.body.order_id().as_str());
@@ -130,35 +142,66 @@ fn decode(message: &Incoming) -> Result<Event, Failure> {
 }
 
 /// Continues the trace of a message, and names it in the log line that the message ends with.
-fn read_trace(message: &Incoming) -> Trace {
+#[must_use]
+pub fn read_trace(message: &Message, ids: &Ids) -> Trace {
     let attribute = |name: &str| message.attributes.get(name).map(String::as_str);
-    let trace = Trace::continued(attribute("correlation_id"), attribute("traceparent"));
-    let span = Span::current();
+    let trace = Trace::continued(attribute("correlation_id"), attribute("traceparent"), ids);
+    let span = &message.span;
     span.record("correlation_id", &trace.correlation_id);
     span.record("traceparent", &trace.traceparent);
     trace
 }
 
-/// An event that happens now, ready to be stored and published. What can be no correlation id is replaced, as
-/// [`Trace::continued`] does.
-#[must_use]
-pub fn outgoing(correlation_id: &str, body: Body, trace: &Trace) -> Outgoing {
-    let correlation_id = correlation_id.parse().unwrap_or_else(|_| CorrelationId::random());
-    let event = Event::now(correlation_id, body);
-    Outgoing {
-        stream: event.body.order_id().to_string(),
-        id: event.id,
-        body: event.encode(),
-        attributes: event.attributes(&trace.traceparent),
+/// Makes events and ids, by a clock and a source of ids.
+#[derive(Debug, Clone, Default)]
+pub struct EventFactory {
+    clock: Clock,
+    ids: Ids,
+}
+
+impl EventFactory {
+    /// By the clock of this configuration.
+    #[must_use]
+    pub fn new(aws: &SdkConfig, ids: Ids) -> Self {
+        Self { clock: aws.time_source().into(), ids }
+    }
+
+    /// This moment.
+    #[must_use]
+    pub fn now(&self) -> Stamp {
+        self.clock.now().into()
+    }
+
+    /// The id of something new, which nobody can guess: 122 random bits.
+    #[must_use]
+    pub fn new_id(&self) -> Id {
+        self.ids.random().into()
+    }
+
+    /// An event that happens now, ready to be stored and published. What can be no correlation id is replaced, as
+    /// [`Trace::continued`] does.
+    #[must_use]
+    pub fn outgoing(&self, correlation_id: &str, body: Body, trace: &Trace) -> Outgoing {
+        let now = self.clock.now();
+        let correlation_id =
+            correlation_id.parse().unwrap_or_else(|_| CorrelationId::from(self.ids.random()));
+        let id = self.ids.ordered(now);
+        let event = Event { id, timestamp: now.into(), correlation_id, body };
+        Outgoing {
+            stream: event.body.order_id().to_string(),
+            id: event.id,
+            body: event.encode(),
+            attributes: event.attributes(&trace.traceparent),
+        }
     }
 }
 
 /// Logs each message with its event and trace, and counts outcomes as metrics.
-#[derive(Debug, Clone, Copy)]
-struct EventObserver;
+#[derive(Debug, Clone)]
+struct EventObserver(Clock);
 
 impl Observer for EventObserver {
-    fn span(&self, consumer: &str, message: &Incoming) -> Span {
+    fn span(&self, consumer: &str, message: &Message) -> Span {
         tracing::info_span!(
             "message",
             consumer,
@@ -180,13 +223,17 @@ impl Observer for EventObserver {
         let count = |wanted: fn(&Outcome) -> bool| {
             outcomes.iter().filter(|outcome| wanted(outcome)).count() as u64
         };
-        telemetry::count(&[
-            ("done", count(|o| matches!(o, Outcome::Handled(Handled::Done)))),
-            ("duplicate", count(|o| matches!(o, Outcome::Handled(Handled::Duplicate)))),
-            ("ignored", count(|o| matches!(o, Outcome::Handled(Handled::Ignored)))),
-            ("retried", count(|o| matches!(o, Outcome::Retried { .. }))),
-            ("dead_lettered", count(|o| matches!(o, Outcome::DeadLettered { .. }))),
-            ("not_started", count(|o| matches!(o, Outcome::NotStarted))),
-        ]);
+        let now = self.0.now();
+        telemetry::count(
+            &[
+                ("done", count(|o| matches!(o, Outcome::Handled(Handled::Done)))),
+                ("duplicate", count(|o| matches!(o, Outcome::Handled(Handled::Duplicate)))),
+                ("ignored", count(|o| matches!(o, Outcome::Handled(Handled::Ignored)))),
+                ("retried", count(|o| matches!(o, Outcome::Retried { .. }))),
+                ("dead_lettered", count(|o| matches!(o, Outcome::DeadLettered { .. }))),
+                ("not_started", count(|o| matches!(o, Outcome::NotStarted))),
+            ],
+            now,
+        );
     }
 }

@@ -1,44 +1,41 @@
 //! Counts in CloudWatch's embedded metric format: a log line that CloudWatch turns into metrics.
 //! <https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html>
 
-use std::{
-    io::Write,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::io::Write;
 
+use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 const NAMESPACE: &str = "Orderflow";
 
-/// Adds to metrics of this function. Counts of zero are left out, and a call with nothing else writes nothing.
-pub fn count(counts: &[(&str, u64)]) {
+/// Adds to metrics of this function, as of this moment. Counts of zero are left out, and a call with nothing else writes nothing.
+pub fn count(counts: &[(&str, u64)], now: Timestamp) {
     let counts: Vec<_> = counts.iter().filter(|(_, count)| *count > 0).copied().collect();
     if !counts.is_empty() {
-        write(&counts);
+        write(&counts, now);
     }
 }
 
-/// Reports present values: zeros too, so that an alarm can end.
-pub fn gauge(values: &[(&str, u64)]) {
-    write(values);
+/// Reports the values at this moment: zeros too, so that an alarm can end.
+pub fn gauge(values: &[(&str, u64)], now: Timestamp) {
+    write(values, now);
 }
 
-fn write(values: &[(&str, u64)]) {
+fn write(values: &[(&str, u64)], now: Timestamp) {
     // The name has the stack's in it: stacks of one account do not mix.
     let function = std::env::var("AWS_LAMBDA_FUNCTION_NAME").unwrap_or_default();
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     // Nobody is there to hear of a closed stdout.
-    let _ = writeln!(std::io::stdout().lock(), "{}", line(now.as_millis(), &function, values));
+    let _ = writeln!(std::io::stdout().lock(), "{}", line(now.as_millisecond(), &function, values));
 }
 
-fn line(now_ms: u128, function: &str, counts: &[(&str, u64)]) -> String {
+fn line(now_ms: i64, function: &str, counts: &[(&str, u64)]) -> String {
     let metrics: Vec<Value> =
         counts.iter().map(|(name, _)| json!({ "Name": name, "Unit": "Count" })).collect();
     let mut line = Map::new();
     line.insert(
         "_aws".into(),
         json!({
-            "Timestamp": u64::try_from(now_ms).unwrap_or(u64::MAX),
+            "Timestamp": now_ms,
             "CloudWatchMetrics": [{
                 "Namespace": NAMESPACE,
                 "Dimensions": [["function"]],

@@ -1,6 +1,6 @@
 //! The trace of one request through all services (W3C Trace Context, <https://www.w3.org/TR/trace-context/>).
 
-use uuid::Uuid;
+use exactly_once::Ids;
 
 /// What an event inherits from the request or event that led to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,23 +14,23 @@ pub struct Trace {
 impl Trace {
     /// Continues what the caller sent, or starts anew.
     #[must_use]
-    pub fn continued(correlation_id: Option<&str>, traceparent: Option<&str>) -> Self {
+    pub fn continued(correlation_id: Option<&str>, traceparent: Option<&str>, ids: &Ids) -> Self {
         Self {
             correlation_id: correlation_id
                 .filter(|id| is_plain(id))
-                .map_or_else(|| Uuid::new_v4().to_string(), str::to_owned),
-            traceparent: child(traceparent),
+                .map_or_else(|| ids.random().to_string(), str::to_owned),
+            traceparent: child(traceparent, ids),
         }
     }
 }
 
 /// A new span in the trace of `parent`, or in a new trace if there is none or it is malformed.
 #[must_use]
-pub fn child(parent: Option<&str>) -> String {
-    let span = &Uuid::new_v4().simple().to_string()[..16];
+pub fn child(parent: Option<&str>, ids: &Ids) -> String {
+    let span = &ids.random().simple().to_string()[..16];
     match parent.and_then(trace_id_and_flags) {
         Some((trace_id, flags)) => format!("00-{trace_id}-{span}-{flags}"),
-        None => format!("00-{}-{span}-01", Uuid::new_v4().simple()),
+        None => format!("00-{}-{span}-01", ids.random().simple()),
     }
 }
 
@@ -69,7 +69,7 @@ mod tests {
 
     #[test]
     fn a_child_keeps_the_trace_and_has_a_span_of_its_own() {
-        let child = child(Some(PARENT));
+        let child = child(Some(PARENT), &Ids::default());
         assert!(child.starts_with("00-0af7651916cd43dd8448eb211c80319c-"), "{child}");
         assert!(child.ends_with("-01") && child.len() == PARENT.len(), "{child}");
         assert_ne!(child, PARENT);
@@ -85,7 +85,7 @@ mod tests {
             "00-0AF7651916CD43DD8448EB211C80319C-b7ad6b7169203331-01",
             &format!("{PARENT}-x"),
         ] {
-            let child = child(Some(parent));
+            let child = child(Some(parent), &Ids::default());
             assert!(trace_id_and_flags(&child).is_some(), "{child}");
             assert!(!child.contains("0af7651916cd43dd8448eb211c80319c"), "{parent}");
         }
@@ -93,9 +93,9 @@ mod tests {
 
     #[test]
     fn a_correlation_id_that_could_forge_a_log_line_is_replaced() {
-        assert_eq!(Trace::continued(Some("abc-1"), None).correlation_id, "abc-1");
+        assert_eq!(Trace::continued(Some("abc-1"), None, &Ids::default()).correlation_id, "abc-1");
         for id in ["", "a\nb", "a b", "я", &"x".repeat(129)] {
-            assert_ne!(Trace::continued(Some(id), None).correlation_id, id);
+            assert_ne!(Trace::continued(Some(id), None, &Ids::default()).correlation_id, id);
         }
     }
 }

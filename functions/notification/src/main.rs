@@ -19,29 +19,26 @@ use std::{
 };
 
 use breaker::Breaker;
-use delivery::{Claim, Failure, Handled, Inbox, Incoming, error::BoxError};
 use events::{Email, Event};
-use jiff::{SignedDuration, Timestamp};
+use exactly_once::{
+    Clock, Effect, EffectError, Failure, Handled, IdempotentError, Ids, Inbox, Message,
+};
+use jiff::SignedDuration;
 use lambda_runtime::Error;
 use mail::Mail;
 use messaging::ConsumerConfig;
 use progress::{MailProgress, stage};
 use rate::Rate;
-use sender::{Mode, NoAnswerInTime, SendError, Sender};
+use sender::{Mode, SendError, Sender};
 use settings::Environment;
 use tokio::time::Instant;
-use uuid::Uuid;
 
 const NAME: &str = "notification-consumer";
-/// How long a lease outlives the attempt that holds it: the clocks of two machines may differ.
-const LEASE_MARGIN: Duration = Duration::from_secs(2);
 /// Minimum time that an invocation has left when a mail is begun: one attempt of the provider's client.
 const SENDING_TIME_MIN: Duration = Duration::from_secs(3);
 /// Maximum number of attempts at one mail of which it is unknown whether they sent it: a customer gets it at most this
 /// often because of lost answers.
 const UNKNOWN_ATTEMPTS_MAX: u32 = 3;
-/// How long before the invocation's deadline a call to the provider is given up, to give the lease back.
-const RELEASE_TIME: Duration = Duration::from_millis(500);
 
 struct Config {
     consumer: ConsumerConfig,
@@ -62,7 +59,7 @@ impl Config {
         let mails_per_second = environment.value("MAILS_PER_SECOND");
         let age_max_days = environment.value("MAIL_MAX_AGE_DAYS");
         // An event must not outlive its marker: a replay would mail it again.
-        let marker_days = delivery::inbox::MARKER_TTL.as_secs() / SECONDS_PER_DAY;
+        let marker_days = exactly_once::inbox::MARKER_TTL.as_secs() / SECONDS_PER_DAY;
         if age_max_days.is_some_and(|days: u16| u64::from(days) >= marker_days) {
             return environment.complain(format!(
                 "MAIL_MAX_AGE_DAYS must be less than {marker_days}, the days that a marker is kept"
@@ -86,6 +83,7 @@ struct Notifier {
     breaker: Mutex<Breaker>,
     rate: Mutex<Rate>,
     age_max: SignedDuration,
+    clock: Clock,
 }
 
 /// Neither is ever left half-changed, so a panic elsewhere does not matter.
@@ -98,8 +96,9 @@ async fn main() -> Result<(), Error> {
     telemetry::init();
     let config = settings::read(Config::read)?;
     let aws = settings::aws().await;
+    let ids = Ids::default();
     let notifier = Notifier {
-        inbox: config.consumer.inbox(&aws, NAME),
+        inbox: config.consumer.inbox(&aws, &ids, NAME).unknown_attempts_max(UNKNOWN_ATTEMPTS_MAX),
         progress: MailProgress::new(
             aws_sdk_dynamodb::Client::new(&aws),
             config.consumer.idempotency_table(),
@@ -111,16 +110,10 @@ async fn main() -> Result<(), Error> {
         breaker: Mutex::default(),
         rate: Mutex::new(Rate::share_of(config.mails_per_second)),
         age_max: SignedDuration::from_hours(24 * i64::from(config.age_max_days)),
+        clock: aws.time_source().into(),
     };
     let handle = async |event, _, message| notifier.handle(event, message).await;
-    config.consumer.serve(&aws, NAME, handle).await
-}
-
-/// Another attempt holds the lease of this mail.
-#[derive(Debug, thiserror::Error)]
-#[error("another attempt holds the lease until {until}")]
-struct LeaseHeld {
-    until: Timestamp,
+    config.consumer.serve(&aws, &ids, NAME, handle).await
 }
 
 /// There was no time left for a mail at the permitted rate.
@@ -137,9 +130,9 @@ struct BreakerOpen {
 }
 
 impl Notifier {
-    async fn handle(&self, event: Event, message: Incoming) -> Result<Handled, Failure> {
+    async fn handle(&self, event: Event, message: Message) -> Result<Handled, Failure> {
         let Some(mail) = mail::mail(&event) else { return Ok(Handled::Ignored) };
-        let now = Timestamp::now();
+        let now = self.clock.now();
         if now.duration_since(event.timestamp.timestamp()) > self.age_max {
             return Ok(Handled::Ignored);
         }
@@ -147,62 +140,49 @@ impl Notifier {
         if let Some(remaining) = lock(&self.breaker).open_for(Instant::now()) {
             return Err(Failure::transient(BreakerOpen { remaining }));
         }
-        let owner = Uuid::new_v4();
-        let lease = message.time_left() + LEASE_MARGIN;
-        match self.inbox.claim(event.id, owner, now, lease).await? {
-            Claim::Done => Ok(Handled::Duplicate),
-            Claim::Held(until) => {
-                let wait = until.duration_since(Timestamp::now()).try_into().unwrap_or_default();
-                Err(Failure::retry_in(wait, LeaseHeld { until }))
+        let send = async || {
+            let order = event.body.order_id();
+            let stage = stage(event.body.event_type());
+            let is_latest =
+                self.progress.advance(order, stage, now).await.map_err(Failure::from)?;
+            let mail = if is_latest { mail } else { mail.overtaken() };
+            self.send(&mail, &message).await
+        };
+        // An operator who redrives a message of which too many sends were unknown has it sent once more.
+        match self.inbox.idempotent(event.id, message.lease(), send).await {
+            Ok(Effect::Duplicate(())) => Ok(Handled::Duplicate),
+            Ok(_) => Ok(Handled::Done),
+            Err(error @ IdempotentError::UnknownTooOften { .. }) => {
+                Err(Failure::poison("mail_outcome_unknown", error))
             }
-            Claim::Mine { unknown_attempts } if unknown_attempts >= UNKNOWN_ATTEMPTS_MAX => {
-                // Given back, so that an operator who redrives the message has it sent once more.
-                self.inbox.release(event.id, owner).await?;
-                let detail = format!(
-                    "{unknown_attempts} attempts had no answer; the mail may have been sent"
-                );
-                Err(Failure::poison("mail_outcome_unknown", detail))
-            }
-            Claim::Mine { unknown_attempts } => {
-                let order = event.body.order_id();
-                let is_latest =
-                    self.progress.advance(order, stage(event.body.event_type()), now).await?;
-                let mail = if is_latest { mail } else { mail.overtaken() };
-                match self.send(&mail, &message).await {
-                    // Marked after sending: a crash between repeats a mail, never loses one.
-                    Ok(()) => match self.inbox.complete(event.id, owner).await? {
-                        true => Ok(Handled::Done),
-                        false => Ok(Handled::Duplicate),
-                    },
-                    Err(NotSent::Unknown(error)) => {
-                        let attempts = unknown_attempts + 1;
-                        self.inbox.record_unknown(event.id, owner, attempts).await?;
-                        Err(Failure::retry_in(message.time_left() + LEASE_MARGIN, error))
-                    }
-                    Err(NotSent::Failed(failure)) => {
-                        self.inbox.release(event.id, owner).await?;
-                        Err(failure)
-                    }
+            Err(error) => {
+                if matches!(error, IdempotentError::Unknown { .. }) {
+                    self.record_failure();
                 }
+                Err(error.into())
             }
         }
     }
 
+    fn record_failure(&self) {
+        if lock(&self.breaker).record_failure(Instant::now()) {
+            let seconds = breaker::PAUSE.as_secs();
+            tracing::error!(seconds, "the mail provider keeps failing and is left alone");
+        }
+    }
+
     /// Sends a mail when its turn has come, unless the provider is to be left alone.
-    async fn send(&self, mail: &Mail, message: &Incoming) -> Result<(), NotSent> {
+    async fn send(&self, mail: &Mail, message: &Message) -> Result<(), EffectError> {
         let patience = message.time_left().checked_sub(SENDING_TIME_MIN);
         let slot = patience.and_then(|patience| lock(&self.rate).slot(Instant::now(), patience));
         let Some(wait) = slot else {
-            return Err(NotSent::Failed(Failure::transient(NoTimeLeft)));
+            return Err(EffectError::NotDone(Failure::transient(NoTimeLeft)));
         };
         tokio::time::sleep(wait).await;
-        lock(&self.breaker)
-            .admit(Instant::now())
-            .map_err(|remaining| NotSent::Failed(Failure::transient(BreakerOpen { remaining })))?;
-        let limit = message.time_left().saturating_sub(RELEASE_TIME);
-        let sent = tokio::time::timeout(limit, self.sender.send(mail)).await;
-        let sent = sent.unwrap_or_else(|_| Err(SendError::Unknown(NoAnswerInTime.into())));
-        let error = match sent {
+        lock(&self.breaker).admit(Instant::now()).map_err(|remaining| {
+            EffectError::NotDone(Failure::transient(BreakerOpen { remaining }))
+        })?;
+        let error = match self.sender.send(mail).await {
             Ok(()) => {
                 lock(&self.breaker).record_success();
                 return Ok(());
@@ -210,33 +190,16 @@ impl Notifier {
             Err(SendError::Refused(why)) => {
                 // This mail is at fault; the provider has answered.
                 lock(&self.breaker).record_success();
-                return Err(NotSent::Failed(Failure::poison("address_refused", why)));
+                return Err(EffectError::NotDone(Failure::poison("address_refused", why)));
             }
+            Err(error @ SendError::Unknown(_)) => return Err(EffectError::Unknown(error.into())),
             Err(error) => error,
         };
-        if lock(&self.breaker).record_failure(Instant::now()) {
-            let seconds = breaker::PAUSE.as_secs();
-            tracing::error!(seconds, "the mail provider keeps failing and is left alone");
+        self.record_failure();
+        if let SendError::Configuration(_) = error {
+            // It is every mail's fault or none's: an alarm watches this count.
+            telemetry::count(&[("mail_configuration_failed", 1)], self.clock.now());
         }
-        Err(match error {
-            SendError::Unknown(_) => NotSent::Unknown(error.into()),
-            SendError::Configuration(_) => {
-                // It is every mail's fault or none's: an alarm watches this count.
-                telemetry::count(&[("mail_configuration_failed", 1)]);
-                NotSent::Failed(Failure::transient(error))
-            }
-            SendError::Failed(_) | SendError::Print(_) | SendError::Refused(_) => {
-                NotSent::Failed(Failure::transient(error))
-            }
-        })
+        Err(EffectError::NotDone(Failure::transient(error)))
     }
-}
-
-/// Why a mail was not sent, or may not have been.
-#[derive(Debug)]
-enum NotSent {
-    /// It was not sent: the lease can be given back.
-    Failed(Failure),
-    /// It may have been sent: the lease is kept.
-    Unknown(BoxError),
 }

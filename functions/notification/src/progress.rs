@@ -5,12 +5,12 @@
 //! idempotency table, with the life of a marker.
 
 use aws_sdk_dynamodb::Client;
-use delivery::{
+use events::{EventType, OrderId};
+use exactly_once::{
     TableError,
     inbox::MARKER_TTL,
     table::{is_applied, number, text},
 };
-use events::{EventType, OrderId};
 use jiff::Timestamp;
 
 /// The stage of an order that the mail about an event reports: a later stage makes an earlier one old news.

@@ -9,8 +9,8 @@ use aws_sdk_ses::{
     error::ProvideErrorMetadata,
     types::{Body, Content, Destination, Message},
 };
-use delivery::{CallError, error::BoxError};
 use events::Email;
+use exactly_once::{CallError, error::BoxError};
 
 use crate::mail::Mail;
 
@@ -54,11 +54,6 @@ pub(crate) enum SendError {
     #[error("it is unknown whether the mail was sent")]
     Unknown(#[source] BoxError),
 }
-
-/// No answer came before the invocation's deadline.
-#[derive(Debug, thiserror::Error)]
-#[error("the mail provider did not answer in time")]
-pub(crate) struct NoAnswerInTime;
 
 /// What an answer of SES other than success means.
 /// <https://docs.aws.amazon.com/ses/latest/APIReference/API_SendEmail.html>

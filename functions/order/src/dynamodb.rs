@@ -11,17 +11,17 @@ use aws_sdk_dynamodb::{
         AttributeValue, Put, ReturnValuesOnConditionCheckFailure::AllOld, TransactWriteItem, Update,
     },
 };
-use delivery::Shards;
-use delivery::{
+use events::{Body, Email, Event, OrderId, ProductId, Stamp};
+use exactly_once::Shards;
+use exactly_once::{
     CallError, Commit, EarlierRequest, Failure, Handled, IdempotencyKeys, Inbox, Item, Outbox,
     RequestKey, Role, TableError, TransactionWrite, commit,
     idempotency_keys::interpret_key_item,
     table::{batch_get, count_partition, text},
 };
-use events::{Body, Email, Event, OrderId, ProductId, Stamp};
 use futures::future::try_join_all;
 use jiff::Timestamp;
-use messaging::outgoing;
+use messaging::EventFactory;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use telemetry::Trace;
 
@@ -41,6 +41,7 @@ pub struct Orders {
     client: Client,
     table: String,
     outbox: Outbox,
+    event_factory: EventFactory,
     pending_shards: Shards,
 }
 
@@ -88,8 +89,20 @@ impl http_api::Cursor for OrderCursor {}
 
 impl Orders {
     #[must_use]
-    pub fn new(client: Client, table: impl Into<String>, outbox: Outbox) -> Self {
-        Self { client, table: table.into(), outbox, pending_shards: Shards::default() }
+    pub fn new(
+        client: Client,
+        table: impl Into<String>,
+        outbox: Outbox,
+        event_factory: EventFactory,
+    ) -> Self {
+        let table = table.into();
+        Self { client, table, outbox, event_factory, pending_shards: Shards::default() }
+    }
+
+    /// What its events, and the ids and moments of new orders, are made by.
+    #[must_use]
+    pub fn event_factory(&self) -> &EventFactory {
+        &self.event_factory
     }
 
     /// Spreads new pending orders over this number of partitions of the index `pending`.
@@ -119,13 +132,12 @@ impl Orders {
             .expect("a put has a table and an item");
         let put = TransactWriteItem::builder().put(put).build();
         let body = Body::OrderCreated(order.to_payload());
-        let events = [outgoing(&trace.correlation_id, body, trace)];
+        let events = [self.event_factory.outgoing(&trace.correlation_id, body, trace)];
         let mut writes = vec![TransactionWrite::new(Role::Guard(OrderWrite::Order), put)];
-        let now = order.created_at.timestamp();
-        writes.extend(self.outbox.append(&events, now));
+        writes.extend(self.outbox.append(&events));
         if let Some(KeyedAnswer { keys, key, answer }) = &keyed {
             let tag = OrderWrite::IdempotencyKey;
-            writes.push(keys.record(tag, key, answer, now));
+            writes.push(keys.record(tag, key, answer));
         }
         match commit(&self.client, &writes).await? {
             Commit::Done => {
@@ -169,10 +181,11 @@ impl Orders {
                 Decision::AlreadyApplied => return Ok(TransitionOutcome::Applied(order)),
                 Decision::Refused(status) => return Ok(TransitionOutcome::Refused(status)),
             };
-            let now = Stamp::now();
-            let events = [outgoing(&trace.correlation_id, transition.body.clone(), trace)];
+            let now = self.event_factory.now();
+            let body = transition.body.clone();
+            let events = [self.event_factory.outgoing(&trace.correlation_id, body, trace)];
             let mut writes = vec![self.transition_write(id, &transition, now)];
-            writes.extend(self.outbox.append(&events, now.timestamp()));
+            writes.extend(self.outbox.append(&events));
             match commit(&self.client, &writes).await? {
                 Commit::Done => {
                     self.outbox.publish(&events).await;
@@ -186,7 +199,7 @@ impl Orders {
                 }
             }
         }
-        Err(TableError::Contended { subject: "the order's status" })
+        Err(TableError::Contended { subject: "the order's status".into() })
     }
 
     /// A page of a customer's orders, newest first, and the cursor of the next one.
@@ -358,13 +371,13 @@ impl OrderConsumer {
                 return Err(Failure::poison("contradiction", detail));
             }
         };
-        let now = Stamp::now();
-        let events = [outgoing(&event.correlation_id, transition.body.clone(), trace)];
-        let mut writes = vec![
-            self.inbox.marker(event.id, now.timestamp()),
-            self.orders.transition_write(id, &transition, now),
-        ];
-        writes.extend(self.orders.outbox.append(&events, now.timestamp()));
+        let event_factory = &self.orders.event_factory;
+        let now = event_factory.now();
+        let body = transition.body.clone();
+        let events = [event_factory.outgoing(&event.correlation_id, body, trace)];
+        let mut writes =
+            vec![self.inbox.marker(event.id), self.orders.transition_write(id, &transition, now)];
+        writes.extend(self.orders.outbox.append(&events));
         let commit = commit(&self.orders.client, &writes).await?;
         if commit == Commit::Done {
             self.orders.outbox.publish(&events).await;
@@ -403,7 +416,7 @@ impl Catalog {
         let read = batch_get(&self.client, &self.table, keys, OPERATION).await?;
         // What a throttled table leaves out is no missing product.
         if read.unprocessed > 0 {
-            return Err(TableError::Unprocessed { operation: OPERATION });
+            return Err(TableError::Unprocessed { operation: OPERATION.into() });
         }
         let entry = |item| {
             let entry: CatalogEntry =

@@ -11,8 +11,8 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use delivery::{EarlierRequest, ErrorChain, IdempotencyKeys};
 use events::{Currency, Email, Line, Money, OrderId, ProductId, Quantity, Stamp, StockLine};
+use exactly_once::{EarlierRequest, ErrorChain, IdempotencyKeys};
 use http_api::{Caller, Cursor, Fields, Problem, QueryFields, request_key};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -109,8 +109,9 @@ async fn create_order(
         return answer_earlier(earlier);
     }
     let catalog = api.catalog.entries(request.lines.iter().map(|line| &line.product_id)).await?;
-    let order = place(OrderId::random(), request, &catalog, &api.currency, Stamp::now())
-        .map_err(Problem::invalid)?;
+    let event_factory = api.orders.event_factory();
+    let (id, now) = (event_factory.new_id(), event_factory.now());
+    let order = place(id, request, &catalog, &api.currency, now).map_err(Problem::invalid)?;
     let answer =
         serde_json::to_string(&OrderResponse::from(order.clone())).map_err(Problem::unexpected)?;
     let keyed =

@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 
-use delivery::{Commit, Handled};
 use events::{
     Body, Currency, Email, Line, Money, Name, OrderId, ProductId, Reason, RejectedOrder,
     RejectedStock, Stamp, StockLine, merge,
 };
+use exactly_once::{Commit, Handled};
 use http_api::FieldError;
 use serde::{Deserialize, Serialize};
 
@@ -358,7 +358,8 @@ mod tests {
         lines: Vec<StockLine>,
         catalog: &HashMap<ProductId, CatalogEntry>,
     ) -> Result<Order, Vec<FieldError>> {
-        place(OrderId::random(), request(lines), catalog, &Currency::default(), Stamp::now())
+        let (id, now) = ("an-order".parse().expect("an id"), "2026-01-01T00:00:00.000Z".parse());
+        place(id, request(lines), catalog, &Currency::default(), now.expect("a moment"))
     }
 
     #[test]
@@ -462,7 +463,7 @@ mod tests {
         let order =
             order(vec![line(1, 2), line(2, 3)], &HashMap::from([entry(1, 199), entry(2, 5)]))
                 .expect("placed");
-        let item: delivery::Item = serde_dynamo::to_item(&order).expect("an item");
+        let item: exactly_once::Item = serde_dynamo::to_item(&order).expect("an item");
         assert_eq!(item["total"].as_n().map(String::as_str), Ok("413"));
         assert_eq!(serde_dynamo::from_item::<_, Order>(item).ok(), Some(order));
     }

@@ -7,20 +7,18 @@ use aws_sdk_dynamodb::{
     Client,
     types::{Put, ReturnValuesOnConditionCheckFailure::AllOld, TransactWriteItem, Update},
 };
-use delivery::{
-    CallError, Commit, EarlierRequest, Failure, Handled, IdempotencyKeys, Inbox, Item, Outbox,
-    Outgoing, RequestKey, Role, TableError, TransactionWrite, commit,
-    idempotency_keys::interpret_key_item,
-    table::{number, text},
-};
 use events::{
     Body, Event, Id, Name, OrderId, ProductId, Quantity, RejectedStock, Stock, StockLine,
 };
-use jiff::Timestamp;
-use messaging::outgoing;
+use exactly_once::{
+    CallError, Clock, Commit, EarlierRequest, Failure, Handled, IdempotencyKeys, Ids, Inbox, Item,
+    Outbox, Outgoing, RequestKey, Role, TableError, TransactionWrite, commit,
+    idempotency_keys::interpret_key_item,
+    table::{number, text},
+};
+use messaging::EventFactory;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use telemetry::Trace;
-use uuid::Uuid;
 
 use crate::rules::{
     self, Product, Release, ReleaseOutcome, Reservation, ReservationStatus, StockChange,
@@ -38,21 +36,24 @@ pub struct Products {
 #[derive(Debug, Clone)]
 pub struct StockChanges {
     table: String,
+    clock: Clock,
+    ids: Ids,
 }
 
 impl StockChanges {
     /// The changes in this table.
     #[must_use]
-    pub fn new(table: impl Into<String>) -> Self {
-        Self { table: table.into() }
+    pub fn new(table: impl Into<String>, clock: Clock, ids: Ids) -> Self {
+        Self { table: table.into(), clock, ids }
     }
 
     /// The write that records a change, for its transaction.
-    fn record<Tag>(&self, id: &ProductId, delta: i64, now: Timestamp) -> TransactionWrite<Tag> {
+    fn record<Tag>(&self, id: &ProductId, delta: i64) -> TransactionWrite<Tag> {
+        let now = self.clock.now();
         let put = Put::builder()
             .table_name(&self.table)
             .item("product_id", text(id.as_str()))
-            .item("change_id", text(Uuid::now_v7()))
+            .item("change_id", text(self.ids.ordered(now)))
             .item("delta", number(delta))
             .item("changed_at", text(format!("{now:.3}")))
             .build()
@@ -132,7 +133,7 @@ impl Products {
         let opening = i64::try_from(product.stock).unwrap_or(i64::MAX);
         let writes: [TransactionWrite<()>; 2] = [
             TransactionWrite::new(Role::Unconditional, put),
-            changes.record(&product.product_id, opening, Timestamp::now()),
+            changes.record(&product.product_id, opening),
         ];
         match commit(&self.client, &writes).await? {
             Commit::Done => Ok(()),
@@ -248,11 +249,10 @@ impl Products {
         keys: &IdempotencyKeys,
         changes: &StockChanges,
     ) -> Result<Restocked, TableError> {
-        let now = Timestamp::now();
         // No answer is stored: a repetition reads the stock as it is then.
         let writes = [
-            keys.record(RestockWrite::IdempotencyKey, key, "", now),
-            changes.record(id, delta, now),
+            keys.record(RestockWrite::IdempotencyKey, key, ""),
+            changes.record(id, delta),
             TransactionWrite::new(
                 Role::Condition(RestockWrite::Product),
                 self.stock_change(id, StockChange::Adjust(delta)),
@@ -321,6 +321,8 @@ pub struct ProductConsumer {
     pub inbox: Inbox,
     /// The events on their way out.
     pub outbox: Outbox,
+    /// What makes them.
+    pub event_factory: EventFactory,
 }
 
 impl ProductConsumer {
@@ -352,7 +354,7 @@ impl ProductConsumer {
         let body = Body::StockReserved(Stock { order_id: id.clone(), items: lines.clone() });
         let mut writes = self.first_writes(event, id, ReservationStatus::Reserved, &lines)?;
         writes.extend(self.line_writes(&lines, StockChange::Reserve));
-        let reserved = outgoing(&event.correlation_id, body, trace);
+        let reserved = self.event_factory.outgoing(&event.correlation_id, body, trace);
         let failed = match rules::interpret_reservation(self.commit(writes, reserved).await?) {
             Ok(handled) => return Ok(handled),
             Err(failed) => failed,
@@ -368,7 +370,7 @@ impl ProductConsumer {
         // Stock may have come in between. The rejection stands: the first look decides.
         let writes = self.first_writes(event, id, ReservationStatus::Rejected, &lines)?;
         let body = Body::StockRejected(RejectedStock { order_id: id.clone(), items: lines, short });
-        let rejected = outgoing(&event.correlation_id, body, trace);
+        let rejected = self.event_factory.outgoing(&event.correlation_id, body, trace);
         let commit = self.commit(writes, rejected).await?;
         // It has no line that could be short again.
         Ok(rules::interpret_reservation(commit).unwrap_or(Handled::Duplicate))
@@ -399,7 +401,7 @@ impl ProductConsumer {
                 }
             }
         }
-        Err(TableError::Contended { subject: "the reservation" }.into())
+        Err(TableError::Contended { subject: "the reservation".into() }.into())
     }
 
     async fn tombstone(
@@ -419,7 +421,7 @@ impl ProductConsumer {
         trace: &Trace,
     ) -> Result<Commit<StockWrite>, Failure> {
         let mut writes = vec![
-            self.inbox.marker(event.id, Timestamp::now()),
+            self.inbox.marker(event.id),
             TransactionWrite::new(
                 Role::Guard(StockWrite::Reservation),
                 self.reserved_to_released(order_id),
@@ -427,7 +429,8 @@ impl ProductConsumer {
         ];
         writes.extend(self.line_writes(&lines, StockChange::Release));
         let body = Body::StockReleased(Stock { order_id: order_id.clone(), items: lines });
-        self.commit(writes, outgoing(&event.correlation_id, body, trace)).await
+        let released = self.event_factory.outgoing(&event.correlation_id, body, trace);
+        self.commit(writes, released).await
     }
 
     /// Commits, with the event that reports it, and publishes that.
@@ -437,7 +440,7 @@ impl ProductConsumer {
         event: Outgoing,
     ) -> Result<Commit<StockWrite>, Failure> {
         let events = [event];
-        writes.extend(self.outbox.append(&events, Timestamp::now()));
+        writes.extend(self.outbox.append(&events));
         let commit = commit(&self.products.client, &writes).await?;
         if commit == Commit::Done {
             self.outbox.publish(&events).await;
@@ -467,7 +470,7 @@ impl ProductConsumer {
             .expect("a put has a table and an item");
         let put = TransactWriteItem::builder().put(put).build();
         Ok(vec![
-            self.inbox.marker(event.id, Timestamp::now()),
+            self.inbox.marker(event.id),
             TransactionWrite::new(Role::Guard(StockWrite::Reservation), put),
         ])
     }

@@ -8,8 +8,8 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use delivery::{ErrorChain, IdempotencyKeys};
 use events::{Currency, Id, Money, Name, ProductId};
+use exactly_once::{ErrorChain, IdempotencyKeys, Ids};
 use http_api::{Cursor, Fields, Problem, QueryFields, request_key};
 use serde::Serialize;
 
@@ -24,6 +24,7 @@ pub struct ProductApi {
     pub stock_changes: StockChanges,
     pub currency: Currency,
     pub idempotency_keys: IdempotencyKeys,
+    pub ids: Ids,
 }
 
 pub fn routes(api: ProductApi) -> Router {
@@ -75,7 +76,8 @@ struct StockResponse {
 const ADMINISTRATORS: &str = "administrators";
 
 async fn create_product(State(api): State<ProductApi>, body: Bytes) -> Result<Response, Problem> {
-    let product = parse_new_product(&body, &api.currency)?;
+    let id = Id::from(api.ids.random());
+    let product = parse_new_product(&body, id, &api.currency)?;
     api.products.add(&product, &api.stock_changes).await.map_err(Problem::of_write)?;
     // Relative to the request's own path (RFC 9110, section 10.2.2): right under stages and custom domains.
     let location = [("location", format!("products/{}", product.product_id))];
@@ -154,11 +156,15 @@ fn out_of_range(stock: u64, delta: i64) -> String {
     )
 }
 
-/// Reads a new product, and gives it an id.
+/// Reads a new product, which gets this id.
 ///
 /// # Errors
 /// Everything that is wrong with it.
-pub fn parse_new_product(body: &[u8], currency: &Currency) -> Result<Product, Problem> {
+pub fn parse_new_product(
+    body: &[u8],
+    product_id: ProductId,
+    currency: &Currency,
+) -> Result<Product, Problem> {
     let mut fields = Fields::of_body(body)?;
     let name = fields.required("name", Name::EXPECTED);
     let price = fields.required("price", PRICE_EXPECTED);
@@ -179,7 +185,7 @@ pub fn parse_new_product(body: &[u8], currency: &Currency) -> Result<Product, Pr
     fields.finish()?;
     let (Some(name), Some(price)) = (name, price) else { return Err(Problem::internal()) };
     Ok(Product {
-        product_id: Id::random(),
+        product_id,
         name,
         price,
         currency: currency.clone(),
@@ -256,7 +262,11 @@ mod tests {
     }
 
     fn new_product(body: &str) -> Result<Product, Problem> {
-        parse_new_product(body.as_bytes(), &Currency::default())
+        parse_new_product(
+            body.as_bytes(),
+            "a-product".parse().expect("an id"),
+            &Currency::default(),
+        )
     }
 
     #[tokio::test]

@@ -2,8 +2,8 @@
 
 use std::ops::RangeInclusive;
 
-use delivery::{Commit, Handled, Item};
 use events::{Currency, Money, Name, ProductId, Quantity, ShortLine, StockLine};
+use exactly_once::{Commit, Handled, Item};
 use serde::{Deserialize, Serialize};
 
 /// The highest stock of one product, in pieces.

@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
-use delivery::{ErrorChain, Outbox, TableError, outbox::Swept};
+use exactly_once::{Clock, ErrorChain, Outbox, TableError, outbox::Swept};
 use jiff::{SignedDuration, Timestamp};
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 use messaging::OutboxConfig;
@@ -48,6 +48,7 @@ struct Relay {
     age: Duration,
     pending_orders: PendingOrders,
     pending_max: SignedDuration,
+    clock: Clock,
 }
 
 /// What a sweep found and did: the function's answer, and its metrics.
@@ -69,11 +70,13 @@ async fn main() -> Result<(), Error> {
         age: Duration::from_secs(config.age_seconds.into()),
         pending_orders: PendingOrders::new(Client::new(&aws), config.orders_table),
         pending_max: SignedDuration::from_mins(config.pending_max_minutes.into()),
+        clock: aws.time_source().into(),
     };
     lambda_runtime::run(service_fn(async |tick: LambdaEvent<Value>| {
-        let now = Timestamp::now().as_millisecond();
-        let left = tick.context.deadline.saturating_sub(u64::try_from(now).unwrap_or_default());
-        let report = relay.sweep(Duration::from_millis(left)).await;
+        let deadline = i64::try_from(tick.context.deadline).ok();
+        let deadline = deadline.and_then(|ms| Timestamp::from_millisecond(ms).ok());
+        let time_left = relay.clock.time_until(deadline.unwrap_or(Timestamp::MAX));
+        let report = relay.sweep(time_left).await;
         report.map_err(|error| ErrorChain(&error).to_string())
     }))
     .await
@@ -84,16 +87,20 @@ impl Relay {
         let deadline = Instant::now() + time_left.saturating_sub(DEADLINE_MARGIN);
         let Swept { published, left, stuck } = self.outbox.sweep(self.age, deadline).await?;
         let (published, left) = (published as u64, left as u64);
-        let placed_before = Timestamp::now() - self.pending_max;
+        let now = self.clock.now();
+        let placed_before = now - self.pending_max;
         let orders_pending_too_long =
             self.pending_orders.count_placed_before(placed_before).await?;
         let report = Report { published, left, stuck, orders_pending_too_long };
-        telemetry::gauge(&[
-            ("outbox_published", published),
-            ("outbox_left", left),
-            ("outbox_stuck", stuck),
-            ("orders_pending_too_long", orders_pending_too_long),
-        ]);
+        telemetry::gauge(
+            &[
+                ("outbox_published", published),
+                ("outbox_left", left),
+                ("outbox_stuck", stuck),
+                ("orders_pending_too_long", orders_pending_too_long),
+            ],
+            now,
+        );
         tracing::info!(published, left, stuck, orders_pending_too_long, "outbox swept");
         Ok(report)
     }

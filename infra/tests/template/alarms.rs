@@ -137,7 +137,7 @@ fn emitted_by(folder: &str) -> BTreeSet<String> {
     for source in sources(Path::new(folder)) {
         for call in ["telemetry::count(&[", "telemetry::gauge(&["] {
             for after in source.split(call).skip(1) {
-                let arguments = after.split("]);").next().unwrap_or_default();
+                let arguments = after.split("],").next().unwrap_or_default();
                 let quoted = arguments.split("(\"").skip(1);
                 names.extend(quoted.filter_map(|q| q.split('"').next()).map(str::to_owned));
             }

@@ -22,7 +22,7 @@ use aws_credential_types::Credentials;
 
 pub use api::{Answer, Api};
 pub use orderflow::{Ran, bare_command, run_command};
-pub use queues::Queue;
+pub use queues::{Queue, new_event};
 pub use tables::Item;
 pub use wait::{Seconds, eventually};
 

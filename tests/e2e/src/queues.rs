@@ -3,7 +3,10 @@
 use anyhow::{Context, Result};
 use aws_sdk_sns::types::MessageAttributeValue;
 use aws_sdk_sqs::types::{Message, QueueAttributeName};
+use events::{Body, CorrelationId, Event};
+use jiff::Timestamp;
 use serde_json::Value;
+use uuid::Uuid;
 
 use crate::{
     Stack,
@@ -17,6 +20,12 @@ pub enum Queue {
     Product,
     Notification,
     Order,
+}
+
+/// An event that happens now.
+#[must_use]
+pub fn new_event(correlation_id: CorrelationId, body: Body) -> Event {
+    Event { id: Uuid::now_v7(), timestamp: Timestamp::now().into(), correlation_id, body }
 }
 
 impl Queue {

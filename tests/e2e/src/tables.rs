@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use anyhow::{Context, Result};
 use aws_sdk_dynamodb::types::AttributeValue;
-use delivery::Outbox;
+use exactly_once::Outbox;
 
 use crate::Stack;
 
@@ -16,7 +16,7 @@ impl Stack {
     pub fn outbox(&self) -> Outbox {
         let (dynamodb, sns) = (self.dynamodb.clone(), self.sns.clone());
         let (table, topic_arn) = (self.setting("EVENT_LOG_TABLE"), self.setting("TOPIC_ARN"));
-        Outbox::new(dynamodb, sns, table, "order_id", topic_arn)
+        Outbox::new(dynamodb, sns, table, topic_arn).partition_key("order_id")
     }
 
     /// An item by its one key.

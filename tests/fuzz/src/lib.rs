@@ -14,7 +14,7 @@ use std::{
     time::Instant,
 };
 
-use delivery::panic_message;
+use exactly_once::panic_message;
 
 /// In a run of `cargo test`; `make fuzz` sets `ORDERFLOW_FUZZ_INPUTS`.
 const INPUTS_DEFAULT: u64 = 100_000;

@@ -1,7 +1,7 @@
 //! What comes from outside is read without a panic, whatever it is. A short run; `make fuzz` does a long one.
 
 use axum::response::IntoResponse;
-use events::{Currency, Event, EventType};
+use events::{Currency, Event, EventType, ProductId};
 use fuzz::fuzz;
 use http::{HeaderMap, HeaderValue};
 use http_api::{Problem, request_key};
@@ -49,6 +49,7 @@ fn no_message_makes_the_reader_of_events_panic() {
 #[test]
 fn no_body_makes_the_readers_of_requests_panic_or_answer_with_a_5xx() {
     let currency: Currency = "UAH".parse().expect("a currency");
+    let id: ProductId = "a-product".parse().expect("an id");
     let keyed: HeaderMap =
         [("idempotency-key".parse().expect("a name"), HeaderValue::from_static("k"))]
             .into_iter()
@@ -56,7 +57,7 @@ fn no_body_makes_the_readers_of_requests_panic_or_answer_with_a_5xx() {
     let outcomes = fuzz("bodies", &bodies(), |input| {
         let taken = [
             of(order::http::parse_order_request(input)),
-            of(product::http::parse_new_product(input, &currency)),
+            of(product::http::parse_new_product(input, id.clone(), &currency)),
             of(product::http::parse_product_change(input)),
             of(product::http::parse_stock_change(input)),
         ];

@@ -5,7 +5,7 @@
 //! and whenever the customer cancels; and whether each of them keeps what [`properties`] promise.
 //!
 //! What is decided, and what a cancelled transaction means, is decided by the functions that the services
-//! themselves call: `order::rules`, `product::rules` and `delivery::transaction::interpret_cancellation`. What is modelled
+//! themselves call: `order::rules`, `product::rules` and `exactly_once::transaction::interpret_cancellation`. What is modelled
 //! is what surrounds them:
 //!
 //! - [`tables`]: rows, conditions and transactions, and how DynamoDB reports a transaction that it cancels.

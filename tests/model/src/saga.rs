@@ -12,8 +12,8 @@ use std::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},
 };
 
-use delivery::{Commit, Handled};
 use events::{EventType, ProductId, RejectedStock};
+use exactly_once::{Commit, Handled};
 use order::rules::{
     self as order_rules, Decision, Order, Settlement, Status, StockDecision, Transition,
 };

@@ -1,18 +1,16 @@
 //! What is stored, and the transactions that change it, as DynamoDB carries them out.
 //!
 //! In: the writes of a transaction, in the order and with the roles that the stores give them, and how a
-//! cancellation is to be reported. Out: what became of it, as `delivery::transaction::interpret_cancellation` sees it.
+//! cancellation is to be reported. Out: what became of it, as `exactly_once::transaction::interpret_cancellation` sees it.
 //! Guarantee, which is DynamoDB's: all writes are carried out or none is.
 
 use std::collections::HashMap;
 
 use aws_sdk_dynamodb::types::{AttributeValue, CancellationReason};
-use delivery::{
+use events::{Currency, EventType, Money, OrderId, ProductId, Quantity, ShortLine, StockLine};
+use exactly_once::{
     Commit, Item, Role,
     transaction::{Cancellation, interpret_cancellation},
-};
-use events::{
-    Currency, EventType, Money, OrderId, ProductId, Quantity, ShortLine, Stamp, StockLine,
 };
 use order::rules::{CatalogEntry, Order, OrderRequest, Status, place};
 use product::rules::{Reservation, ReservationStatus, StockChange};
@@ -151,7 +149,14 @@ fn placed(number: usize, products: &[ProductId], pieces: &[u64]) -> ScenarioOrde
         lines: lines.clone(),
     };
     let id: OrderId = format!("o{number}").parse().expect("an id");
-    let new = place(id, request, &catalog, &Currency::default(), Stamp::now()).expect("an order");
+    let new = place(
+        id,
+        request,
+        &catalog,
+        &Currency::default(),
+        "2026-01-01T00:00:00.000Z".parse().expect("a moment"),
+    )
+    .expect("an order");
     let statuses = STATUSES
         .into_iter()
         .map(|status| {

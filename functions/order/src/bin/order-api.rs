@@ -1,10 +1,10 @@
 //! The Lambda function behind /orders, and behind everything that has no route: wiring only.
 
 use aws_sdk_dynamodb::Client;
-use delivery::{IdempotencyKeys, Shards, inbox::MARKER_TTL};
 use events::Currency;
+use exactly_once::{IdempotencyKeys, Ids, Shards};
 use http_api::unrouted;
-use messaging::OutboxConfig;
+use messaging::{EventFactory, OutboxConfig};
 use order::{
     dynamodb::{Catalog, Orders},
     http::{OrderApi, routes},
@@ -44,19 +44,16 @@ async fn main() -> Result<(), lambda_http::Error> {
     telemetry::init();
     let config = settings::read(Config::read)?;
     let aws = settings::aws().await;
-    let client = Client::new(&aws);
+    let (client, ids) = (Client::new(&aws), Ids::default());
+    let event_factory = EventFactory::new(&aws, ids.clone());
+    let outbox = config.outbox.outbox(&aws);
     let api = OrderApi {
-        orders: Orders::new(client.clone(), config.orders_table, config.outbox.outbox(&aws))
+        orders: Orders::new(client.clone(), config.orders_table, outbox, event_factory)
             .pending_shards(config.pending_shards),
         catalog: Catalog::new(client.clone(), config.products_table),
         currency: config.currency,
         // An order has no guard of its own, but thirty days are longer than any client tries again.
-        idempotency_keys: IdempotencyKeys::new(
-            client,
-            config.idempotency_table,
-            "order-api",
-            Some(MARKER_TTL),
-        ),
+        idempotency_keys: IdempotencyKeys::new(client, config.idempotency_table, "order-api"),
     };
-    http_api::serve(routes(api), unrouted()).await
+    http_api::serve(routes(api), unrouted(), aws.time_source().into(), ids).await
 }

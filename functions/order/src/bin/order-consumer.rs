@@ -1,8 +1,9 @@
 //! The Lambda function behind the queue `order`: wiring only.
 
 use aws_sdk_dynamodb::Client;
+use exactly_once::Ids;
 use lambda_runtime::Error;
-use messaging::{ConsumerConfig, OutboxConfig};
+use messaging::{ConsumerConfig, EventFactory, OutboxConfig};
 use order::dynamodb::{OrderConsumer, Orders};
 use settings::Environment;
 
@@ -28,10 +29,12 @@ async fn main() -> Result<(), Error> {
     telemetry::init();
     let Config { orders_table, outbox, consumer } = settings::read(Config::read)?;
     let aws = settings::aws().await;
+    let ids = Ids::default();
+    let event_factory = EventFactory::new(&aws, ids.clone());
     let order_consumer = OrderConsumer {
-        orders: Orders::new(Client::new(&aws), orders_table, outbox.outbox(&aws)),
-        inbox: consumer.inbox(&aws, NAME),
+        orders: Orders::new(Client::new(&aws), orders_table, outbox.outbox(&aws), event_factory),
+        inbox: consumer.inbox(&aws, &ids, NAME),
     };
     let handle = async |event, trace, _| order_consumer.handle(event, trace).await;
-    consumer.serve(&aws, NAME, handle).await
+    consumer.serve(&aws, &ids, NAME, handle).await
 }

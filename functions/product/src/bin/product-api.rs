@@ -1,8 +1,8 @@
 //! The Lambda function behind /products: wiring only.
 
 use aws_sdk_dynamodb::Client;
-use delivery::IdempotencyKeys;
 use events::Currency;
+use exactly_once::{IdempotencyKeys, Ids};
 use product::{
     dynamodb::{Products, StockChanges},
     http::{ProductApi, routes},
@@ -35,18 +35,20 @@ impl Config {
 async fn main() -> Result<(), lambda_http::Error> {
     telemetry::init();
     let config = settings::read(Config::read)?;
-    let client = Client::new(&settings::aws().await);
+    let aws = settings::aws().await;
+    let (client, ids) = (Client::new(&aws), Ids::default());
     let api = ProductApi {
         products: Products::new(client.clone(), config.products_table),
-        stock_changes: StockChanges::new(config.stock_changes_table),
-        currency: config.currency,
-        // For ever: stock has no guard of its own, and a late repetition would change it again.
-        idempotency_keys: IdempotencyKeys::new(
-            client,
-            config.idempotency_table,
-            "product-api",
-            None,
+        stock_changes: StockChanges::new(
+            config.stock_changes_table,
+            aws.time_source().into(),
+            ids.clone(),
         ),
+        currency: config.currency,
+        ids: ids.clone(),
+        // For ever: stock has no guard of its own, and a late repetition would change it again.
+        idempotency_keys: IdempotencyKeys::new(client, config.idempotency_table, "product-api")
+            .keep_for_ever(),
     };
-    http_api::serve(routes(api), axum::Router::new()).await
+    http_api::serve(routes(api), axum::Router::new(), aws.time_source().into(), ids).await
 }

@@ -1,8 +1,9 @@
 //! The Lambda function behind the queue `product`: wiring only.
 
 use aws_sdk_dynamodb::Client;
+use exactly_once::Ids;
 use lambda_runtime::Error;
-use messaging::{ConsumerConfig, OutboxConfig};
+use messaging::{ConsumerConfig, EventFactory, OutboxConfig};
 use product::dynamodb::{ProductConsumer, Products};
 use settings::Environment;
 
@@ -35,12 +36,14 @@ async fn main() -> Result<(), Error> {
     telemetry::init();
     let config = settings::read(Config::read)?;
     let aws = settings::aws().await;
+    let ids = Ids::default();
     let product_consumer = ProductConsumer {
         products: Products::new(Client::new(&aws), config.products_table),
         reservations_table: config.reservations_table,
-        inbox: config.consumer.inbox(&aws, NAME),
+        inbox: config.consumer.inbox(&aws, &ids, NAME),
         outbox: config.outbox.outbox(&aws),
+        event_factory: EventFactory::new(&aws, ids.clone()),
     };
     let handle = async |event, trace, _| product_consumer.handle(event, trace).await;
-    config.consumer.serve(&aws, NAME, handle).await
+    config.consumer.serve(&aws, &ids, NAME, handle).await
 }

@@ -11,10 +11,10 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use aws_lambda_events::event::sqs::SqsEvent;
-use aws_sdk_sqs::types::{Message, MessageSystemAttributeName, QueueAttributeName};
-use delivery::{Backoff, Consumer, Failure, Handled, Incoming};
+use aws_lambda_events::event::sqs::{SqsBatchResponse, SqsEvent};
+use aws_sdk_sqs::types::{Message as SqsMessage, MessageSystemAttributeName, QueueAttributeName};
 use e2e::{Seconds, Stack, eventually};
+use exactly_once::{Answers, Backoff, Consumer, Failure, Handled, Message};
 use futures::future::try_join_all;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -35,9 +35,26 @@ struct Bench {
 
 impl Bench {
     async fn new(schedule: &str) -> Result<Self> {
+        Self::with_queues(schedule, "", &[]).await
+    }
+
+    /// With FIFO queues.
+    async fn fifo(schedule: &str) -> Result<Self> {
+        let fifo = [
+            (QueueAttributeName::FifoQueue, "true".to_owned()),
+            (QueueAttributeName::ContentBasedDeduplication, "false".to_owned()),
+        ];
+        Self::with_queues(schedule, ".fifo", &fifo).await
+    }
+
+    async fn with_queues(
+        schedule: &str,
+        suffix: &str,
+        kind: &[(QueueAttributeName, String)],
+    ) -> Result<Self> {
         let stack = Stack::load().await?;
         let name = format!("batch-{}", Uuid::new_v4());
-        let dlq_url = queue(&stack, &format!("{name}-dlq"), &[]).await?;
+        let dlq_url = queue(&stack, &format!("{name}-dlq{suffix}"), kind).await?;
         let arn = stack
             .sqs
             .get_queue_attributes()
@@ -54,7 +71,8 @@ impl Bench {
             (QueueAttributeName::RedrivePolicy, redrive.to_string()),
             (QueueAttributeName::VisibilityTimeout, HIDDEN.to_string()),
         ];
-        let queue_url = queue(&stack, &name, &attributes).await?;
+        let attributes = [&attributes[..], kind].concat();
+        let queue_url = queue(&stack, &format!("{name}{suffix}"), &attributes).await?;
         let backoff: Backoff = schedule.parse()?;
         let consumer = Consumer::new("bench", stack.sqs.clone(), &queue_url, &dlq_url)
             .backoff(backoff.clone());
@@ -71,8 +89,18 @@ impl Bench {
         try_join_all(sends).await.map(drop)
     }
 
+    /// Sends messages of groups to a FIFO queue, one after the other.
+    async fn send_in_groups(&self, messages: &[(&str, &str)]) -> Result<()> {
+        for (group, body) in messages {
+            let send = self.stack.sqs.send_message().queue_url(&self.queue_url);
+            let send = send.message_group_id(*group).message_deduplication_id(*body);
+            send.message_body(*body).send().await?;
+        }
+        Ok(())
+    }
+
     /// What is on the queue now.
-    async fn receive(&self) -> Result<Vec<Message>> {
+    async fn receive(&self) -> Result<Vec<SqsMessage>> {
         let answer = self
             .stack
             .sqs
@@ -87,7 +115,7 @@ impl Bench {
     }
 
     /// This number of messages as one batch.
-    async fn batch(&self, count: usize) -> Result<Vec<Message>> {
+    async fn batch(&self, count: usize) -> Result<Vec<SqsMessage>> {
         let received = Mutex::new(Vec::new());
         eventually(&format!("{count} messages"), WAIT.secs(), async || {
             let more = self.receive().await?;
@@ -101,17 +129,39 @@ impl Bench {
     /// Has a batch handled and deletes what was acknowledged; the bodies that were not.
     async fn handle<F>(
         &self,
-        batch: &[Message],
+        batch: &[SqsMessage],
         time: Duration,
-        handler: impl Fn(Incoming) -> F,
+        handler: impl Fn(Message) -> F,
     ) -> Result<Vec<String>>
     where
         F: Future<Output = Result<Handled, Failure>>,
     {
-        let deadline = (SystemTime::now() + time).duration_since(UNIX_EPOCH)?.as_millis();
-        let deadline = u64::try_from(deadline)?;
-        let answer = self.consumer.run(lambda_event(batch)?, deadline, handler).await;
-        let failed = |message: &Message| {
+        let answer = self.consumer.run(lambda_event(batch)?, deadline_in(time)?, handler).await;
+        self.delete_taken(batch, &answer).await
+    }
+
+    /// As [`Bench::handle`], with a handler of the whole batch.
+    async fn handle_batch<F>(
+        &self,
+        batch: &[SqsMessage],
+        time: Duration,
+        handler: impl Fn(Vec<Message>, Answers) -> F,
+    ) -> Result<Vec<String>>
+    where
+        F: Future<Output = ()>,
+    {
+        let event = lambda_event(batch)?;
+        let answer = self.consumer.run_batch(event, deadline_in(time)?, handler).await;
+        self.delete_taken(batch, &answer).await
+    }
+
+    /// Deletes what was acknowledged; the bodies that were not.
+    async fn delete_taken(
+        &self,
+        batch: &[SqsMessage],
+        answer: &SqsBatchResponse,
+    ) -> Result<Vec<String>> {
+        let failed = |message: &SqsMessage| {
             let mut failures = answer.batch_item_failures.iter();
             failures.any(|failure| Some(failure.item_identifier.as_str()) == message.message_id())
         };
@@ -127,7 +177,7 @@ impl Bench {
     }
 
     /// Receives and handles again and again, as long as there is anything on the queue.
-    async fn work_off<F>(&self, handler: impl Fn(Incoming) -> F) -> Result<()>
+    async fn work_off<F>(&self, handler: impl Fn(Message) -> F) -> Result<()>
     where
         F: Future<Output = Result<Handled, Failure>>,
     {
@@ -152,6 +202,12 @@ impl Bench {
     }
 }
 
+/// The deadline of an invocation that has this time.
+fn deadline_in(time: Duration) -> Result<u64> {
+    let deadline = (SystemTime::now() + time).duration_since(UNIX_EPOCH)?.as_millis();
+    Ok(u64::try_from(deadline)?)
+}
+
 async fn queue(
     stack: &Stack,
     name: &str,
@@ -165,7 +221,7 @@ async fn queue(
 }
 
 /// Messages in the form in which Lambda hands them to a function.
-fn lambda_event(batch: &[Message]) -> Result<SqsEvent> {
+fn lambda_event(batch: &[SqsMessage]) -> Result<SqsEvent> {
     let records: Vec<Value> = batch
         .iter()
         .map(|message| {
@@ -214,7 +270,7 @@ async fn each_message_of_a_mixed_batch_has_its_own_outcome_and_the_good_ones_nev
         ["good 1", "transient", "duplicate", "poison", "good 2", "panic", "duplicate", "good 3"];
     bench.send(&bodies).await?;
     let (calls, effects) = (Calls::default(), Calls::default());
-    let handler = async |message: Incoming| {
+    let handler = async |message: Message| {
         let body = message.body.as_str();
         let before = calls.note(body);
         match body {
@@ -256,7 +312,7 @@ async fn a_transient_failure_that_heals_succeeds_without_touching_the_dlq() -> R
     let bench = Bench::new("1").await?;
     bench.send(&["heals"]).await?;
     let calls = Calls::default();
-    let handler = async |message: Incoming| {
+    let handler = async |message: Message| {
         let before = calls.note(&message.body);
         if before + 1 < RECEIVES_MAX as usize {
             return Err(Failure::transient("not yet"));
@@ -274,7 +330,7 @@ async fn a_transient_failure_that_does_not_heal_ends_in_the_dlq_after_its_attemp
     let bench = Bench::new("1").await?;
     bench.send(&["never heals"]).await?;
     let calls = Calls::default();
-    let handler = async |message: Incoming| {
+    let handler = async |message: Message| {
         calls.note(&message.body);
         Err(Failure::transient("not today"))
     };
@@ -292,7 +348,7 @@ async fn a_failed_message_stays_away_longer_each_time() -> Result<()> {
     let bench = Bench::new("2,6").await?;
     bench.send(&["scheduled", "known when"]).await?;
     let calls = Calls::default();
-    let handler = async |message: Incoming| match (message.body.as_str(), calls.note(&message.body))
+    let handler = async |message: Message| match (message.body.as_str(), calls.note(&message.body))
     {
         (_, 2) | ("known when", 1) => Ok(Handled::Done),
         ("known when", _) => Err(Failure::retry_in(4.secs(), "a lease is held")),
@@ -343,7 +399,7 @@ async fn near_the_deadline_messages_are_given_back_unbegun_and_the_invocation_en
     let batch = bench.batch(bodies.len()).await?;
 
     let calls = Calls::default();
-    let none = |message: Incoming| {
+    let none = |message: Message| {
         calls.note(&message.body);
         pending()
     };
@@ -352,7 +408,7 @@ async fn near_the_deadline_messages_are_given_back_unbegun_and_the_invocation_en
     assert!(bodies.iter().all(|body| calls.of(body) == 0));
 
     let (begun, time) = (Instant::now(), 3.secs());
-    let standstill = |message: Incoming| {
+    let standstill = |message: Message| {
         calls.note(&message.body);
         pending()
     };
@@ -361,5 +417,161 @@ async fn near_the_deadline_messages_are_given_back_unbegun_and_the_invocation_en
     assert_eq!(failed, bodies, "nothing is lost");
     let called: usize = bodies.iter().map(|body| calls.of(body)).sum();
     assert_eq!(called, AT_ONCE, "the rest waited until there was no time left");
+    bench.end().await
+}
+
+#[tokio::test]
+async fn a_batch_handler_answers_message_by_message_and_what_it_leaves_out_comes_again()
+-> Result<()> {
+    let bench = Bench::new("1").await?;
+    let bodies = ["answered", "poison", "left out"];
+    bench.send(&bodies).await?;
+    let calls = Calls::default();
+    let handler = async |messages: Vec<Message>, answers: Answers| {
+        for message in &messages {
+            let before = calls.note(&message.body);
+            match message.body.as_str() {
+                "left out" if before == 0 => {}
+                "poison" => answers.set(message, Err(Failure::poison("bad", "it is"))),
+                _ => answers.set(message, Ok(Handled::Done)),
+            }
+        }
+        assert!(messages.len() < 3, "on purpose: what was answered stays answered");
+    };
+    let batch = bench.batch(bodies.len()).await?;
+    assert_eq!(bench.handle_batch(&batch, 10.secs(), &handler).await?, ["left out"]);
+    assert_eq!(bench.dead().await?, 1);
+    eventually("the queue to be empty", WAIT.secs(), async || {
+        let batch = bench.receive().await?;
+        bench.handle_batch(&batch, 10.secs(), &handler).await?;
+        Ok((bench.stack.messages(&bench.queue_url).await? == 0).then_some(()))
+    })
+    .await?;
+    assert_eq!((calls.of("answered"), calls.of("left out")), (1, 2));
+    bench.end().await
+}
+
+#[tokio::test]
+async fn a_batch_handler_that_stands_still_loses_nothing() -> Result<()> {
+    let bench = Bench::new("1").await?;
+    bench.send(&["a", "b"]).await?;
+    let batch = bench.batch(2).await?;
+    let (begun, time) = (Instant::now(), 3.secs());
+    let standstill = async |messages: Vec<Message>, answers: Answers| {
+        let a = messages.iter().find(|message| message.body == "a");
+        a.into_iter().for_each(|a| answers.set(a, Ok(Handled::Done)));
+        pending().await
+    };
+    assert_eq!(bench.handle_batch(&batch, time, standstill).await?, ["b"]);
+    assert!(begun.elapsed() < time, "it would have timed out: {:?}", begun.elapsed());
+    bench.end().await
+}
+
+const OF_TWO_GROUPS: [(&str, &str); 6] =
+    [("a", "a1"), ("b", "b1"), ("a", "a2"), ("b", "b2"), ("a", "a3"), ("b", "b3")];
+
+/// The order of a group survives a failure; the other group is not held up by it.
+#[tokio::test]
+async fn in_a_fifo_queue_a_failure_holds_up_the_rest_of_its_group_and_no_other() -> Result<()> {
+    let bench = Bench::fifo("1").await?;
+    bench.send_in_groups(&OF_TWO_GROUPS).await?;
+    let (calls, done) = (Calls::default(), Mutex::new(Vec::new()));
+    let handler = async |message: Message| {
+        if calls.note(&message.body) == 0 && message.body == "a2" {
+            return Err(Failure::transient("not now"));
+        }
+        done.lock().expect("nothing panics with it").push(message.body);
+        Ok(Handled::Done)
+    };
+    let batch = bench.batch(OF_TWO_GROUPS.len()).await?;
+    assert_eq!(bench.handle(&batch, 10.secs(), &handler).await?, ["a2", "a3"]);
+    assert_eq!(calls.of("a3"), 0, "it was not begun");
+    assert_eq!((calls.of("b1"), calls.of("b2"), calls.of("b3")), (1, 1, 1));
+    bench.work_off(&handler).await?;
+    let done = done.into_inner()?;
+    let of_group = |group: &str| -> Vec<String> {
+        done.iter().filter(|body| body.starts_with(group)).cloned().collect()
+    };
+    assert_eq!(of_group("a"), ["a1", "a2", "a3"]);
+    assert_eq!(of_group("b"), ["b1", "b2", "b3"]);
+    bench.end().await
+}
+
+#[tokio::test]
+async fn in_a_fifo_queue_a_batch_handler_gets_one_message_of_each_group_at_a_time() -> Result<()> {
+    let bench = Bench::fifo("1").await?;
+    bench.send_in_groups(&OF_TWO_GROUPS).await?;
+    let rounds = Mutex::new(Vec::new());
+    let handler = async |messages: Vec<Message>, answers: Answers| {
+        let mut bodies: Vec<_> = messages.iter().map(|message| message.body.clone()).collect();
+        bodies.sort();
+        rounds.lock().expect("nothing panics with it").push(bodies);
+        for message in &messages {
+            answers.set(
+                message,
+                match message.body.as_str() {
+                    "a2" => Err(Failure::transient("not now")),
+                    _ => Ok(Handled::Done),
+                },
+            );
+        }
+    };
+    let batch = bench.batch(OF_TWO_GROUPS.len()).await?;
+    assert_eq!(bench.handle_batch(&batch, 10.secs(), &handler).await?, ["a2", "a3"]);
+    assert_eq!(rounds.into_inner()?, [vec!["a1", "b1"], vec!["a2", "b2"], vec!["b3"]]);
+    bench.end().await
+}
+
+#[tokio::test]
+async fn in_a_fifo_queue_poison_goes_to_the_dlq_with_its_group_and_its_group_goes_on() -> Result<()>
+{
+    let bench = Bench::fifo("1").await?;
+    bench.send_in_groups(&OF_TWO_GROUPS).await?;
+    let handler = async |message: Message| match message.body.as_str() {
+        "a1" => Err(Failure::poison("bad", "it is")),
+        _ => Ok(Handled::Done),
+    };
+    let batch = bench.batch(OF_TWO_GROUPS.len()).await?;
+    assert!(bench.handle(&batch, 10.secs(), &handler).await?.is_empty());
+    let letter = bench.stack.message_with(&bench.dlq_url, "a1").await?;
+    let system = letter.attributes().context("attributes")?;
+    assert_eq!(system[&MessageSystemAttributeName::MessageGroupId], "a");
+    let original = batch.iter().find(|message| message.body() == Some("a1"));
+    let original = original.and_then(|message| message.message_id()).context("the message")?;
+    assert_eq!(system[&MessageSystemAttributeName::MessageDeduplicationId], original);
+    bench.end().await
+}
+
+/// A message whose move to the DLQ fails is kept, not deleted with a log line.
+/// <https://github.com/aws-powertools/powertools-lambda-java/issues/729>
+#[tokio::test]
+async fn powertools_java_729_a_message_whose_dlq_does_not_take_it_is_kept() -> Result<()> {
+    let mut bench = Bench::new("1").await?;
+    bench.send(&["poison"]).await?;
+    let batch = bench.batch(1).await?;
+    let gone = format!("{}-gone", bench.dlq_url);
+    let taking = bench.consumer.clone();
+    bench.consumer = Consumer::new("bench", bench.stack.sqs.clone(), &bench.queue_url, gone);
+    let poison = async |_| Err(Failure::poison("bad", "it is"));
+    assert_eq!(bench.handle(&batch, 10.secs(), poison).await?, ["poison"]);
+    bench.consumer = taking;
+    assert_eq!(bench.dead().await?, 0);
+    bench.end().await
+}
+
+/// Permanent failures go to the DLQ at once, not after all their receives.
+/// <https://github.com/aws-powertools/powertools-lambda-typescript/issues/4478>
+/// <https://github.com/aws-powertools/powertools-lambda-java/issues/428>
+#[tokio::test]
+async fn powertools_typescript_4478_and_java_428_a_permanent_failure_goes_to_the_dlq_at_once()
+-> Result<()> {
+    let bench = Bench::new("1").await?;
+    bench.send(&["not JSON"]).await?;
+    let batch = bench.batch(1).await?;
+    let handler = async |message: Message| message.json::<u64>().map(|_| Handled::Done);
+    assert!(bench.handle(&batch, 10.secs(), handler).await?.is_empty(), "it is acknowledged");
+    let letter = bench.stack.message_with(&bench.dlq_url, "not JSON").await?;
+    let attributes = letter.message_attributes().context("attributes")?;
+    assert_eq!(attributes["failure_reason"].string_value(), Some("undecodable"));
     bench.end().await
 }

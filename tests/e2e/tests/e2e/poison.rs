@@ -38,7 +38,7 @@ fn good(product: &str) -> Result<String> {
     let mut event = Event::decode(sample.as_bytes())?;
     event.id = Uuid::now_v7();
     if let Body::OrderCreated(order) = &mut event.body {
-        order.order_id = events::Id::random();
+        order.order_id = Uuid::new_v4().into();
         order.items[0].product_id = product.parse()?;
     }
     Ok(event.encode())

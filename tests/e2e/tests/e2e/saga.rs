@@ -1,7 +1,7 @@
 //! Every way an order can go.
 
 use anyhow::{Context, Result};
-use e2e::{Capability, Queue, Seconds, Stack, eventually, expect_status};
+use e2e::{Capability, Queue, Seconds, Stack, eventually, expect_status, new_event};
 use events::{Body, Event, Order, Stock, StockLine};
 use futures::future::try_join_all;
 use serde_json::Value;
@@ -130,11 +130,11 @@ async fn created_and_cancelled_twice_in_every_order_leave_the_stock_as_it_was() 
     };
     for arrivals in ["ccxx", "cxcx", "cxxc", "xccx", "xcxc", "xxcc"] {
         let mut order = sample.clone();
-        order.order_id = events::Id::random();
+        order.order_id = uuid::Uuid::new_v4().into();
         order.items[0].product_id = product.parse()?;
-        let created = Event::now("permuted".parse()?, Body::OrderCreated(order.clone())).encode();
+        let created = new_event("permuted".parse()?, Body::OrderCreated(order.clone())).encode();
         let cancelled =
-            Event::now("permuted".parse()?, Body::OrderCancelled(order.clone())).encode();
+            new_event("permuted".parse()?, Body::OrderCancelled(order.clone())).encode();
         for arrival in arrivals.chars() {
             let event = if arrival == 'c' { &created } else { &cancelled };
             stack.send(stack.queue(Queue::Product), event).await?;
@@ -164,7 +164,7 @@ async fn an_event_about_stock_of_a_cancelled_order_changes_nothing() -> Result<(
     assert_eq!(cancel(&stack, &order).await?, 200);
     let items = vec![StockLine { product_id: product.parse()?, quantity: 1_u64.try_into()? }];
     let stock = Stock { order_id: order.parse()?, items };
-    let stale = Event::now("stale".parse()?, Body::StockReserved(stock)).encode();
+    let stale = new_event("stale".parse()?, Body::StockReserved(stock)).encode();
     stack.publish(&stale).await?;
     stack.wait_until_drained(Queue::Order).await?;
     assert_eq!(stack.api.status(&order).await?, "cancelled");
@@ -330,7 +330,7 @@ async fn a_decision_about_stock_that_contradicts_the_order_is_a_dead_letter() ->
     assert_eq!(stack.api.wait_until_settled(&order).await?, "rejected");
     let items = vec![StockLine { product_id: product.parse()?, quantity: 2_u64.try_into()? }];
     let reserved = Body::StockReserved(Stock { order_id: order.parse()?, items });
-    let forged = Event::now("forged".parse()?, reserved);
+    let forged = new_event("forged".parse()?, reserved);
     stack.publish(&forged.encode()).await?;
     let letter = stack.message_with(stack.dlq(Queue::Order), &forged.id.to_string()).await?;
     let attributes = letter.message_attributes().context("attributes")?;

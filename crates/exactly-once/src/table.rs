@@ -4,7 +4,7 @@
 //! In: keys and answers of the SDK. Out: items, counts, or a [`TableError`]. Guarantee: what a throttled table leaves
 //! out of a batch is asked for again, after a jittered pause, and never taken for a missing item.
 
-use std::collections::HashMap;
+use std::{borrow::Cow, collections::HashMap};
 
 use aws_sdk_dynamodb::{
     Client,
@@ -42,13 +42,13 @@ pub enum TableError {
     #[error("{operation} left keys unprocessed in every attempt")]
     Unprocessed {
         /// Which call of what.
-        operation: &'static str,
+        operation: Cow<'static, str>,
     },
     /// Others kept changing what was to be changed.
     #[error("others kept changing {subject}")]
     Contended {
         /// What they changed.
-        subject: &'static str,
+        subject: Cow<'static, str>,
     },
     /// An item does not have the form in which it was written. Reading it again cannot help.
     #[error("an item of {table} cannot be read")]
@@ -108,7 +108,7 @@ pub fn number(number: impl Into<i128>) -> AttributeValue {
 /// The call failed in another way.
 pub fn is_applied<T, E, R>(
     sent: Result<T, SdkError<E, R>>,
-    operation: &'static str,
+    operation: impl Into<Cow<'static, str>>,
 ) -> Result<bool, TableError>
 where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
@@ -138,11 +138,11 @@ pub async fn batch_get(
     client: &Client,
     table: &str,
     keys: Vec<Item>,
-    operation: &'static str,
+    operation: impl Into<Cow<'static, str>>,
 ) -> Result<BatchRead, TableError> {
-    let mut read = BatchRead::default();
+    let (mut read, operation) = (BatchRead::default(), operation.into());
     for keys in keys.chunks(BATCH_GET_KEYS_MAX) {
-        let chunk = batch_get_chunk(client, table, keys.to_vec(), operation).await?;
+        let chunk = batch_get_chunk(client, table, keys.to_vec(), &operation).await?;
         read.items.extend(chunk.items);
         read.unprocessed += chunk.unprocessed;
     }
@@ -153,7 +153,7 @@ async fn batch_get_chunk(
     client: &Client,
     table: &str,
     keys: Vec<Item>,
-    operation: &'static str,
+    operation: &str,
 ) -> Result<BatchRead, TableError> {
     let mut items = Vec::new();
     let mut unread = keys;
@@ -175,7 +175,7 @@ async fn batch_get_chunk(
             .request_items(table, keys)
             .send()
             .await
-            .map_err(CallError::of(operation))?;
+            .map_err(CallError::of(operation.to_owned()))?;
         items.extend(answer.responses.into_iter().flatten().flat_map(|(_, items)| items));
         let unprocessed = answer.unprocessed_keys.into_iter().flatten();
         unread = unprocessed.flat_map(|(_, keys)| keys.keys).collect();
@@ -194,9 +194,9 @@ pub async fn count_partition(
     (table, index): (&str, &str),
     (partition_key, partition): (&str, &str),
     before: Option<(&str, &str)>,
-    operation: &'static str,
+    operation: impl Into<Cow<'static, str>>,
 ) -> Result<u64, TableError> {
-    let mut count = 0;
+    let (mut count, operation) = (0, operation.into());
     let mut start = None;
     loop {
         let mut query = client
@@ -214,7 +214,7 @@ pub async fn count_partition(
                 ))
                 .expression_attribute_values(":before", text(before)),
         };
-        let page = query.send().await.map_err(CallError::of(operation))?;
+        let page = query.send().await.map_err(CallError::of(operation.clone()))?;
         count += u64::try_from(page.count).unwrap_or_default();
         start = page.last_evaluated_key;
         if start.is_none() {

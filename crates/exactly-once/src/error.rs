@@ -3,7 +3,7 @@
 //! In: the SDK's errors. Out: a [`CallError`] for any AWS call, and an [`ErrorChain`] that prints causes. Guarantee:
 //! what is printed holds no request, response or item, so that a log line has nothing personal in it.
 
-use std::{any::Any, error::Error, fmt};
+use std::{any::Any, borrow::Cow, error::Error, fmt};
 
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 
@@ -15,7 +15,7 @@ pub type BoxError = Box<dyn Error + Send + Sync>;
 #[error("{operation} failed")]
 pub struct CallError {
     /// Which call of what, such as `GetItem orders`.
-    pub operation: &'static str,
+    pub operation: Cow<'static, str>,
     /// The service's error code, or `None` if no answer of the service was read.
     pub code: Option<String>,
     /// The SDK's error.
@@ -25,12 +25,15 @@ pub struct CallError {
 
 impl CallError {
     /// Turns the SDK's error of this operation into a [`CallError`], for `map_err`.
-    pub fn of<E, R>(operation: &'static str) -> impl FnOnce(SdkError<E, R>) -> Self
+    pub fn of<E, R>(operation: impl Into<Cow<'static, str>>) -> impl FnOnce(SdkError<E, R>) -> Self
     where
         E: ProvideErrorMetadata + Error + Send + Sync + 'static,
         R: fmt::Debug + Send + Sync + 'static,
     {
-        move |error| Self { operation, code: error.code().map(str::to_owned), source: error.into() }
+        move |error| {
+            let code = error.code().map(str::to_owned);
+            Self { operation: operation.into(), code, source: error.into() }
+        }
     }
 }
 
@@ -64,7 +67,7 @@ mod tests {
     #[test]
     fn a_chain_names_the_operation_and_every_cause() {
         let error = CallError {
-            operation: "GetItem orders",
+            operation: "GetItem orders".into(),
             code: None,
             source: std::io::Error::other("connection refused").into(),
         };

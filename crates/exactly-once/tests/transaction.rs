@@ -12,7 +12,7 @@ use aws_smithy_runtime_api::client::{
     orchestrator::{HttpRequest, HttpResponse},
 };
 use aws_smithy_types::body::SdkBody;
-use delivery::{Commit, CommitError, Role, TransactionWrite, commit};
+use exactly_once::{Commit, CommitError, Role, TransactionWrite, commit};
 
 const DONE: (u16, &str) = (200, "{}");
 const IN_PROGRESS: (u16, &str) =

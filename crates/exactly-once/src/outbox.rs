@@ -8,8 +8,8 @@
 //! sweep ([`Outbox::sweep`]) publishes it. Publishing waits for a bounded time only, so that no caller waits
 //! for SNS to come back. An event that SNS refuses for good is set aside as stuck and holds up no other.
 //!
-//! The table: partition key of the caller's choice, sort key `event_id`, and a keys-only index `outbox` on
-//! `outbox_shard` and `pending_since`, two attributes that an item has only while it is pending.
+//! The table: partition key `stream`, sort key `event_id`, and a keys-only index `outbox` on `outbox_shard` and
+//! `pending_since`, two attributes that an item has only while it is pending. The first three names are configuration.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -27,15 +27,19 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::{
-    CallError, ErrorChain, Item, Role, Shards, TableError, TransactionWrite,
+    CallError, Clock, ErrorChain, Item, Role, Shards, TableError, TransactionWrite,
     batching::batches,
     table::{batch_get, count_partition, is_applied, text},
 };
 
 /// The shard of events that SNS refuses for good, or that cannot be read: they wait for a person.
 pub const STUCK: &str = "stuck";
-/// The sparse index of pending events.
-pub const INDEX: &str = "outbox";
+/// The partition key of an event log, unless said otherwise: what an event is about.
+const PARTITION_KEY: &str = "stream";
+/// The sort key of an event log, unless said otherwise.
+const SORT_KEY: &str = "event_id";
+/// The sparse index of pending events, unless said otherwise.
+const INDEX: &str = "outbox";
 /// Maximum number of events in one page of a sweep: as many as one BatchGetItem call reads.
 const SWEEP_PAGE_EVENTS: i32 = 100;
 /// What SNS says of a message that it will never take.
@@ -81,9 +85,12 @@ pub struct Outbox {
     dynamodb: Client,
     sns: aws_sdk_sns::Client,
     table: String,
-    stream_key: String,
+    partition_key: String,
+    sort_key: String,
+    index: String,
     topic_arn: String,
     shards: Shards,
+    clock: Clock,
 }
 
 /// What a sweep did, in events.
@@ -130,24 +137,45 @@ enum Publication {
 }
 
 impl Outbox {
-    /// The outbox in the event log `table`, whose partition key is called `stream_key`; its events are published on
-    /// the topic.
+    /// The outbox in the event log `table`, whose events are published on the topic. It goes by the clock of the
+    /// DynamoDB client.
     #[must_use]
     pub fn new(
         dynamodb: Client,
         sns: aws_sdk_sns::Client,
         table: impl Into<String>,
-        stream_key: impl Into<String>,
         topic_arn: impl Into<String>,
     ) -> Self {
+        let clock = dynamodb.config().time_source().into();
         Self {
             dynamodb,
             sns,
             table: table.into(),
-            stream_key: stream_key.into(),
+            partition_key: PARTITION_KEY.to_owned(),
+            sort_key: SORT_KEY.to_owned(),
+            index: INDEX.to_owned(),
             topic_arn: topic_arn.into(),
             shards: Shards::default(),
+            clock,
         }
+    }
+
+    /// The name of the table's partition key, instead of `stream`.
+    #[must_use]
+    pub fn partition_key(self, name: impl Into<String>) -> Self {
+        Self { partition_key: name.into(), ..self }
+    }
+
+    /// The name of the table's sort key, instead of `event_id`.
+    #[must_use]
+    pub fn sort_key(self, name: impl Into<String>) -> Self {
+        Self { sort_key: name.into(), ..self }
+    }
+
+    /// The name of the sparse index of pending events, instead of `outbox`.
+    #[must_use]
+    pub fn index(self, name: impl Into<String>) -> Self {
+        Self { index: name.into(), ..self }
     }
 
     /// Spreads new pending events over this number of partitions.
@@ -164,7 +192,8 @@ impl Outbox {
 
     /// The writes that store these events as pending, for the transaction of the change that they report.
     #[must_use]
-    pub fn append<Tag>(&self, events: &[Outgoing], now: Timestamp) -> Vec<TransactionWrite<Tag>> {
+    pub fn append<Tag>(&self, events: &[Outgoing]) -> Vec<TransactionWrite<Tag>> {
+        let now = self.clock.now();
         events.iter().map(|event| self.append_one(event, now)).collect()
     }
 
@@ -173,8 +202,8 @@ impl Outbox {
             event.attributes.iter().map(|(name, value)| (name.clone(), text(value))).collect();
         let put = Put::builder()
             .table_name(&self.table)
-            .item(&self.stream_key, text(&event.stream))
-            .item("event_id", text(event.id))
+            .item(&self.partition_key, text(&event.stream))
+            .item(&self.sort_key, text(event.id))
             .item("body", text(&event.body))
             .item("attributes", AttributeValue::M(attributes))
             .item("outbox_shard", text(self.shards.of(event.id)))
@@ -208,7 +237,7 @@ impl Outbox {
     /// # Errors
     /// The event log did not answer. What other shards had pending may have been published.
     pub async fn sweep(&self, age: Duration, deadline: Instant) -> Result<Swept, TableError> {
-        let before = Timestamp::now() - jiff::SignedDuration::try_from(age).unwrap_or_default();
+        let before = self.clock.now() - jiff::SignedDuration::try_from(age).unwrap_or_default();
         let shards = Shards::all().map(|shard| self.sweep_shard(shard, before, deadline));
         let mut swept = Swept::default();
         // Every shard has its turn before an error of one is reported.
@@ -234,7 +263,7 @@ impl Outbox {
                 .dynamodb
                 .query()
                 .table_name(&self.table)
-                .index_name(INDEX)
+                .index_name(&self.index)
                 .key_condition_expression("outbox_shard = :shard AND pending_since < :before")
                 .expression_attribute_values(":shard", text(&shard))
                 .expression_attribute_values(":before", text(sortable(before)))
@@ -265,9 +294,9 @@ impl Outbox {
     /// may lag behind, so the table is asked.
     async fn read_pending(&self, keys: Vec<Item>) -> Result<(Vec<Outgoing>, usize), TableError> {
         let order: Vec<String> =
-            keys.iter().filter_map(|key| text_field(key, "event_id")).collect();
+            keys.iter().filter_map(|key| text_field(key, &self.sort_key)).collect();
         let only_key = |mut item: Item| {
-            item.retain(|name, _| *name == self.stream_key || name == "event_id");
+            item.retain(|name, _| *name == self.partition_key || *name == self.sort_key);
             item
         };
         let keys = keys.into_iter().map(only_key).collect();
@@ -275,7 +304,7 @@ impl Outbox {
         let pending = read.items.iter().filter(|item| item.contains_key("outbox_shard"));
         let mut events = Vec::new();
         for item in pending {
-            match outgoing(item, &self.stream_key) {
+            match self.outgoing(item) {
                 Some(event) => events.push(event),
                 None => self.set_aside_unreadable(item).await,
             }
@@ -285,16 +314,29 @@ impl Outbox {
         Ok((events, read.unprocessed))
     }
 
+    /// An event as the log keeps it, or `None` if the item is not one that [`Outbox::append`] has written.
+    fn outgoing(&self, item: &Item) -> Option<Outgoing> {
+        let attributes = item.get("attributes")?.as_m().ok()?;
+        let attributes =
+            attributes.iter().map(|(name, value)| Some((name.clone(), value.as_s().ok()?.clone())));
+        Some(Outgoing {
+            stream: text_field(item, &self.partition_key)?,
+            id: text_field(item, &self.sort_key)?.parse().ok()?,
+            body: text_field(item, "body")?,
+            attributes: attributes.collect::<Option<_>>()?,
+        })
+    }
+
     /// Moves an item that is no event to the stuck ones, where it is counted and waits for a person.
     async fn set_aside_unreadable(&self, item: &Item) {
-        let (stream, id) = (item.get(&self.stream_key), item.get("event_id"));
-        tracing::error!(event_id = ?id, "an event in the outbox cannot be read and is stuck");
+        let (stream, id) = (item.get(&self.partition_key), item.get(&self.sort_key));
+        tracing::error!(id = ?id, "an event in the outbox cannot be read and is stuck");
         let sent = self
             .dynamodb
             .update_item()
             .table_name(&self.table)
             .set_key(stream.cloned().zip(id.cloned()).map(|(stream, id)| {
-                Item::from([(self.stream_key.clone(), stream), ("event_id".to_owned(), id)])
+                Item::from([(self.partition_key.clone(), stream), (self.sort_key.clone(), id)])
             }))
             .update_expression("SET outbox_shard = :stuck")
             .condition_expression("attribute_exists(outbox_shard)")
@@ -322,10 +364,10 @@ impl Outbox {
             .dynamodb
             .update_item()
             .table_name(&self.table)
-            .key(&self.stream_key, text(stream))
-            .key("event_id", text(id))
+            .key(&self.partition_key, text(stream))
+            .key(&self.sort_key, text(id))
             .update_expression("SET outbox_shard = :shard, pending_since = :since")
-            .condition_expression("attribute_exists(event_id)")
+            .condition_expression("attribute_exists(body)")
             .expression_attribute_values(":shard", text(self.shards.of(id)))
             .expression_attribute_values(":since", text(sortable(since)))
             .send()
@@ -382,7 +424,7 @@ impl Outbox {
                 .dynamodb
                 .query()
                 .table_name(&self.table)
-                .index_name(INDEX)
+                .index_name(&self.index)
                 .key_condition_expression("outbox_shard = :shard")
                 .expression_attribute_values(":shard", text(shard))
                 .limit(i32::try_from(limit - keys.len()).unwrap_or(i32::MAX))
@@ -392,8 +434,8 @@ impl Outbox {
                 .map_err(CallError::of("Query outbox"))?;
             keys.extend(page.items.unwrap_or_default().iter().filter_map(|item| {
                 Some(UnpublishedKey {
-                    stream: text_field(item, &self.stream_key)?,
-                    event_id: text_field(item, "event_id")?,
+                    stream: text_field(item, &self.partition_key)?,
+                    event_id: text_field(item, &self.sort_key)?,
                     pending_since: text_field(item, "pending_since")
                         .and_then(|since| since.parse().ok()),
                 })
@@ -407,7 +449,8 @@ impl Outbox {
 
     async fn count_shard(&self, shard: &str) -> Result<u64, TableError> {
         let partition = ("outbox_shard", shard);
-        count_partition(&self.dynamodb, (&self.table, INDEX), partition, None, "Query outbox").await
+        count_partition(&self.dynamodb, (&self.table, &self.index), partition, None, "Query outbox")
+            .await
     }
 
     async fn oldest_in_shard(&self, shard: &str) -> Result<Option<Timestamp>, TableError> {
@@ -489,10 +532,10 @@ impl Outbox {
             .dynamodb
             .update_item()
             .table_name(&self.table)
-            .key(&self.stream_key, text(&event.stream))
-            .key("event_id", text(event.id))
+            .key(&self.partition_key, text(&event.stream))
+            .key(&self.sort_key, text(event.id))
             .update_expression(expression)
-            .condition_expression("attribute_exists(event_id)")
+            .condition_expression("attribute_exists(body)")
             .set_expression_attribute_values(
                 shard.map(|shard| [(":stuck".into(), text(shard))].into()),
             )
@@ -510,19 +553,6 @@ impl Outbox {
 struct PublishedBatch {
     published: usize,
     left: usize,
-}
-
-/// An event as the log keeps it, or `None` if the item is not one that [`Outbox::append`] has written.
-fn outgoing(item: &Item, stream_key: &str) -> Option<Outgoing> {
-    let attributes = item.get("attributes")?.as_m().ok()?;
-    let attributes =
-        attributes.iter().map(|(name, value)| Some((name.clone(), value.as_s().ok()?.clone())));
-    Some(Outgoing {
-        stream: text_field(item, stream_key)?,
-        id: text_field(item, "event_id")?.parse().ok()?,
-        body: text_field(item, "body")?,
-        attributes: attributes.collect::<Option<_>>()?,
-    })
 }
 
 /// Whether SNS will never take this message. What is wrong with the topic is no message's fault: once that is put

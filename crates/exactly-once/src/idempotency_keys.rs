@@ -10,10 +10,10 @@ use aws_sdk_dynamodb::{
     Client,
     types::{AttributeValue, Put, ReturnValuesOnConditionCheckFailure::AllOld, TransactWriteItem},
 };
-use jiff::Timestamp;
 
 use crate::{
-    CallError, Item, Role, TableError, TransactionWrite,
+    CallError, Clock, Item, Role, TableError, TransactionWrite,
+    inbox::MARKER_TTL,
     table::{number, text},
 };
 
@@ -24,6 +24,7 @@ pub struct IdempotencyKeys {
     table: String,
     function: String,
     ttl: Option<Duration>,
+    clock: Clock,
 }
 
 /// A client's key for one request.
@@ -37,7 +38,7 @@ pub struct RequestKey {
     pub fingerprint: String,
 }
 
-/// What a key that was there before means.
+/// What a key that was there before means. Exhaustive on purpose: a caller has to tell all cases apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EarlierRequest {
     /// It was the same request: this was its answer.
@@ -47,28 +48,25 @@ pub enum EarlierRequest {
 }
 
 impl IdempotencyKeys {
-    /// The keys of `function` in `table`. Without `ttl` a key is kept for ever: right where the effect has no
-    /// guard of its own and a late repetition would have it again.
+    /// The keys of `function` in `table`, kept for as long as markers are ([`MARKER_TTL`]). They go by the client's
+    /// clock.
     #[must_use]
-    pub fn new(
-        client: Client,
-        table: impl Into<String>,
-        function: impl Into<String>,
-        ttl: Option<Duration>,
-    ) -> Self {
-        Self { client, table: table.into(), function: function.into(), ttl }
+    pub fn new(client: Client, table: impl Into<String>, function: impl Into<String>) -> Self {
+        let clock = client.config().time_source().into();
+        let (table, function) = (table.into(), function.into());
+        Self { client, table, function, ttl: Some(MARKER_TTL), clock }
+    }
+
+    /// Keeps keys for ever: right where the effect has no guard of its own and a late repetition would have it again.
+    #[must_use]
+    pub fn keep_for_ever(self) -> Self {
+        Self { ttl: None, ..self }
     }
 
     /// The write that lets a key be used once: a guard with this tag. If it fails, its item goes to
     /// [`interpret_key_item`].
     #[must_use]
-    pub fn record<Tag>(
-        &self,
-        tag: Tag,
-        key: &RequestKey,
-        answer: &str,
-        now: Timestamp,
-    ) -> TransactionWrite<Tag> {
+    pub fn record<Tag>(&self, tag: Tag, key: &RequestKey, answer: &str) -> TransactionWrite<Tag> {
         let mut put = Put::builder()
             .table_name(&self.table)
             .item("key", self.key(key))
@@ -76,7 +74,7 @@ impl IdempotencyKeys {
             .item("answer", text(answer));
         if let Some(ttl) = self.ttl {
             let ttl = i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX);
-            put = put.item("expires_at", number(now.as_second().saturating_add(ttl)));
+            put = put.item("expires_at", number(self.clock.now().as_second().saturating_add(ttl)));
         }
         let put = put
             .condition_expression("attribute_not_exists(#key)")
