@@ -119,7 +119,7 @@ impl Stack {
     /// # Errors
     /// None comes.
     pub async fn message_with(&self, queue_url: &str, text: &str) -> Result<Message> {
-        eventually(&format!("a message with {text} on {queue_url}"), 60.secs(), async || {
+        eventually(&format!("a message with {text} on {queue_url}"), 180.secs(), async || {
             let answer = self
                 .sqs
                 .receive_message()
