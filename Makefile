@@ -79,7 +79,7 @@ e2e-lifecycle: build
 
 e2e-iam: build
 	$(WITH) --state .local/test/iam --mail-mode ses $(if $(filter ministack,$(EMULATOR)),--server-env AUTH=true) -- \
-	  cargo test --workspace --test iam -- --test-threads=8
+	  cargo test --workspace --test iam --test library -- --test-threads=8
 
 # Many deliveries of one message are part of these tests; none of them may end on a DLQ.
 FAULTS = --mail-mode ses --via target/debug/fault-proxy --param RelayAgeSeconds=2 \

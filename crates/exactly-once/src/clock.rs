@@ -76,6 +76,7 @@ impl Ids {
 
     /// A new id that says nothing (RFC 9562, version 4).
     #[must_use]
+    #[expect(clippy::disallowed_methods, reason = "this is where they come from")]
     pub fn random(&self) -> Uuid {
         match &self.0 {
             Source::System(_) => Uuid::new_v4(),

@@ -115,6 +115,7 @@ pub enum Claim {
 
 /// How an effect failed.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum EffectError {
     /// It did not happen: the claim is given back.
     NotDone(Failure),

@@ -36,7 +36,7 @@ pub struct Stack {
     pub sns: aws_sdk_sns::Client,
     pub lambda: aws_sdk_lambda::Client,
     pub cloudwatch: aws_sdk_cloudwatch::Client,
-    aws: SdkConfig,
+    pub aws: SdkConfig,
     http: reqwest::Client,
     untested: PathBuf,
 }

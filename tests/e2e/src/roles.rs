@@ -15,7 +15,14 @@ impl Stack {
         let function = self.setting(&format!("{function}_FUNCTION"));
         let configuration =
             self.lambda.get_function_configuration().function_name(function).send().await?;
-        let role = configuration.role().context("a function has a role")?;
+        self.with_role(configuration.role().context("a function has a role")?).await
+    }
+
+    /// What clients are made from that may do what a role may, and no more.
+    ///
+    /// # Errors
+    /// There are no credentials. That the role cannot be assumed shows with the first call.
+    pub async fn with_role(&self, role: &str) -> Result<SdkConfig> {
         let provider = AssumeRoleProvider::builder(role)
             .session_name("tests")
             .configure(&self.aws)

@@ -31,14 +31,18 @@ async fn orders_are_accepted_while_sns_is_down_and_settle_within_two_sweeps() ->
         Ok((age > SignedDuration::from_secs(2)).then_some(()))
     })
     .await?;
-    let (mut published, mut sweeps) = (0, 0);
+    let mut sweeps = 0;
     while sweeps < 2 {
         // On a busy machine a sweep may time out, which is no sweep.
-        let Some(report) = stack.sweep().await? else { continue };
-        published += report["published"].as_u64().unwrap_or_default();
-        sweeps += 1;
+        sweeps += usize::from(stack.sweep().await?.is_some());
     }
-    assert!(published >= ORDERS as u64, "only {published} were published");
+    // The relay's own sweep of this minute may have taken some of them, so what they published is not counted.
+    eventually("the events of the orders to be published", 5.secs(), async || {
+        let logs = try_join_all(orders.iter().map(|order| stack.log(order))).await?;
+        let created = logs.iter().filter_map(|log| log.first());
+        Ok((!created.into_iter().any(|event| event.contains_key("outbox_shard"))).then_some(()))
+    })
+    .await?;
     let settled =
         try_join_all(orders.iter().map(|order| stack.api.wait_until_settled(order))).await?;
     assert!(settled.iter().all(|status| status == "confirmed"), "{settled:?}");
