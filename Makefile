@@ -35,11 +35,13 @@ demo: ## run the stack, place an order and watch it through to the mail
 
 test: check unit e2e ## everything: format, lints, all tests, each stack brought and taken away
 
-check: ## format, lints and Python's types, warnings denied
+check: ## format, lints, Python's types, documentation and the library's package; warnings denied
 	cargo fmt --all --check
 	$(PYTHON) localstack/check.py
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
 	cargo clippy --workspace --test '*' --quiet -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --lib --quiet
+	cargo package -p exactly-once --no-verify --allow-dirty --quiet
 
 unit: build ## what needs no stack: unit, property, contract, model and short fuzz tests
 	cargo test

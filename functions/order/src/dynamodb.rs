@@ -337,7 +337,8 @@ impl OrderConsumer {
     /// Handles one event of the queue `order`.
     ///
     /// # Errors
-    /// As for [`OrderConsumer::settle`].
+    /// There is no such order, which is poison; or nothing was done, or whether it was is unknown, and another try
+    /// finds out.
     pub async fn handle(&self, event: Event, trace: Trace) -> Result<Handled, Failure> {
         let stock = match &event.body {
             Body::StockReserved(_) => StockDecision::Reserved,
