@@ -250,11 +250,15 @@ async fn powertools_typescript_5678_and_python_8386_no_second_execution_begins_b
         std::future::pending::<()>().await;
         Ok(())
     };
-    let begun = std::time::Instant::now();
-    while begun.elapsed() < Duration::from_secs(10) {
-        let attempts = (0..4).map(|_| inbox.idempotent::<(), _>(key, Duration::from_secs(4), slow));
-        futures::future::join_all(attempts).await;
-    }
+    let (begun, pause) = (std::time::Instant::now(), Duration::from_millis(100));
+    let consumers = (0..4).map(async |_| {
+        while begun.elapsed() < Duration::from_secs(10) {
+            let ended = inbox.idempotent::<(), _>(key, Duration::from_secs(4), slow).await;
+            assert!(ended.is_err(), "it never ends well");
+            tokio::time::sleep(pause).await;
+        }
+    });
+    futures::future::join_all(consumers).await;
     Ok(())
 }
 
