@@ -7,6 +7,7 @@
 use std::{future::Future, time::Duration};
 
 use aws_config::SdkConfig;
+use aws_lambda_events::event::sqs::{SqsBatchResponse, SqsEvent};
 use events::{Body, CorrelationId, DecodeError, Event, Id, Stamp};
 use exactly_once::{
     Backoff, Clock, Consumer, Failure, Handled, Ids, Inbox, LogObserver, Message, Observer, Outbox,
@@ -85,46 +86,60 @@ impl ConsumerConfig {
         &self.idempotency_table
     }
 
-    /// The consumer of the queue.
+    /// The consumer of the queue, by the name that stands in logs and dead letters.
     #[must_use]
-    pub fn consumer(&self, aws: &SdkConfig, name: &str) -> Consumer {
+    pub fn event_consumer(&self, aws: &SdkConfig, ids: &Ids, name: &str) -> EventConsumer {
         let sqs = aws_sdk_sqs::Client::new(aws);
-        Consumer::new(name, sqs, &self.queue_url, &self.dlq_url)
+        let consumer = Consumer::new(name, sqs, &self.queue_url, &self.dlq_url)
             .backoff(self.retry_schedule.clone())
             .give_up_after(Duration::from_secs(self.give_up_after_seconds.into()))
-            .observer(EventObserver(aws.time_source().into()))
+            .observer(EventObserver(aws.time_source().into()));
+        EventConsumer { consumer, ids: ids.clone() }
     }
+}
 
-    /// Serves the queue until Lambda ends the process: each event goes to `handler`, with the trace that it goes on
-    /// with.
+/// A consumer whose handler gets decoded events, each with the trace that it goes on with.
+#[derive(Debug, Clone)]
+pub struct EventConsumer {
+    consumer: Consumer,
+    ids: Ids,
+}
+
+impl EventConsumer {
+    /// Serves the queue until Lambda ends the process.
     ///
     /// # Errors
     /// The runtime API is gone.
-    pub async fn serve<H, F>(
-        self,
-        aws: &SdkConfig,
-        ids: &Ids,
-        name: &str,
-        handler: H,
-    ) -> Result<(), Error>
+    pub async fn serve<H, F>(&self, handler: H) -> Result<(), Error>
     where
         H: Fn(Event, Trace, Message) -> F,
         F: Future<Output = Result<Handled, Failure>>,
     {
-        let handle = async |message: Message| {
-            let trace = read_trace(&message, ids);
-            let event = decode(&message)?;
-            handler(event, trace, message).await
-        };
-        self.consumer(aws, name).serve(handle).await
+        self.consumer.serve(|message| self.handle(message, &handler)).await
+    }
+
+    /// Handles one batch, as [`Consumer::run`] does.
+    pub async fn run<H, F>(&self, batch: SqsEvent, deadline_ms: u64, handler: H) -> SqsBatchResponse
+    where
+        H: Fn(Event, Trace, Message) -> F,
+        F: Future<Output = Result<Handled, Failure>>,
+    {
+        self.consumer.run(batch, deadline_ms, |message| self.handle(message, &handler)).await
+    }
+
+    async fn handle<H, F>(&self, message: Message, handler: &H) -> Result<Handled, Failure>
+    where
+        H: Fn(Event, Trace, Message) -> F,
+        F: Future<Output = Result<Handled, Failure>>,
+    {
+        let trace = read_trace(&message, &self.ids);
+        let event = decode(&message)?;
+        handler(event, trace, message).await
     }
 }
 
 /// Reads the event of a message, and names it in the log line that the message ends with.
-///
-/// # Errors
-/// The message breaks the contract, which is poison, unless a newer consumer may know its type or version.
-pub fn decode(message: &Message) -> Result<Event, Failure> {
+fn decode(message: &Message) -> Result<Event, Failure> {
     let event = Event::decode(message.body.as_bytes()).map_err(|error| match error {
         // A deployment may be under way: a newer producer's event waits for the newer consumer.
         DecodeError::UnknownType(_) | DecodeError::UnsupportedVersion(_) => {
@@ -142,8 +157,7 @@ pub fn decode(message: &Message) -> Result<Event, Failure> {
 }
 
 /// Continues the trace of a message, and names it in the log line that the message ends with.
-#[must_use]
-pub fn read_trace(message: &Message, ids: &Ids) -> Trace {
+fn read_trace(message: &Message, ids: &Ids) -> Trace {
     let attribute = |name: &str| message.attributes.get(name).map(String::as_str);
     let trace = Trace::continued(attribute("correlation_id"), attribute("traceparent"), ids);
     let span = &message.span;

@@ -4,14 +4,17 @@
 //! so that a deployment is put right in one go. The AWS SDK follows `AWS_ENDPOINT_URL`, which is how the
 //! same binary runs on AWS and on an emulator.
 
-use std::{fmt::Display, str::FromStr, time::Duration};
+use std::{collections::HashMap, fmt::Display, str::FromStr, time::Duration};
 
 use anyhow::bail;
-use aws_config::{BehaviorVersion, SdkConfig, retry::RetryConfig, timeout::TimeoutConfig};
+use aws_config::{
+    BehaviorVersion, ConfigLoader, SdkConfig, retry::RetryConfig, timeout::TimeoutConfig,
+};
 
 /// Reads settings one by one and keeps every complaint, so that [`read`] can name all of them at once.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Environment {
+    variables: HashMap<String, String>,
     complaints: Vec<String>,
 }
 
@@ -21,7 +24,22 @@ pub struct Environment {
 /// # Errors
 /// All complaints at once.
 pub fn read<C>(config: impl FnOnce(&mut Environment) -> Option<C>) -> anyhow::Result<C> {
-    let mut environment = Environment::default();
+    // A variable that is no text can be no setting; it counts as missing.
+    let variables = std::env::vars_os();
+    let variables =
+        variables.filter_map(|(n, v)| Some((n.into_string().ok()?, v.into_string().ok()?)));
+    read_from(variables.collect(), config)
+}
+
+/// As [`read`], from these variables instead of the process's.
+///
+/// # Errors
+/// All complaints at once.
+pub fn read_from<C>(
+    variables: HashMap<String, String>,
+    config: impl FnOnce(&mut Environment) -> Option<C>,
+) -> anyhow::Result<C> {
+    let mut environment = Environment { variables, complaints: Vec::new() };
     let config = config(&mut environment);
     match config {
         Some(config) if environment.complaints.is_empty() => Ok(config),
@@ -32,10 +50,10 @@ pub fn read<C>(config: impl FnOnce(&mut Environment) -> Option<C>) -> anyhow::Re
 impl Environment {
     /// A text that must be there and not be empty. `None` if it is not: the complaint is kept.
     pub fn text(&mut self, name: &str) -> Option<String> {
-        match std::env::var(name) {
-            Ok(text) if !text.is_empty() => Some(text),
-            Ok(_) => self.complain(format!("{name} is empty")),
-            Err(error) => self.complain(format!("{name}: {error}")),
+        match self.variables.get(name) {
+            Some(text) if !text.is_empty() => Some(text.clone()),
+            Some(_) => self.complain(format!("{name} is empty")),
+            None => self.complain(format!("{name} is not set")),
         }
     }
 
@@ -63,7 +81,12 @@ const ATTEMPTS_MAX: u32 = 3;
 
 /// The AWS configuration of every function.
 pub async fn aws() -> SdkConfig {
-    aws_config::defaults(BehaviorVersion::latest())
+    aws_with(aws_config::defaults(BehaviorVersion::latest())).await
+}
+
+/// The AWS configuration of every function, of what this loader has besides.
+pub async fn aws_with(loader: ConfigLoader) -> SdkConfig {
+    loader
         .timeout_config(
             TimeoutConfig::builder()
                 .operation_attempt_timeout(ATTEMPT_TIMEOUT)

@@ -7,3 +7,4 @@
 pub mod dynamodb;
 pub mod http;
 pub mod rules;
+pub mod wiring;

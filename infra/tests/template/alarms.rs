@@ -135,6 +135,8 @@ fn sources(folder: &Path) -> Vec<String> {
 fn emitted_by(folder: &str) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     for source in sources(Path::new(folder)) {
+        // However it is broken into lines.
+        let source: String = source.split_whitespace().collect();
         for call in ["telemetry::count(&[", "telemetry::gauge(&["] {
             for after in source.split(call).skip(1) {
                 let arguments = after.split("],").next().unwrap_or_default();

@@ -1,0 +1,207 @@
+//! The Lambda function behind the queue `notification`: mails the customer.
+//!
+//! In: the order events. Out: one mail each. A mail cannot be in a transaction, so it is guarded by a lease:
+//! claimed, sent, and then marked. A crash between sending and marking repeats a mail, never loses one; two
+//! deliveries of one event at the same time send one mail. A send without an answer keeps its lease and is repeated at
+//! most [`UNKNOWN_ATTEMPTS_MAX`] - 1 times; a mail that has been overtaken by a later one of its order says so. A provider that fails is left alone for a while, and
+//! a limit of mails a second is kept; both by each execution environment for itself.
+
+mod breaker;
+mod mail;
+mod progress;
+mod rate;
+mod sender;
+
+use std::{
+    num::NonZeroU32,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use aws_config::SdkConfig;
+use breaker::Breaker;
+use events::{Email, Event};
+use exactly_once::{
+    Clock, Effect, EffectError, Failure, Handled, IdempotentError, Ids, Inbox, Message,
+};
+use jiff::SignedDuration;
+use mail::Mail;
+use messaging::{ConsumerConfig, EventConsumer};
+use progress::{MailProgress, stage};
+use rate::Rate;
+use sender::{Mode, SendError, Sender};
+use settings::Environment;
+use tokio::time::Instant;
+
+const CONSUMER: &str = "notification-consumer";
+/// Minimum time that an invocation has left when a mail is begun: one attempt of the provider's client.
+const SENDING_TIME_MIN: Duration = Duration::from_secs(3);
+/// Maximum number of attempts at one mail of which it is unknown whether they sent it: a customer gets it at most this
+/// often because of lost answers.
+const UNKNOWN_ATTEMPTS_MAX: u32 = 3;
+
+/// The settings of notification-consumer.
+pub struct NotificationConfig {
+    consumer: ConsumerConfig,
+    /// The sender of mails, or `None` in console mode.
+    from: Option<Email>,
+    mails_per_second: NonZeroU32,
+    age_max_days: u16,
+}
+
+impl NotificationConfig {
+    /// Reads them.
+    pub fn read(environment: &mut Environment) -> Option<Self> {
+        let consumer = ConsumerConfig::read(environment);
+        let from = match environment.value("MAIL_MODE") {
+            Some(Mode::Ses) => environment.value("MAIL_FROM").map(Some),
+            Some(Mode::Console) => Some(None),
+            None => None,
+        };
+        let mails_per_second = environment.value("MAILS_PER_SECOND");
+        let age_max_days = environment.value("MAIL_MAX_AGE_DAYS");
+        // An event must not outlive its marker: a replay would mail it again.
+        let marker_days = exactly_once::inbox::MARKER_TTL.as_secs() / SECONDS_PER_DAY;
+        if age_max_days.is_some_and(|days: u16| u64::from(days) >= marker_days) {
+            return environment.complain(format!(
+                "MAIL_MAX_AGE_DAYS must be less than {marker_days}, the days that a marker is kept"
+            ));
+        }
+        Some(Self {
+            consumer: consumer?,
+            from: from?,
+            mails_per_second: mails_per_second?,
+            age_max_days: age_max_days?,
+        })
+    }
+
+    /// The consumer of the queue `notification`, and its handler.
+    #[must_use]
+    pub fn consumer(self, aws: &SdkConfig, ids: &Ids) -> (EventConsumer, Notifier) {
+        let inbox = self.consumer.inbox(aws, ids, CONSUMER);
+        let dynamodb = aws_sdk_dynamodb::Client::new(aws);
+        let notifier = Notifier {
+            inbox: inbox.unknown_attempts_max(UNKNOWN_ATTEMPTS_MAX),
+            progress: MailProgress::new(dynamodb, self.consumer.idempotency_table()),
+            sender: match self.from {
+                Some(from) => Sender::ses(aws, from),
+                None => Sender::Console,
+            },
+            breaker: Mutex::default(),
+            rate: Mutex::new(Rate::share_of(self.mails_per_second)),
+            age_max: SignedDuration::from_hours(24 * i64::from(self.age_max_days)),
+            clock: aws.time_source().into(),
+        };
+        (self.consumer.event_consumer(aws, ids, CONSUMER), notifier)
+    }
+}
+
+const SECONDS_PER_DAY: u64 = 24 * 60 * 60;
+
+/// Mails customers, within the limits of one execution environment.
+pub struct Notifier {
+    inbox: Inbox,
+    progress: MailProgress,
+    sender: Sender,
+    breaker: Mutex<Breaker>,
+    rate: Mutex<Rate>,
+    age_max: SignedDuration,
+    clock: Clock,
+}
+
+/// Neither is ever left half-changed, so a panic elsewhere does not matter.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// There was no time left for a mail at the permitted rate.
+#[derive(Debug, thiserror::Error)]
+#[error("no time left for a mail at this rate")]
+struct NoTimeLeft;
+
+/// The mail provider is left alone. The message waits by the schedule, and not just until the provider is called
+/// again: each return costs one of its attempts, and those have to outlast an outage of hours.
+#[derive(Debug, thiserror::Error)]
+#[error("the mail provider is left alone for another {} s", remaining.as_secs())]
+struct BreakerOpen {
+    remaining: Duration,
+}
+
+impl Notifier {
+    /// Handles one event of the queue `notification`.
+    ///
+    /// # Errors
+    /// No mail was sent, or it is unknown whether one was.
+    pub async fn handle(&self, event: Event, message: Message) -> Result<Handled, Failure> {
+        let Some(mail) = mail::mail(&event) else { return Ok(Handled::Ignored) };
+        let now = self.clock.now();
+        if now.duration_since(event.timestamp.timestamp()) > self.age_max {
+            return Ok(Handled::Ignored);
+        }
+        // Asked before the event is claimed, which would be for nothing.
+        if let Some(remaining) = lock(&self.breaker).open_for(Instant::now()) {
+            return Err(Failure::transient(BreakerOpen { remaining }));
+        }
+        let send = async || {
+            let order = event.body.order_id();
+            let stage = stage(event.body.event_type());
+            let is_latest =
+                self.progress.advance(order, stage, now).await.map_err(Failure::from)?;
+            let mail = if is_latest { mail } else { mail.overtaken() };
+            self.send(&mail, &message).await
+        };
+        // An operator who redrives a message of which too many sends were unknown has it sent once more.
+        match self.inbox.idempotent(event.id, message.lease(), send).await {
+            Ok(Effect::Duplicate(())) => Ok(Handled::Duplicate),
+            Ok(_) => Ok(Handled::Done),
+            Err(error @ IdempotentError::UnknownTooOften { .. }) => {
+                Err(Failure::poison("mail_outcome_unknown", error))
+            }
+            Err(error) => {
+                if matches!(error, IdempotentError::Unknown { .. }) {
+                    self.record_failure();
+                }
+                Err(error.into())
+            }
+        }
+    }
+
+    fn record_failure(&self) {
+        if lock(&self.breaker).record_failure(Instant::now()) {
+            let seconds = breaker::PAUSE.as_secs();
+            tracing::error!(seconds, "the mail provider keeps failing and is left alone");
+        }
+    }
+
+    /// Sends a mail when its turn has come, unless the provider is to be left alone.
+    async fn send(&self, mail: &Mail, message: &Message) -> Result<(), EffectError> {
+        let patience = message.time_left().checked_sub(SENDING_TIME_MIN);
+        let slot = patience.and_then(|patience| lock(&self.rate).slot(Instant::now(), patience));
+        let Some(wait) = slot else {
+            return Err(EffectError::NotDone(Failure::transient(NoTimeLeft)));
+        };
+        tokio::time::sleep(wait).await;
+        lock(&self.breaker).admit(Instant::now()).map_err(|remaining| {
+            EffectError::NotDone(Failure::transient(BreakerOpen { remaining }))
+        })?;
+        let error = match self.sender.send(mail).await {
+            Ok(()) => {
+                lock(&self.breaker).record_success();
+                return Ok(());
+            }
+            Err(SendError::Refused(why)) => {
+                // This mail is at fault; the provider has answered.
+                lock(&self.breaker).record_success();
+                return Err(EffectError::NotDone(Failure::poison("address_refused", why)));
+            }
+            Err(error @ SendError::Unknown(_)) => return Err(EffectError::Unknown(error.into())),
+            Err(error) => error,
+        };
+        self.record_failure();
+        if let SendError::Configuration(_) = error {
+            // It is every mail's fault or none's: an alarm watches this count.
+            telemetry::count(&[("mail_configuration_failed", 1)], self.clock.now());
+        }
+        Err(EffectError::NotDone(Failure::transient(error)))
+    }
+}

@@ -1,0 +1,93 @@
+//! What the functions are made of: their settings, and handlers made of these, an AWS configuration and a source of ids.
+//! Nothing else of the environment comes in.
+
+use aws_config::SdkConfig;
+use aws_sdk_dynamodb::Client;
+use axum::Router;
+use events::Currency;
+use exactly_once::{IdempotencyKeys, Ids, Shards};
+use messaging::{ConsumerConfig, EventConsumer, EventFactory, OutboxConfig};
+use settings::Environment;
+
+use crate::{
+    dynamodb::{Catalog, OrderConsumer, Orders},
+    http::{OrderApi, routes},
+};
+
+const CONSUMER: &str = "order-consumer";
+
+/// The settings of order-api.
+#[derive(Debug)]
+pub struct OrderApiConfig {
+    orders_table: String,
+    products_table: String,
+    idempotency_table: String,
+    outbox: OutboxConfig,
+    currency: Currency,
+    pending_shards: Shards,
+}
+
+impl OrderApiConfig {
+    /// Reads them.
+    pub fn read(environment: &mut Environment) -> Option<Self> {
+        let orders_table = environment.text("ORDERS_TABLE");
+        let products_table = environment.text("PRODUCTS_TABLE");
+        let idempotency_table = environment.text("IDEMPOTENCY_TABLE");
+        let outbox = OutboxConfig::read(environment);
+        let currency = environment.value("CURRENCY");
+        let pending_shards = environment.value("PENDING_SHARDS");
+        Some(Self {
+            orders_table: orders_table?,
+            products_table: products_table?,
+            idempotency_table: idempotency_table?,
+            outbox: outbox?,
+            currency: currency?,
+            pending_shards: pending_shards?,
+        })
+    }
+
+    /// The routes of order-api.
+    pub fn routes(self, aws: &SdkConfig, ids: &Ids) -> Router {
+        let client = Client::new(aws);
+        let event_factory = EventFactory::new(aws, ids.clone());
+        let outbox = self.outbox.outbox(aws);
+        routes(OrderApi {
+            orders: Orders::new(client.clone(), self.orders_table, outbox, event_factory)
+                .pending_shards(self.pending_shards),
+            catalog: Catalog::new(client.clone(), self.products_table),
+            currency: self.currency,
+            // An order has no guard of its own, but thirty days are longer than any client tries again.
+            idempotency_keys: IdempotencyKeys::new(client, self.idempotency_table, "order-api"),
+        })
+    }
+}
+
+/// The settings of order-consumer.
+#[derive(Debug)]
+pub struct OrderConsumerConfig {
+    orders_table: String,
+    outbox: OutboxConfig,
+    consumer: ConsumerConfig,
+}
+
+impl OrderConsumerConfig {
+    /// Reads them.
+    pub fn read(environment: &mut Environment) -> Option<Self> {
+        let orders_table = environment.text("ORDERS_TABLE");
+        let outbox = OutboxConfig::read(environment);
+        let consumer = ConsumerConfig::read(environment);
+        Some(Self { orders_table: orders_table?, outbox: outbox?, consumer: consumer? })
+    }
+
+    /// The consumer of the queue `order`, and its handler.
+    #[must_use]
+    pub fn consumer(self, aws: &SdkConfig, ids: &Ids) -> (EventConsumer, OrderConsumer) {
+        let event_factory = EventFactory::new(aws, ids.clone());
+        let outbox = self.outbox.outbox(aws);
+        let handler = OrderConsumer {
+            orders: Orders::new(Client::new(aws), self.orders_table, outbox, event_factory),
+            inbox: self.consumer.inbox(aws, ids, CONSUMER),
+        };
+        (self.consumer.event_consumer(aws, ids, CONSUMER), handler)
+    }
+}
