@@ -1,4 +1,4 @@
-# `make` alone lists what there is. Variables: PORT (of the local stack), EMULATOR, PYTHON, THREADS, PICTURES, BIN_DIR.
+# `make` alone lists what there is. Variables: PORT (of the local stack), EMULATOR, PYTHON, THREADS, PICTURES, SEEDS, BIN_DIR.
 
 PYTHON ?= python3
 PORT ?=
@@ -6,6 +6,7 @@ EMULATOR ?= ministack
 # Tests that run side by side against one stack; LocalStack answers more slowly.
 THREADS ?= $(if $(filter localstack,$(EMULATOR)),3,5)
 PICTURES ?=
+SEEDS ?= 200
 # Where the functions are if they were not built by `make`: target/lambda after `cargo lambda build`.
 BIN_DIR ?=
 
@@ -16,7 +17,7 @@ BUILT = $(if $(BIN_DIR),--no-build --bin-dir $(BIN_DIR))
 WITH = PORT=0 $(STACK) with --emulator $(EMULATOR) $(or $(BUILT),--no-build)
 
 .DEFAULT_GOAL := help
-.PHONY: help up down logs demo test check unit build chaos e2e e2e-shared e2e-alone e2e-demo e2e-lifecycle e2e-iam e2e-faults e2e-chaos e2e-cli e2e-left-out console-test fuzz
+.PHONY: help up down logs demo test check unit build chaos e2e e2e-shared e2e-alone e2e-demo e2e-lifecycle e2e-iam e2e-faults e2e-chaos e2e-cli e2e-left-out console-test fuzz sim
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -98,6 +99,10 @@ e2e-chaos: build
 
 chaos: ## the randomized run with ten times as many orders (ORDERFLOW_ORDERS=10000, ORDERFLOW_SEED=...)
 	ORDERFLOW_ORDERS=$${ORDERFLOW_ORDERS:-10000} $(MAKE) e2e-chaos
+
+# The first of them is ORDERFLOW_SEED; each is played twice.
+sim: build ## the production functions in a simulated AWS, in virtual time: 200 seeds of 20 orders (SEEDS=100000 for a night)
+	ORDERFLOW_SEEDS=$(or $(ORDERFLOW_SEEDS),$(SEEDS)) cargo test --workspace --test seeds -- --nocapture
 
 # In the dev profile, which checks arithmetic for overflow. Its inputs are shared between two targets.
 fuzz: build ## the long fuzz run over events and HTTP bodies: 10 million inputs (ORDERFLOW_FUZZ_INPUTS each, ORDERFLOW_SEED=...)

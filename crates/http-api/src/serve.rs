@@ -46,7 +46,7 @@ pub async fn serve(
 }
 
 /// What [`serve`] serves.
-fn app(routes: Router, unrouted: Router, clock: Clock, ids: Ids) -> Router {
+pub fn app(routes: Router, unrouted: Router, clock: Clock, ids: Ids) -> Router {
     let routes = routes
         .fallback(|| async { Problem::not_found("There is no such path.") })
         .method_not_allowed_fallback(|| async { Problem::not_found("There is no such call.") })

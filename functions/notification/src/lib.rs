@@ -3,7 +3,7 @@
 //! In: the order events. Out: one mail each. A mail cannot be in a transaction, so it is guarded by a lease:
 //! claimed, sent, and then marked. A crash between sending and marking repeats a mail, never loses one; two
 //! deliveries of one event at the same time send one mail. A send without an answer keeps its lease and is repeated at
-//! most [`UNKNOWN_ATTEMPTS_MAX`] - 1 times; a mail that has been overtaken by a later one of its order says so. A provider that fails is left alone for a while, and
+//! most twice; a mail that has been overtaken by a later one of its order says so. A provider that fails is left alone for a while, and
 //! a limit of mails a second is kept; both by each execution environment for itself.
 
 mod breaker;

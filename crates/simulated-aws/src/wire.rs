@@ -1,0 +1,261 @@
+//! HTTP between a client and the simulated AWS, and what goes wrong on the way.
+//!
+//! In: requests of the SDK. Out: answers, late, lost or none. Guarantee: each request is served in a task of its own, so that
+//! one whose client has given up may still be carried out, as on AWS.
+
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::atomic::Ordering,
+    time::Duration,
+};
+
+use aws_smithy_runtime_api::client::{
+    http::{
+        HttpConnector, HttpConnectorFuture, SharedHttpClient, SharedHttpConnector, http_client_fn,
+    },
+    orchestrator::{HttpRequest, HttpResponse},
+    result::ConnectorError,
+};
+use aws_smithy_types::body::SdkBody;
+use serde_json::json;
+use tokio::sync::oneshot;
+
+use crate::{Environment, SimulatedAws, dynamodb, mail, messaging};
+
+/// How many of a thousand attempts at calls go wrong, by kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Faults {
+    /// Fail before they are carried out, with a server's error.
+    pub fail: u64,
+    /// Are carried out, and the connection breaks before the answer.
+    pub lose: u64,
+    /// Are carried out at once, and answered after four seconds.
+    pub slow: u64,
+    /// Are carried out four to eight seconds later, when the client has given up.
+    pub late: u64,
+    /// Are neither carried out nor answered.
+    pub hang: u64,
+    /// Kill the calling environment before they are carried out.
+    pub kill_before: u64,
+    /// Are carried out, and kill the calling environment.
+    pub kill_after: u64,
+    /// Of a batch, entries that fail by themselves.
+    pub partial: u64,
+    /// Of messages, those that are delivered twice.
+    pub duplicate: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    None,
+    Fail,
+    Lose,
+    Slow,
+    Late,
+    Hang,
+    KillBefore,
+    KillAfter,
+}
+
+const SLOW: Duration = Duration::from_secs(4);
+
+/// An answer in the making.
+#[derive(Debug, Clone)]
+pub(crate) struct Answer {
+    pub status: u16,
+    pub body: String,
+}
+
+impl Answer {
+    pub(crate) fn ok(body: impl ToString) -> Self {
+        Self { status: 200, body: body.to_string() }
+    }
+
+    /// An error of a service that speaks JSON.
+    pub(crate) fn json_error(status: u16, code: &str, message: &str) -> Self {
+        Self { status, body: json!({ "__type": code, "message": message }).to_string() }
+    }
+
+    /// An error of a service that speaks XML.
+    pub(crate) fn xml_error(status: u16, code: &str, message: &str) -> Self {
+        let fault = if status < 500 { "Sender" } else { "Receiver" };
+        let body = format!(
+            "<ErrorResponse><Error><Type>{fault}</Type><Code>{code}</Code><Message>{message}</Message></Error></ErrorResponse>"
+        );
+        Self { status, body }
+    }
+}
+
+/// One request, read as far as it takes to know who serves it.
+#[derive(Debug, Clone)]
+pub(crate) enum Call {
+    /// `x-amz-target`'s last part, and the body.
+    DynamoDb(String, serde_json::Value),
+    Sqs(String, serde_json::Value),
+    /// The form's fields.
+    Sns(Vec<(String, String)>),
+    Ses(Vec<(String, String)>),
+    Unknown(String),
+}
+
+impl Call {
+    /// What is called, in one form: the SDK writes the fields of maps in any order.
+    fn canonical(&self) -> String {
+        match self {
+            Self::DynamoDb(operation, body) | Self::Sqs(operation, body) => {
+                format!("{operation} {}", canonical(body))
+            }
+            Self::Sns(form) | Self::Ses(form) => {
+                let mut values: Vec<_> = form.iter().map(|(_, value)| value.as_str()).collect();
+                values.sort_unstable();
+                values.join(" ")
+            }
+            Self::Unknown(what) => what.clone(),
+        }
+    }
+}
+
+fn canonical(json: &serde_json::Value) -> String {
+    match json {
+        serde_json::Value::Object(fields) => {
+            let mut fields: Vec<_> =
+                fields.iter().map(|(name, value)| format!("{name}:{}", canonical(value))).collect();
+            fields.sort_unstable();
+            format!("{{{}}}", fields.join(","))
+        }
+        serde_json::Value::Array(values) => {
+            values.iter().map(canonical).collect::<Vec<_>>().join(",")
+        }
+        value => value.to_string(),
+    }
+}
+
+fn read(request: &HttpRequest) -> Call {
+    let body = request.body().bytes().unwrap_or_default();
+    if let Some(target) = request.headers().get("x-amz-target") {
+        let json = serde_json::from_slice(body).unwrap_or_default();
+        return match target.split_once('.') {
+            Some(("DynamoDB_20120810", operation)) => Call::DynamoDb(operation.to_owned(), json),
+            Some(("AmazonSQS", operation)) => Call::Sqs(operation.to_owned(), json),
+            _ => Call::Unknown(target.to_owned()),
+        };
+    }
+    let form: Vec<(String, String)> = form_urlencoded::parse(body).into_owned().collect();
+    match form.iter().find(|(name, _)| name == "Version").map(|(_, version)| version.as_str()) {
+        Some("2010-03-31") => Call::Sns(form),
+        Some("2010-12-01") => Call::Ses(form),
+        _ => Call::Unknown(format!("{} {}", request.method(), request.uri())),
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Connector(Environment);
+
+/// The HTTP client of an environment.
+pub(crate) fn client(environment: Environment) -> SharedHttpClient {
+    let connector = SharedHttpConnector::new(Connector(environment));
+    http_client_fn(move |_, _| connector.clone())
+}
+
+impl HttpConnector for Connector {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let (sender, receiver) = oneshot::channel();
+        let (call, environment) = (read(&request), self.0.clone());
+        tokio::spawn(serve(environment, call, sender));
+        HttpConnectorFuture::new(async move {
+            let answer = receiver.await.map_err(|_| {
+                ConnectorError::io(std::io::Error::from(std::io::ErrorKind::ConnectionReset).into())
+            })?;
+            let status = answer.status.try_into().map_err(|error| {
+                ConnectorError::other(Box::<dyn std::error::Error + Send + Sync>::from(error), None)
+            })?;
+            Ok(HttpResponse::new(status, SdkBody::from(answer.body)))
+        })
+    }
+}
+
+async fn serve(environment: Environment, call: Call, sender: oneshot::Sender<Answer>) {
+    if environment.is_dead() {
+        return forget(sender).await;
+    }
+    let aws = environment.aws.clone();
+    let (fault, latency, late) = draw(&aws);
+    if fault != Fault::None {
+        environment.struck.fetch_add(1, Ordering::Relaxed);
+    }
+    tokio::time::sleep(latency).await;
+    match fault {
+        Fault::Hang => return forget(sender).await,
+        Fault::KillBefore => {
+            environment.die();
+            return forget(sender).await;
+        }
+        // What hears nobody's answer: its client has timed out by then, or is dead.
+        Fault::Late => tokio::time::sleep(late).await,
+        _ => {}
+    }
+    let answer = match (&call, fault) {
+        (Call::DynamoDb(..) | Call::Sqs(..), Fault::Fail) => {
+            Answer::json_error(500, "InternalServerError", "a fault of the simulation")
+        }
+        (Call::Sns(_) | Call::Ses(_), Fault::Fail) => {
+            Answer::xml_error(500, "InternalFailure", "a fault of the simulation")
+        }
+        (Call::DynamoDb(operation, body), _) => dynamodb::serve(&aws, operation, body).await,
+        (Call::Sqs(operation, body), _) => messaging::serve_sqs(&aws, operation, body),
+        (Call::Sns(form), _) => messaging::serve_sns(&aws, form),
+        (Call::Ses(form), _) => mail::serve(&aws, form),
+        (Call::Unknown(what), _) => Answer::json_error(501, "NotImplemented", what),
+    };
+    note(&environment, &call, &answer);
+    match fault {
+        Fault::Lose => return,
+        Fault::KillAfter => {
+            environment.die();
+            return forget(sender).await;
+        }
+        Fault::Slow => tokio::time::sleep(SLOW).await,
+        _ => {}
+    }
+    // Nobody may be there any more to hear it.
+    let _ = sender.send(answer);
+}
+
+/// Adds a call to the digest: two runs of a seed must not differ in any.
+fn note(environment: &Environment, call: &Call, answer: &Answer) {
+    let at = environment.aws.begun.elapsed();
+    let mut state = environment.aws.lock();
+    let mut hasher = DefaultHasher::new();
+    (state.trace, at, environment.number, call.canonical(), answer.status).hash(&mut hasher);
+    state.trace = hasher.finish();
+}
+
+/// Keeps the connection open without a word until its client has gone.
+async fn forget(mut sender: oneshot::Sender<Answer>) {
+    sender.closed().await;
+}
+
+fn draw(aws: &SimulatedAws) -> (Fault, Duration, Duration) {
+    let mut state = aws.lock();
+    state.calls += 1;
+    let faults = state.faults;
+    let latency = Duration::from_millis(state.random.u64(1..25));
+    let late = Duration::from_millis(state.random.u64(4000..8000));
+    let mut left = state.random.u64(0..1000);
+    let kinds = [
+        (faults.fail, Fault::Fail),
+        (faults.lose, Fault::Lose),
+        (faults.slow, Fault::Slow),
+        (faults.late, Fault::Late),
+        (faults.hang, Fault::Hang),
+        (faults.kill_before, Fault::KillBefore),
+        (faults.kill_after, Fault::KillAfter),
+    ];
+    for (permille, fault) in kinds {
+        if left < permille {
+            return (fault, latency, late);
+        }
+        left -= permille;
+    }
+    (Fault::None, latency, late)
+}

@@ -1,0 +1,130 @@
+//! The shop in the simulated AWS: its tables, queues and settings, as the template has them.
+
+use std::{collections::HashMap, time::Duration};
+
+use simulated_aws::{Index, QueueSettings, SimulatedAws, Table};
+
+pub(crate) const ORDERS: &str = "orders";
+pub(crate) const PRODUCTS: &str = "products";
+pub(crate) const RESERVATIONS: &str = "reservations";
+pub(crate) const EVENT_LOG: &str = "event-log";
+pub(crate) const IDEMPOTENCY: &str = "idempotency";
+const STOCK_CHANGES: &str = "stock-changes";
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Queue {
+    Product,
+    Order,
+    Notification,
+}
+
+impl Queue {
+    pub(crate) const ALL: [Self; 3] = [Self::Product, Self::Order, Self::Notification];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Product => "product",
+            Self::Order => "order",
+            Self::Notification => "notification",
+        }
+    }
+
+    pub(crate) fn url(self) -> String {
+        format!("http://simulated.invalid/0/{}", self.name())
+    }
+
+    pub(crate) fn dlq_url(self) -> String {
+        format!("{}-dlq", self.url())
+    }
+
+    pub(crate) fn batch_size(self) -> usize {
+        if self == Self::Notification { 3 } else { 10 }
+    }
+
+    pub(crate) fn concurrency_max(self) -> usize {
+        if self == Self::Notification { 2 } else { 10 }
+    }
+
+    /// The filter of its subscription.
+    fn event_types(self) -> &'static [&'static str] {
+        match self {
+            Self::Product => &["OrderCreated", "OrderCancelled"],
+            Self::Order => &["StockReserved", "StockRejected"],
+            Self::Notification => &[
+                "OrderCreated",
+                "OrderConfirmed",
+                "OrderRejected",
+                "OrderCancelled",
+                "OrderShipped",
+            ],
+        }
+    }
+}
+
+/// Makes tables, queues and subscriptions.
+pub(crate) fn deploy(aws: &SimulatedAws) {
+    let table = |name: &str, keys: &[&str], indexes: &[(&str, [&str; 2])]| {
+        aws.create_table(Table {
+            name: name.to_owned(),
+            keys: keys.iter().map(|key| (*key).to_owned()).collect(),
+            indexes: indexes
+                .iter()
+                .map(|(name, keys)| Index {
+                    name: (*name).to_owned(),
+                    keys: keys.map(str::to_owned),
+                })
+                .collect(),
+        });
+    };
+    table(
+        ORDERS,
+        &["order_id"],
+        &[
+            ("pending", ["pending_shard", "created_at"]),
+            ("by_customer", ["customer_email", "created_at"]),
+        ],
+    );
+    table(PRODUCTS, &["product_id"], &[]);
+    table(RESERVATIONS, &["order_id"], &[]);
+    table(STOCK_CHANGES, &["product_id", "change_id"], &[]);
+    table(IDEMPOTENCY, &["key"], &[]);
+    table(EVENT_LOG, &["order_id", "event_id"], &[("outbox", ["outbox_shard", "pending_since"])]);
+    for queue in Queue::ALL {
+        let dlq = QueueSettings { visibility_timeout: Duration::from_secs(30), redrive: None };
+        let dlq_url = aws.create_queue(&format!("{}-dlq", queue.name()), dlq);
+        let settings = QueueSettings {
+            visibility_timeout: Duration::from_secs(60),
+            redrive: Some((dlq_url, 200)),
+        };
+        let url = aws.create_queue(queue.name(), settings);
+        aws.subscribe(&url, queue.event_types());
+    }
+}
+
+/// The environment variables of the functions, those of a consumer for this queue.
+pub(crate) fn variables(queue: Queue) -> HashMap<String, String> {
+    let (queue_url, dlq_url) = (queue.url(), queue.dlq_url());
+    let variables = [
+        ("ORDERS_TABLE", ORDERS),
+        ("PRODUCTS_TABLE", PRODUCTS),
+        ("RESERVATIONS_TABLE", RESERVATIONS),
+        ("STOCK_CHANGES_TABLE", STOCK_CHANGES),
+        ("IDEMPOTENCY_TABLE", IDEMPOTENCY),
+        ("EVENT_LOG_TABLE", EVENT_LOG),
+        ("TOPIC_ARN", "arn:aws:sns:simulated:0:orders"),
+        ("OUTBOX_SHARDS", "8"),
+        ("PENDING_SHARDS", "8"),
+        ("CURRENCY", "UAH"),
+        ("QUEUE_URL", &queue_url),
+        ("DLQ_URL", &dlq_url),
+        ("RETRY_SCHEDULE", "30,60,300,900"),
+        ("GIVE_UP_AFTER_SECONDS", "7200"),
+        ("MAIL_MODE", "ses"),
+        ("MAIL_FROM", "shop@example.com"),
+        ("MAIL_MAX_AGE_DAYS", "7"),
+        ("MAILS_PER_SECOND", "14"),
+        ("RELAY_AGE_SECONDS", "60"),
+        ("ORDER_PENDING_MAX_MINUTES", "15"),
+    ];
+    variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
