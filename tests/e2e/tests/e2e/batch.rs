@@ -35,7 +35,12 @@ struct Bench {
 
 impl Bench {
     async fn new(schedule: &str) -> Result<Self> {
-        Self::with_queues(schedule, "", &[]).await
+        Self::with_queues(schedule, "", &[], RECEIVES_MAX).await
+    }
+
+    /// With a queue that gives nothing up by itself, as the template's.
+    async fn patient(schedule: &str) -> Result<Self> {
+        Self::with_queues(schedule, "", &[], 200).await
     }
 
     /// With FIFO queues.
@@ -44,13 +49,14 @@ impl Bench {
             (QueueAttributeName::FifoQueue, "true".to_owned()),
             (QueueAttributeName::ContentBasedDeduplication, "false".to_owned()),
         ];
-        Self::with_queues(schedule, ".fifo", &fifo).await
+        Self::with_queues(schedule, ".fifo", &fifo, RECEIVES_MAX).await
     }
 
     async fn with_queues(
         schedule: &str,
         suffix: &str,
         kind: &[(QueueAttributeName, String)],
+        receives_max: u32,
     ) -> Result<Self> {
         let stack = Stack::load().await?;
         let name = format!("batch-{}", Uuid::new_v4());
@@ -65,7 +71,7 @@ impl Bench {
         let arn = arn.attributes().and_then(|all| all.get(&QueueAttributeName::QueueArn));
         let redrive = json!({
             "deadLetterTargetArn": arn.context("a queue has an ARN")?,
-            "maxReceiveCount": RECEIVES_MAX,
+            "maxReceiveCount": receives_max,
         });
         let attributes = [
             (QueueAttributeName::RedrivePolicy, redrive.to_string()),
@@ -573,5 +579,69 @@ async fn powertools_typescript_4478_and_java_428_a_permanent_failure_goes_to_the
     let letter = bench.stack.message_with(&bench.dlq_url, "not JSON").await?;
     let attributes = letter.message_attributes().context("attributes")?;
     assert_eq!(attributes["failure_reason"].string_value(), Some("undecodable"));
+    bench.end().await
+}
+
+/// While Lambda throttles a function, its messages are received and given back without anybody having seen them.
+#[tokio::test]
+async fn receives_that_no_function_has_seen_bring_no_message_to_the_dlq() -> Result<()> {
+    let mut bench = Bench::patient("1").await?;
+    bench.send(&["throttled"]).await?;
+    for _ in 0..30 {
+        let batch = bench.batch(1).await?;
+        let unseen = bench.stack.sqs.change_message_visibility().queue_url(&bench.queue_url);
+        let unseen = unseen.set_receipt_handle(batch[0].receipt_handle.clone());
+        unseen.visibility_timeout(0).send().await?;
+    }
+    let calls = Calls::default();
+    let fails_once = async |message: Message| match calls.note(&message.body) {
+        0 => Err(Failure::transient("not now")),
+        _ => Ok(Handled::Done),
+    };
+    bench.work_off(fails_once).await?;
+    assert_eq!((calls.of("throttled"), bench.dead().await?), (2, 0));
+
+    // What a consumer gives up is what has kept failing for too long, with its last error.
+    bench.consumer = bench.consumer.clone().give_up_after(2.secs());
+    bench.send(&["hopeless"]).await?;
+    bench.work_off(async |_| Err(Failure::transient("not today"))).await?;
+    let letter = bench.stack.message_with(&bench.dlq_url, "hopeless").await?;
+    let attributes = letter.message_attributes().context("attributes")?;
+    assert_eq!(attributes["failure_reason"].string_value(), Some("retries_exhausted"));
+    assert_eq!(attributes["failure_detail"].string_value(), Some("not today"));
+    bench.end().await
+}
+
+/// During a rolling deployment a newer event meets an older consumer.
+#[tokio::test]
+async fn an_event_of_a_type_that_only_the_next_deployment_knows_waits_for_it() -> Result<()> {
+    let bench = Bench::patient("1").await?;
+    let sample = include_str!("../../../../events/samples/OrderCreated.json");
+    let newer = sample.replace("OrderCreated", "OrderTeleported");
+    bench.send(&[&newer, &sample.replace("\"1.0\"", "\"2.0\"")]).await?;
+    let variables = [
+        ("QUEUE_URL", &*bench.queue_url),
+        ("DLQ_URL", &bench.dlq_url),
+        ("IDEMPOTENCY_TABLE", "none"),
+        ("RETRY_SCHEDULE", "1"),
+        ("GIVE_UP_AFTER_SECONDS", "7200"),
+    ];
+    let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+    let config = settings::read_from(variables, messaging::ConsumerConfig::read)?;
+    let old = config.event_consumer(&bench.stack.aws, &exactly_once::Ids::default(), "old");
+    let batch = bench.batch(2).await?;
+    let takes_none = async |_, _, _| Ok(Handled::Done);
+    let answer = old.run(lambda_event(&batch)?, deadline_in(10.secs())?, takes_none).await;
+    assert_eq!(answer.batch_item_failures.len(), 2, "both wait");
+    assert_eq!(bench.dead().await?, 0);
+
+    let calls = Calls::default();
+    bench
+        .work_off(async |message: Message| {
+            calls.note(&message.body);
+            Ok(Handled::Done)
+        })
+        .await?;
+    assert_eq!((calls.of(&newer), bench.dead().await?), (1, 0), "the next deployment takes them");
     bench.end().await
 }
