@@ -1,4 +1,4 @@
-//! How Orderflow's functions use the delivery library: where contract ([`events`]) and delivery ([`exactly_once`]) meet.
+//! How Orderflow's functions use the library: where contract ([`events`]) and delivery ([`exactly_once`]) meet.
 //!
 //! In: settings, SQS batches, and what happened to an order. Out: a consumer's handler is given decoded events with
 //! their trace; an event is made ready for the outbox. Guarantees: what breaks the contract is poison with the reason

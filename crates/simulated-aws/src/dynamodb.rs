@@ -4,7 +4,7 @@
 //! - A transaction holds its items until it ends; another transaction or a plain write of one of them is refused with a
 //!   conflict. <https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/transaction-apis.html>
 //! - A token is idempotent for ten minutes; the same token with other writes is refused; while the first is under way, the
-//!   second is told so. <https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html>
+//!   second is refused as in progress. <https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html>
 //! - A global index and a read that does not ask for consistency may be behind.
 //!   <https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/HowItWorks.ReadConsistency.html>
 //! - A batch may leave keys unprocessed. <https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchGetItem.html>
