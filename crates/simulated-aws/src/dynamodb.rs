@@ -115,6 +115,17 @@ impl SimulatedAws {
     }
 }
 
+impl SimulatedAws {
+    /// An item as it is, by its keys, or `None` if there is none.
+    #[must_use]
+    pub fn item(&self, table: &str, key: &Value) -> Option<BTreeMap<String, Value>> {
+        let state = self.lock();
+        let stored = state.dynamodb.tables.get(table)?;
+        let key = key_of(&stored.table, &item_of(key)).ok()?;
+        stored.rows.get(&key)?.item.clone()
+    }
+}
+
 fn key_of(table: &Table, item: &Item) -> Result<String, Invalid> {
     let keys = table.keys.iter().map(|name| {
         let value = item.get(name).and_then(|value| value["S"].as_str());

@@ -12,12 +12,14 @@
 //! - `messaging`: SNS with filters, duplicates and batches that fail in part; SQS with duplicates, any order, visibility,
 //!   receive counts and redrive.
 //! - `mail`: SES.
+//! - `observer`: who is shown each step, to check what has to be true at each.
 //! - `wire`: HTTP, and what goes wrong on the way.
 
 mod dynamodb;
 mod expression;
 mod mail;
 mod messaging;
+mod observer;
 mod wire;
 
 use std::{
@@ -34,6 +36,7 @@ use tokio::{sync::Notify, time::Instant};
 pub use dynamodb::{Index, Table};
 pub use mail::SentMail;
 pub use messaging::{QueueSettings, Received};
+pub use observer::{Call, Step};
 pub use wire::Faults;
 
 /// When every simulation begins, in seconds since 1970: 2026-01-01T00:00:00Z.
@@ -53,6 +56,8 @@ struct State {
     dynamodb: dynamodb::DynamoDb,
     messaging: messaging::Messaging,
     mail: mail::Mail,
+    observer: observer::Observer,
+    attempts: u64,
     environments: u64,
     calls: u64,
     /// A digest of all calls, their times and answers.
@@ -69,6 +74,8 @@ impl SimulatedAws {
             dynamodb: dynamodb::DynamoDb::default(),
             messaging: messaging::Messaging::default(),
             mail: mail::Mail::default(),
+            observer: observer::Observer::default(),
+            attempts: 0,
             environments: 0,
             calls: 0,
             trace: 0,
@@ -189,6 +196,7 @@ impl Environment {
     fn die(&self) {
         self.died.is_dead.store(true, Ordering::Relaxed);
         self.died.notify.notify_waiters();
+        self.aws.show(&Step::Died { environment: self.number });
     }
 
     /// What time it is by its clock, in milliseconds since 1970.

@@ -14,7 +14,7 @@ use std::{
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::{SimulatedAws, State, wire::Answer};
+use crate::{SimulatedAws, State, observer::Step, wire::Answer};
 
 /// How a queue behaves.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -126,9 +126,28 @@ impl SimulatedAws {
 
     /// Deletes a message by its last receipt. An older receipt may delete nothing.
     pub fn delete(&self, queue_url: &str, receipt_handle: &str) {
+        self.show_acknowledged(queue_url, receipt_handle);
         if let Some(queue) = self.lock().messaging.queues.get_mut(queue_url) {
             queue.messages.retain(|message| message.receipt.to_string() != receipt_handle);
         }
+    }
+
+    fn show_acknowledged(&self, queue_url: &str, receipt_handle: &str) {
+        let deleted = {
+            let state = self.lock();
+            let queue = state.messaging.queues.get(queue_url);
+            let mut messages = queue.into_iter().flat_map(|queue| &queue.messages);
+            messages.find(|message| message.receipt.to_string() == receipt_handle).cloned()
+        };
+        if let Some(Message { id, body, .. }) = deleted {
+            let message_id = &id.to_string();
+            self.show(&Step::Acknowledged { queue_url, message_id, body: &body });
+        }
+    }
+
+    /// Puts a message on a queue, as somebody does who is no part of the system.
+    pub fn send(&self, queue_url: &str, body: &str, attributes: &BTreeMap<String, String>) {
+        put(&mut self.lock(), queue_url, body, attributes, 0);
     }
 
     /// The bodies on a queue, hidden ones too.
