@@ -124,6 +124,16 @@ impl SimulatedAws {
         let key = key_of(&stored.table, &item_of(key)).ok()?;
         stored.rows.get(&key)?.item.clone()
     }
+
+    /// Whether the condition of a write (`Put`, `Update`, `Delete`, `ConditionCheck`) lets it be carried out now; a write
+    /// that is invalid is refused.
+    #[must_use]
+    pub fn accepts(&self, kind: &str, write: &Value) -> bool {
+        let key = if kind == "Put" { "Item" } else { "Key" };
+        let table = write["TableName"].as_str().unwrap_or_default();
+        let present = self.item(table, &write[key]);
+        matches!(apply(kind, write, present.as_ref()), Ok(Ok(_)))
+    }
 }
 
 fn key_of(table: &Table, item: &Item) -> Result<String, Invalid> {

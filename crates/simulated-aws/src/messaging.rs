@@ -146,8 +146,10 @@ impl SimulatedAws {
     }
 
     /// Puts a message on a queue, as somebody does who is no part of the system.
-    pub fn send(&self, queue_url: &str, body: &str, attributes: &BTreeMap<String, String>) {
-        put(&mut self.lock(), queue_url, body, attributes, 0);
+    pub fn send(&self, queue_url: &str, body: &str, attributes: &[(&str, &str)]) {
+        let attributes =
+            attributes.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        put(&mut self.lock(), queue_url, body, &attributes.collect(), 0);
     }
 
     /// The bodies on a queue, hidden ones too.

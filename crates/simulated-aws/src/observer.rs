@@ -9,7 +9,7 @@ use std::{fmt, sync::Arc};
 
 use serde_json::Value;
 
-use crate::SimulatedAws;
+use crate::{Environment, SimulatedAws};
 
 /// One request, read as far as it takes to know who serves it.
 #[derive(Debug, Clone)]
@@ -63,6 +63,20 @@ pub enum Step<'a> {
         /// Its number.
         environment: u64,
     },
+    /// An invocation has not answered within its function's time.
+    TimedOut {
+        /// The number of its environment.
+        environment: u64,
+    },
+    /// A consumer has answered that a message is to be delivered again.
+    GivenBack {
+        /// The number of its environment.
+        environment: u64,
+        /// The receipt of this delivery.
+        receipt_handle: &'a str,
+        /// The message's body.
+        body: &'a str,
+    },
     /// A message is about to be deleted, because its consumer has acknowledged it.
     Acknowledged {
         /// Its queue.
@@ -88,10 +102,7 @@ impl fmt::Debug for Observer {
 
 impl SimulatedAws {
     /// Has every step shown to this observer, which may read what this AWS holds.
-    pub fn set_observer(
-        &self,
-        observe: impl Fn(&SimulatedAws, &Step<'_>) + Send + Sync + 'static,
-    ) {
+    pub fn set_observer(&self, observe: impl Fn(&SimulatedAws, &Step<'_>) + Send + Sync + 'static) {
         self.lock().observer = Observer(Some(Arc::new(observe)));
     }
 
@@ -101,6 +112,19 @@ impl SimulatedAws {
         if let Some(observe) = observe {
             observe(self, step);
         }
+    }
+}
+
+impl Environment {
+    /// Notes that an invocation in it has not answered within its function's time.
+    pub fn note_timeout(&self) {
+        self.aws.show(&Step::TimedOut { environment: self.number });
+    }
+
+    /// Notes that an invocation in it has given this delivery of a message back.
+    pub fn note_given_back(&self, receipt_handle: &str, body: &str) {
+        let environment = self.number;
+        self.aws.show(&Step::GivenBack { environment, receipt_handle, body });
     }
 }
 
