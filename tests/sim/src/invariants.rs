@@ -133,6 +133,8 @@ struct Claim {
     /// Its call that sends the mail.
     send: Option<Send>,
     has_tried_to_complete: bool,
+    /// That its outcome is unknown stands in the table.
+    is_noted_unknown: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -164,6 +166,8 @@ enum End {
 struct Watch {
     begun: Duration,
     broken: Option<String>,
+    /// When an attempt at a call has left its environment, in milliseconds since 1970.
+    begun_at: BTreeMap<u64, u64>,
     rows: BTreeMap<(&'static str, String), Item>,
     /// The claims of mails, by owner.
     claims: BTreeMap<String, Claim>,
@@ -286,6 +290,7 @@ impl Watch {
         Self {
             begun,
             broken: None,
+            begun_at: BTreeMap::new(),
             rows: BTreeMap::new(),
             claims: BTreeMap::new(),
             sends: BTreeMap::new(),
@@ -322,7 +327,7 @@ impl Watch {
                     if status == 200 {
                         self.note_read(environment, operation, answer);
                     }
-                    self.check_writes(aws, environment, operation, body, status)
+                    self.check_writes(aws, (attempt, environment), operation, body, status)
                 }
                 Call::Sns(form) => {
                     self.note_publication(form, status, answer);
@@ -373,6 +378,7 @@ impl Watch {
         environment: u64,
         call: &Call,
     ) -> Result<()> {
+        self.begun_at.insert(attempt, u64::try_from(aws.now().as_millis())?);
         match call {
             Call::DynamoDb(operation, body) => match operation.as_str() {
                 "GetItem" => {
@@ -528,6 +534,7 @@ impl Watch {
         if let Some(send) = claim.and_then(|claim| claim.send.as_mut()) {
             send.is_heard = Some(is_heard);
         }
+        self.begun_at.remove(&attempt);
         if let Some((key, end)) = self.answers.remove(&attempt)
             && is_heard
             && let Some(transaction) = self.transactions.get_mut(&key)
@@ -628,10 +635,8 @@ impl Watch {
     }
 
     fn is_mail_given_up(&self, event_id: &str) -> bool {
-        let unheard = self.claims.values().filter(|claim| claim.event_id == event_id);
-        let unheard =
-            unheard.filter(|claim| claim.send.is_some_and(|send| send.is_heard == Some(false)));
-        unheard.count() >= UNKNOWN_SENDS_MAX
+        let claims = self.claims.values().filter(|claim| claim.event_id == event_id);
+        claims.filter(|claim| claim.is_noted_unknown).count() >= UNKNOWN_SENDS_MAX
     }
 
     // Writes.
@@ -639,7 +644,7 @@ impl Watch {
     fn check_writes(
         &mut self,
         aws: &SimulatedAws,
-        environment: u64,
+        caller: (u64, u64),
         operation: &str,
         body: &Value,
         status: u16,
@@ -669,7 +674,7 @@ impl Watch {
                 PRODUCTS => check_stock(change, &changes),
                 EVENT_LOG => self.check_event(change, &changes),
                 IDEMPOTENCY if key.starts_with(MAIL_MARKERS) => {
-                    self.check_lease(aws, environment, change, body)
+                    self.check_lease(aws, caller, change, body)
                 }
                 IDEMPOTENCY => check_marker(change, &changes),
                 _ => {
@@ -812,7 +817,7 @@ impl Watch {
     fn check_lease(
         &mut self,
         aws: &SimulatedAws,
-        environment: u64,
+        (attempt, environment): (u64, u64),
         change: &Change,
         request: &Value,
     ) -> Result<()> {
@@ -831,10 +836,14 @@ impl Watch {
             );
         }
         let until = |row: &Item| number(row, "leased_until");
-        if let Some(new) = after_owner.as_ref().filter(|_| before_owner != after_owner) {
+        // A late attempt at a claim whose retry was carried out, and given back, claims once more: for nobody, but in order.
+        let is_claim = request["ExpressionAttributeValues"][":until"].is_object();
+        if let Some(new) = after_owner.as_ref().filter(|_| is_claim || before_owner != after_owner)
+        {
             let after = change.after.as_ref().context("a row")?;
             ensure!(text(after, "state") == "in_progress", "claimed as {after:?}");
-            ensure!(until(after)? + SKEW_MS > now, "a lease that has ended when it begins");
+            let begun = self.begun_at.get(&attempt).copied().unwrap_or(now);
+            ensure!(until(after)? > begun + SKEW_MS, "a lease that has ended when it begins");
             if let Some(before) = &change.before {
                 let ends = until(before)?;
                 ensure!(
@@ -847,11 +856,15 @@ impl Watch {
                     "a claim has changed the number of unknown outcomes"
                 );
             }
-            let claim = Claim { event_id, environment, send: None, has_tried_to_complete: false };
-            ensure!(
-                self.claims.insert(new.clone(), claim).is_none(),
-                "an owner claims again: {new}"
-            );
+            let claim = Claim {
+                event_id,
+                environment,
+                send: None,
+                has_tried_to_complete: false,
+                is_noted_unknown: false,
+            };
+            let claim = self.claims.entry(new.clone()).or_insert(claim);
+            ensure!(claim.environment == environment, "two environments claim as {new}");
             return Ok(());
         }
         let owner = before_owner.context("a lease without an owner")?;
@@ -861,7 +874,7 @@ impl Watch {
             if named.is_empty() { "nobody" } else { named },
             change.after
         );
-        let claim = self.claims.get(&owner).context("a claim that was not seen")?;
+        let claim = self.claims.get_mut(&owner).context("a claim that was not seen")?;
         ensure!(
             claim.environment == environment,
             "a lease of environment {} is changed by environment {environment}",
@@ -895,6 +908,16 @@ impl Watch {
         } else {
             let before = change.before.as_ref().context("a row")?;
             ensure!(until(after)? == until(before)?, "a lease is moved");
+            let unknown = |row: &Item| {
+                row.get("unknown_attempts").map_or(Ok(0), |_| number(row, "unknown_attempts"))
+            };
+            ensure!(
+                unknown(after)? == unknown(before)? + 1,
+                "an unknown outcome is counted wrongly"
+            );
+            if claim.send.is_none() {
+            }
+            claim.is_noted_unknown = true;
         }
         Ok(())
     }
