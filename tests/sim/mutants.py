@@ -4,9 +4,9 @@
     python3 tests/sim/mutants.py lease       those with "lease" in their names
     python3 tests/sim/mutants.py --check     only whether every patch still applies; a part of `make check`
 
-In: the patches in mutants/, each of which begins with a sentence that says what it breaks. Out: a row of a table for each,
-and exit status 1 if one was not found. Guarantees: the checkout is not touched; all of them share one copy of it and one
-build directory in target/sim-mutants, so that each costs an incremental build of a few crates.
+In: the patches in mutants/, each of which begins with a sentence that says what it breaks. Out: a row of a table for
+each, and exit status 1 if one was not found. Guarantees: the checkout is not touched; all of them share one copy of it
+and one build directory in target/sim-mutants, so that each costs an incremental build of a few crates.
 """
 
 import argparse
