@@ -489,3 +489,6 @@ fn delete_expired(state: &mut State) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
