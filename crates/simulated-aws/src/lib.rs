@@ -31,7 +31,7 @@ use aws_credential_types::Credentials;
 use aws_smithy_async::time::TimeSource;
 use tokio::{sync::Notify, time::Instant};
 
-pub use dynamodb::{Index, Table};
+pub use dynamodb::{Index, Table, Units, Usage};
 pub use mail::SentMail;
 pub use messaging::{QueueSettings, Received};
 pub use wire::Faults;
