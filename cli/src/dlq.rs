@@ -257,10 +257,12 @@ async fn work_off(
     let mut polls = 0;
     let mut round = Round::of(stack, queue);
     let worked = loop {
+        // All that were selected have been received: no poll is needed to know that nothing is left.
+        if met == wanted.len() {
+            break Ok(());
+        }
         let batch = match round.next().await {
-            Ok(batch) if batch.is_empty() && (met == wanted.len() || polls == HELD_POLLS_MAX) => {
-                break Ok(());
-            }
+            Ok(batch) if batch.is_empty() && polls == HELD_POLLS_MAX => break Ok(()),
             Ok(batch) if batch.is_empty() => {
                 polls += 1;
                 continue;

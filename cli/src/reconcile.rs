@@ -359,6 +359,9 @@ mod tests {
         assert_eq!(found, ["the order is confirmed, its reservation none"]);
         let found = problems(&books(Status::Cancelled, Some(ReservationStatus::Reserved), 7));
         assert_eq!(found, ["the order is cancelled, its reservation reserved"]);
+        // What a cancellation that nobody may publish would leave: the parcel is gone, and its stock is back.
+        let found = problems(&books(Status::Shipped, Some(ReservationStatus::Released), 10));
+        assert_eq!(found, ["the order is shipped, its reservation released"]);
     }
 
     #[test]

@@ -44,6 +44,7 @@ use crate::{
     backoff::{Backoff, VISIBILITY_TIMEOUT_SECONDS_MAX},
     dead_letter::DeadLetter,
     error::{BoxError, ErrorChain, panic_message},
+    invocation_deadline,
 };
 
 /// Number of messages (groups, in a FIFO queue) of a batch that are handled at a time, unless said otherwise.
@@ -225,9 +226,7 @@ impl Consumer {
     }
 
     fn handler_deadline(&self, deadline_ms: u64) -> Timestamp {
-        let deadline = i64::try_from(deadline_ms).ok();
-        let deadline = deadline.and_then(|ms| Timestamp::from_millisecond(ms).ok());
-        deadline.unwrap_or(Timestamp::MAX) - self.deadline_reserve
+        invocation_deadline(deadline_ms) - self.deadline_reserve
     }
 
     fn is_fifo(&self) -> bool {

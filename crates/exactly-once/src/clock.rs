@@ -37,6 +37,13 @@ impl Clock {
     }
 }
 
+/// The moment at which an invocation ends: `Context::deadline` of the Lambda runtime, in milliseconds since 1970.
+#[must_use]
+pub fn invocation_deadline(deadline_ms: u64) -> Timestamp {
+    let deadline = i64::try_from(deadline_ms).ok();
+    deadline.and_then(|ms| Timestamp::from_millisecond(ms).ok()).unwrap_or(Timestamp::MAX)
+}
+
 impl From<SharedTimeSource> for Clock {
     fn from(time_source: SharedTimeSource) -> Self {
         Self(time_source)
@@ -124,6 +131,12 @@ mod tests {
         assert_eq!(clock.now().as_second(), 1_700_000_000);
         assert_eq!(clock.time_until(moment), Duration::from_secs(10));
         assert_eq!(clock.time_since(moment), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_deadline_that_no_calendar_has_is_the_end_of_time() {
+        assert_eq!(invocation_deadline(1_700_000_000_500).as_millisecond(), 1_700_000_000_500);
+        assert_eq!(invocation_deadline(u64::MAX), Timestamp::MAX);
     }
 
     #[test]

@@ -44,6 +44,8 @@ pub const MARKER_TTL: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 pub const LEASE_MARGIN: Duration = Duration::from_secs(3);
 /// Number of attempts with an unknown outcome after which an effect is not tried again, unless said otherwise.
 const UNKNOWN_ATTEMPTS_MAX_DEFAULT: u32 = 3;
+/// The condition of a write that only a claim's owner may make, and only until it is completed.
+const OWNED_IN_PROGRESS: &str = "#owner = :owner AND #state = :in_progress";
 
 const DONE: &str = "done";
 const IN_PROGRESS: &str = "in_progress";
@@ -368,18 +370,21 @@ impl Inbox {
         lease: Duration,
     ) -> Result<Claim, TableError> {
         let now = self.clock.now();
-        let mut update = "SET #state = :in_progress, #owner = :owner, leased_until = :until, expires_at = :expires";
-        let mut same = "";
-        if key.fingerprint.is_some() {
-            update = "SET #state = :in_progress, #owner = :owner, leased_until = :until, expires_at = :expires, fingerprint = :fingerprint";
-            same = " AND (attribute_not_exists(fingerprint) OR fingerprint = :fingerprint)";
-        }
+        let (set, same) = match key.fingerprint {
+            Some(_) => (
+                ", fingerprint = :fingerprint",
+                " AND (attribute_not_exists(fingerprint) OR fingerprint = :fingerprint)",
+            ),
+            None => ("", ""),
+        };
         let mut call = self
             .client
             .update_item()
             .table_name(&self.table)
             .key("key", self.key(&key.key))
-            .update_expression(update)
+            .update_expression(format!(
+                "SET #state = :in_progress, #owner = :owner, leased_until = :until, expires_at = :expires{set}"
+            ))
             .condition_expression(format!(
                 "attribute_not_exists(#key) OR (#state = :in_progress AND leased_until <= :now{same})"
             ))
@@ -458,7 +463,7 @@ impl Inbox {
             .table_name(&self.table)
             .key("key", self.key(&key.key))
             .update_expression("SET unknown_attempts = :attempts")
-            .condition_expression("#owner = :owner AND #state = :in_progress")
+            .condition_expression(OWNED_IN_PROGRESS)
             .expression_attribute_names("#state", "state")
             .expression_attribute_names("#owner", "owner")
             .expression_attribute_values(":attempts", number(attempts))
@@ -481,7 +486,7 @@ impl Inbox {
             .table_name(&self.table)
             .key("key", self.key(&key.key))
             .update_expression("SET leased_until = :released REMOVE fingerprint")
-            .condition_expression("#owner = :owner AND #state = :in_progress")
+            .condition_expression(OWNED_IN_PROGRESS)
             .expression_attribute_names("#state", "state")
             .expression_attribute_names("#owner", "owner")
             .expression_attribute_values(":released", number(0))
@@ -499,7 +504,7 @@ impl Inbox {
             .delete_item()
             .table_name(&self.table)
             .key("key", self.key(&key.key))
-            .condition_expression("#owner = :owner AND #state = :in_progress")
+            .condition_expression(OWNED_IN_PROGRESS)
             .expression_attribute_names("#state", "state")
             .expression_attribute_names("#owner", "owner")
             .expression_attribute_values(":owner", text(owner))

@@ -15,6 +15,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use aws_sdk_dynamodb::{
     Client,
+    operation::query::builders::QueryFluentBuilder,
     types::{AttributeValue, Put, TransactWriteItem},
 };
 use aws_sdk_sns::{
@@ -260,12 +261,8 @@ impl Outbox {
         let mut start = None;
         loop {
             let page = self
-                .dynamodb
-                .query()
-                .table_name(&self.table)
-                .index_name(&self.index)
+                .query_shard(&shard)
                 .key_condition_expression("outbox_shard = :shard AND pending_since < :before")
-                .expression_attribute_values(":shard", text(&shard))
                 .expression_attribute_values(":before", text(sortable(before)))
                 .limit(SWEEP_PAGE_EVENTS)
                 .set_exclusive_start_key(start)
@@ -421,12 +418,8 @@ impl Outbox {
         let mut start = None;
         loop {
             let page = self
-                .dynamodb
-                .query()
-                .table_name(&self.table)
-                .index_name(&self.index)
+                .query_shard(shard)
                 .key_condition_expression("outbox_shard = :shard")
-                .expression_attribute_values(":shard", text(shard))
                 .limit(i32::try_from(limit - keys.len()).unwrap_or(i32::MAX))
                 .set_exclusive_start_key(start)
                 .send()
@@ -445,6 +438,11 @@ impl Outbox {
                 return Ok(keys);
             }
         }
+    }
+
+    fn query_shard(&self, shard: &str) -> QueryFluentBuilder {
+        let query = self.dynamodb.query().table_name(&self.table).index_name(&self.index);
+        query.expression_attribute_values(":shard", text(shard))
     }
 
     async fn count_shard(&self, shard: &str) -> Result<u64, TableError> {

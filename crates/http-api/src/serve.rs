@@ -8,13 +8,12 @@ use axum::{
     middleware::{self, Next},
     response::{IntoResponse, Response},
 };
-use exactly_once::{Clock, Ids};
+use exactly_once::{Clock, Ids, invocation_deadline};
 use futures::FutureExt;
 use http::{
     HeaderMap, HeaderName, HeaderValue, StatusCode,
     header::{CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS},
 };
-use jiff::Timestamp;
 use lambda_http::{Context, request::RequestContext};
 use telemetry::Trace;
 use tokio::time::Instant;
@@ -149,9 +148,7 @@ fn time_left(request: &Request, clock: &Clock) -> Duration {
     // A request that did not come through Lambda, as in a test, has no deadline.
     const WITHOUT_DEADLINE: Duration = Duration::from_secs(60);
     let Some(context) = request.extensions().get::<Context>() else { return WITHOUT_DEADLINE };
-    let deadline = i64::try_from(context.deadline).ok();
-    let deadline = deadline.and_then(|ms| Timestamp::from_millisecond(ms).ok());
-    clock.time_until(deadline.unwrap_or(Timestamp::MAX)).saturating_sub(DEADLINE_MARGIN)
+    clock.time_until(invocation_deadline(context.deadline)).saturating_sub(DEADLINE_MARGIN)
 }
 
 fn caller(headers: &HeaderMap, ids: &Ids) -> Caller {

@@ -1,15 +1,19 @@
-//! DynamoDB: tables, conditional writes, transactions that take time, indexes that lag.
+//! DynamoDB: tables, conditional writes, transactions that take time, indexes that lag, partitions that throttle.
+//!
+//! In: requests of the wire. Out: answers of the wire, and for tests the items and the units that were used.
+//! Guarantees: what a request may have beyond what is simulated is refused (501).
 //!
 //! Semantics and their sources:
-//! - A transaction holds its items until it ends; another transaction or a plain write of one of them is refused with a
-//!   conflict. <https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/transaction-apis.html>
-//! - A token is idempotent for ten minutes; the same token with other writes is refused; while the first is under way, the
-//!   second is refused as in progress. <https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html>
-//! - A global index and a read that does not ask for consistency may be behind.
+//! - A global index and a read that does not ask for consistency may be behind, each item by itself.
 //!   <https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/HowItWorks.ReadConsistency.html>
-//! - A batch may leave keys unprocessed. <https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchGetItem.html>
-//!
-//! Harsher than the pages: of several failing reasons of a transaction, one at random is all that is sure to be reported.
+//! - Expired items are there, in reads, indexes and conditions, until they are deleted, within a few days.
+//!   <https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/TTL.html>
+//! - What a partition can bear: `throughput`.
+//! - Transactions and writes: `writes`. Reads, their pages and limits: `reads`.
+
+mod reads;
+mod throughput;
+mod writes;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -20,26 +24,34 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::{
-    SimulatedAws, State,
-    expression::{self, Invalid, Item, Scope, order_of},
+    EPOCH_SECONDS, SimulatedAws, State,
+    expression::{Item, Refusal, normal_item},
     wire::Answer,
 };
+use throughput::{Demand, Partition, Throttled, Throughput, write_units};
 
-/// How long a token is remembered.
-const TOKEN_LIFE: Duration = Duration::from_secs(600);
-/// Maximum number of writes of one transaction.
-const WRITES_MAX: usize = 100;
+pub use throughput::{Units, Usage};
+
 /// How far an index, or a read without consistency, may be behind.
 const LAG_MS_MAX: u64 = 2000;
+/// How long an item that has expired may stay.
+const EXPIRED_SECONDS_MAX: u64 = 2 * 24 * 60 * 60;
+/// An item that expired this long ago is taken for one whose attribute means something else, and stays.
+const EXPIRED_SECONDS_BELIEVED: u64 = 5 * 365 * 24 * 60 * 60;
+/// Maximum size of a partition key's value.
+/// <https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Constraints.html#limits-partition-sort-keys>
+const PARTITION_KEY_BYTES_MAX: usize = 2048;
+/// Maximum size of a sort key's value.
+const SORT_KEY_BYTES_MAX: usize = 1024;
 
-/// A table to be made.
+/// A table to be made. All of its keys are texts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Table {
     /// Its name.
     pub name: String,
     /// Its keys: the partition key and, if it has one, the sort key.
     pub keys: Vec<String>,
-    /// Its global indexes, each with all attributes.
+    /// Its global indexes.
     pub indexes: Vec<Index>,
 }
 
@@ -52,76 +64,142 @@ pub struct Index {
     pub keys: [String; 2],
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct DynamoDb {
+    begun: Instant,
     tables: BTreeMap<String, Stored>,
-    tokens: HashMap<String, Token>,
+    tokens: HashMap<String, writes::Token>,
+    throughput: Throughput,
+    /// Reports every reason, and lags nowhere.
+    is_kind: bool,
+}
+
+impl Default for DynamoDb {
+    fn default() -> Self {
+        Self {
+            begun: Instant::now(),
+            tables: BTreeMap::new(),
+            tokens: HashMap::new(),
+            throughput: Throughput::default(),
+            is_kind: false,
+        }
+    }
 }
 
 #[derive(Debug)]
 struct Stored {
     table: Table,
+    /// By the values of their keys.
     rows: BTreeMap<String, Row>,
+    /// Indexes that have only keys.
+    keys_only: BTreeSet<String>,
+    /// Attribute that says when an item expires, in seconds since 1970.
+    time_to_live: Option<String>,
+    /// When which rows are deleted if they have not changed, and how late each reader sees it.
+    deletions: BTreeMap<(Instant, String), Deletion>,
+}
+
+#[derive(Debug)]
+struct Deletion {
+    expires_at: String,
+    lags: Vec<Duration>,
 }
 
 /// An item with its past, as far as somebody may still see it.
 #[derive(Debug, Default)]
 struct Row {
     item: Option<Item>,
-    /// Earlier forms, each until the moment at which the last reader has the next one.
-    past: Vec<(Instant, Option<Item>)>,
+    past: Vec<Past>,
     in_transaction: bool,
 }
 
-impl Row {
-    fn write(&mut self, item: Option<Item>, lag: Duration) {
-        let now = Instant::now();
-        self.past.retain(|(until, _)| *until > now);
-        let before = std::mem::replace(&mut self.item, item);
-        // What is older is not seen for longer than what follows it.
-        let until = (now + lag).max(self.past.last().map_or(now, |(until, _)| *until));
-        self.past.push((until, before));
-    }
-
-    /// As the reader that is furthest behind sees it.
-    fn late(&self) -> Option<&Item> {
-        let now = Instant::now();
-        let past = self.past.iter().find(|(until, _)| *until > now);
-        past.map_or(self.item.as_ref(), |(_, item)| item.as_ref())
-    }
+/// An earlier form of an item.
+#[derive(Debug)]
+struct Past {
+    item: Option<Item>,
+    /// By reader, the moment from which it has the next form.
+    until: Vec<Instant>,
 }
 
-#[derive(Debug)]
-struct Token {
-    writes: Value,
-    /// When it was carried out, or `None` while it is under way.
-    done: Option<Instant>,
+/// Who reads without consistency: the table's readers, then those of each index.
+const READER_OF_TABLE: usize = 0;
+
+impl Row {
+    fn write(&mut self, item: Option<Item>, at: Instant, lags: &[Duration]) {
+        self.past.retain(|past| past.until.iter().any(|until| *until > at));
+        let before = std::mem::replace(&mut self.item, item);
+        let last = self.past.last();
+        let until = lags.iter().enumerate().map(|(reader, lag)| {
+            // What is older is not seen for longer than what follows it.
+            (at + *lag).max(last.map_or(at, |last| last.until[reader]))
+        });
+        let until = until.collect();
+        self.past.push(Past { item: before, until });
+    }
+
+    fn seen_by(&self, reader: usize) -> Option<&Item> {
+        let now = Instant::now();
+        let past = self.past.iter().find(|past| past.until[reader] > now);
+        past.map_or(self.item.as_ref(), |past| past.item.as_ref())
+    }
 }
 
 impl SimulatedAws {
     /// Makes a table.
     pub fn create_table(&self, table: Table) {
-        let stored = Stored { rows: BTreeMap::new(), table };
+        let stored = Stored {
+            rows: BTreeMap::new(),
+            keys_only: BTreeSet::new(),
+            time_to_live: None,
+            deletions: BTreeMap::new(),
+            table,
+        };
         self.lock().dynamodb.tables.insert(stored.table.name.clone(), stored);
+    }
+
+    /// Lets an index of a table have only the keys, its own and the table's; otherwise it has all attributes.
+    ///
+    /// # Panics
+    /// There is no such table.
+    pub fn project_keys_only(&self, table: &str, index: &str) {
+        let mut state = self.lock();
+        let stored = state.dynamodb.tables.get_mut(table).expect("there is such a table");
+        stored.keys_only.insert(index.to_owned());
+    }
+
+    /// From now on items of a table expire at the moment, in seconds since 1970, that this attribute has. They are
+    /// deleted up to two days later.
+    ///
+    /// # Panics
+    /// There is no such table.
+    pub fn set_time_to_live(&self, table: &str, attribute: &str) {
+        let mut state = self.lock();
+        let stored = state.dynamodb.tables.get_mut(table).expect("there is such a table");
+        stored.time_to_live = Some(attribute.to_owned());
+    }
+
+    /// From now on DynamoDB is as kind as emulators are: it reports every reason of a cancellation, and no read is behind.
+    /// For comparisons with them.
+    pub fn be_kind(&self) {
+        self.lock().dynamodb.is_kind = true;
     }
 
     /// All items of a table as they are, in the order of their keys.
     #[must_use]
     pub fn items(&self, table: &str) -> Vec<BTreeMap<String, Value>> {
-        let state = self.lock();
+        let mut state = self.lock();
+        delete_expired(&mut state);
         let rows =
             state.dynamodb.tables.get(table).into_iter().flat_map(|stored| stored.rows.values());
         rows.filter_map(|row| row.item.clone()).collect()
     }
-}
 
-impl SimulatedAws {
     /// An item as it is, by its keys, or `None` if there is none.
     #[must_use]
     pub fn item(&self, table: &str, key: &Value) -> Option<BTreeMap<String, Value>> {
         let state = self.lock();
         let stored = state.dynamodb.tables.get(table)?;
-        let key = key_of(&stored.table, &item_of(key)).ok()?;
+        let key = stored.key_of_request(key).ok()?;
         stored.rows.get(&key)?.item.clone()
     }
 
@@ -129,356 +207,304 @@ impl SimulatedAws {
     /// that is invalid is refused.
     #[must_use]
     pub fn accepts(&self, kind: &str, write: &Value) -> bool {
-        let key = if kind == "Put" { "Item" } else { "Key" };
-        let table = write["TableName"].as_str().unwrap_or_default();
-        let present = self.item(table, &write[key]);
-        matches!(apply(kind, write, present.as_ref()), Ok(Ok(_)))
+        writes::accepts(&mut self.lock(), kind, write)
+    }
+
+    /// What DynamoDB's tables have used so far.
+    #[must_use]
+    pub fn units(&self) -> Usage {
+        self.lock().dynamodb.throughput.usage()
     }
 }
 
-fn key_of(table: &Table, item: &Item) -> Result<String, Invalid> {
-    let keys = table.keys.iter().map(|name| {
-        let value = item.get(name).and_then(|value| value["S"].as_str());
-        value.ok_or_else(|| Invalid(format!("the key {name} is missing or no text")))
-    });
-    Ok(keys.collect::<Result<Vec<_>, _>>()?.join("\u{0}"))
-}
+impl Stored {
+    /// The value of the row's key in `rows`, and of its partition key.
+    fn key_of_item(&self, item: &Item) -> Result<String, Refusal> {
+        let mut key = Vec::new();
+        for (place, name) in self.table.keys.iter().enumerate() {
+            let why = match item.get(name) {
+                None => format!("Missing the key {name} in the item"),
+                Some(value) => match value["S"].as_str() {
+                    None => {
+                        let actual = kind_of(value);
+                        format!("Type mismatch for key {name} expected: S actual: {actual}")
+                    }
+                    Some("") => return Err(empty_key(name)),
+                    Some(text) if text.len() > key_bytes_max(place) => too_long_key(place),
+                    Some(text) => {
+                        key.push(text);
+                        continue;
+                    }
+                },
+            };
+            return Err(Refusal::Invalid(format!(
+                "One or more parameter values were invalid: {why}"
+            )));
+        }
+        Ok(key.join(KEY_SEPARATOR))
+    }
 
-fn item_of(value: &Value) -> Item {
-    let fields = value.as_object().into_iter().flatten();
-    fields.map(|(name, value)| (name.clone(), value.clone())).collect()
-}
+    /// The same for a request's key, which has nothing else.
+    fn key_of_request(&self, key: &Value) -> Result<String, Refusal> {
+        let key = normal_item(key)?;
+        let is_key = |name: &String| self.table.keys.contains(name) && key[name]["S"].is_string();
+        if key.len() != self.table.keys.len() || !key.keys().all(is_key) {
+            return Err(Refusal::Invalid(
+                "The provided key element does not match the schema".to_owned(),
+            ));
+        }
+        self.key_of_item(&key)
+    }
 
-fn scope(request: &Value) -> Scope<'_> {
-    Scope {
-        names: &request["ExpressionAttributeNames"],
-        values: &request["ExpressionAttributeValues"],
+    /// What an index has of an item: nothing if the item lacks its keys.
+    fn projected(&self, index: &Index, item: Option<&Item>) -> Option<Item> {
+        let item = item?;
+        if !index.keys.iter().all(|key| item.contains_key(key)) {
+            return None;
+        }
+        let is_key = |name: &String| index.keys.contains(name) || self.table.keys.contains(name);
+        let is_keys_only = self.keys_only.contains(&index.name);
+        let fields = item.iter().filter(|(name, _)| !is_keys_only || is_key(name));
+        Some(fields.map(|(name, value)| (name.clone(), value.clone())).collect())
+    }
+
+    fn partition(&self, index: Option<&Index>, key: &str) -> Partition {
+        Partition {
+            table: self.table.name.clone(),
+            index: index.map(|index| index.name.clone()),
+            key: key.to_owned(),
+        }
+    }
+
+    /// What it takes to write an item, in the table and in its indexes. A write of a transaction takes twice as much of
+    /// the table, to prepare and to commit; indexes follow after it.
+    fn demands(
+        &self,
+        key: &str,
+        before: Option<&Item>,
+        after: Option<&Item>,
+        is_transactional: bool,
+    ) -> Vec<Demand> {
+        let bytes = |item: Option<&Item>| item.map_or(0, throughput::item_bytes);
+        let units = write_units(bytes(before).max(bytes(after)));
+        let units = Units::of_writes(if is_transactional { 2 * units } else { units });
+        let mut demands =
+            vec![Demand { partition: self.partition(None, partition_key(key)), units }];
+        for index in &self.table.indexes {
+            let entries = [self.projected(index, before), self.projected(index, after)];
+            let mut demand = |entry: &Item, bytes: u64| {
+                let key = entry[&index.keys[0]]["S"].as_str().unwrap_or_default();
+                let units = Units::of_writes(write_units(bytes));
+                demands.push(Demand { partition: self.partition(Some(index), key), units });
+            };
+            match &entries {
+                [Some(before), Some(after)] if before == after => {}
+                [Some(before), Some(after)]
+                    if index.keys.iter().all(|key| before[key] == after[key]) =>
+                {
+                    demand(after, bytes(Some(before)).max(bytes(Some(after))));
+                }
+                // A changed key is a deletion here and a write there.
+                entries => entries.iter().flatten().for_each(|entry| {
+                    demand(entry, bytes(Some(entry)));
+                }),
+            }
+        }
+        demands
     }
 }
 
-fn invalid(Invalid(why): Invalid) -> Answer {
-    Answer::json_error(400, "com.amazonaws.dynamodb.v20120810#ValidationException", &why)
+/// Between a partition key and a sort key.
+const KEY_SEPARATOR: &str = "\u{0}";
+
+fn partition_key(key: &str) -> &str {
+    key.split(KEY_SEPARATOR).next().unwrap_or_default()
+}
+
+fn key_bytes_max(place: usize) -> usize {
+    if place == 0 { PARTITION_KEY_BYTES_MAX } else { SORT_KEY_BYTES_MAX }
+}
+
+fn too_long_key(place: usize) -> String {
+    let (what, max) = (if place == 0 { "hashkey" } else { "rangekey" }, key_bytes_max(place));
+    format!("Size of {what} has exceeded the maximum size limit of{max} bytes")
+}
+
+fn empty_key(name: &str) -> Refusal {
+    Refusal::Invalid(format!(
+        "One or more parameter values are not valid. The AttributeValue for a key attribute cannot contain an empty string value. Key: {name}"
+    ))
+}
+
+fn kind_of(value: &Value) -> &str {
+    value.as_object().and_then(|value| value.keys().next()).map_or("nothing", String::as_str)
 }
 
 fn error(code: &str, message: &str) -> Answer {
     Answer::json_error(400, &format!("com.amazonaws.dynamodb.v20120810#{code}"), message)
 }
 
-pub(crate) async fn serve(aws: &SimulatedAws, operation: &str, request: &Value) -> Answer {
-    let answer = match operation {
-        "TransactWriteItems" => return transact(aws, request).await,
-        "GetItem" => get(&mut aws.lock(), request),
-        "BatchGetItem" => batch_get(&mut aws.lock(), request),
-        "Query" => query(&mut aws.lock(), request),
-        "PutItem" | "UpdateItem" | "DeleteItem" => {
-            let kind = operation.trim_end_matches("Item");
-            write_alone(&mut aws.lock(), kind, request)
-        }
-        _ => return Answer::json_error(501, "NotImplemented", operation),
-    };
-    answer.unwrap_or_else(invalid)
-}
-
-fn stored<'a>(state: &'a mut State, name: &Value) -> Result<&'a mut Stored, Invalid> {
-    let name = name.as_str().unwrap_or_default();
-    state.dynamodb.tables.get_mut(name).ok_or_else(|| Invalid(format!("no table {name}")))
-}
-
-fn get(state: &mut State, request: &Value) -> Result<Answer, Invalid> {
-    let stored = stored(state, &request["TableName"])?;
-    let key = key_of(&stored.table, &item_of(&request["Key"]))?;
-    let row = stored.rows.get(&key);
-    let item = match request["ConsistentRead"].as_bool() {
-        Some(true) => row.and_then(|row| row.item.as_ref()),
-        _ => row.and_then(Row::late),
-    };
-    Ok(Answer::ok(item.map_or_else(|| json!({}), |item| json!({ "Item": item }))))
-}
-
-fn batch_get(state: &mut State, request: &Value) -> Result<Answer, Invalid> {
-    let (mut responses, mut unprocessed) = (json!({}), json!({}));
-    for (name, wanted) in request["RequestItems"].as_object().into_iter().flatten() {
-        let is_consistent = wanted["ConsistentRead"].as_bool() == Some(true);
-        let (mut items, mut left) = (Vec::new(), Vec::new());
-        for key in wanted["Keys"].as_array().into_iter().flatten() {
-            if state.random.u64(0..1000) < state.faults.partial {
-                left.push(key.clone());
-                continue;
-            }
-            let stored = stored(state, &json!(name))?;
-            let row = stored.rows.get(&key_of(&stored.table, &item_of(key))?);
-            let item = row.and_then(|row| match is_consistent {
-                true => row.item.as_ref(),
-                false => row.late(),
-            });
-            items.extend(item.cloned());
-        }
-        responses[name] = json!(items);
-        if !left.is_empty() {
-            unprocessed[name] = json!({ "Keys": left, "ConsistentRead": is_consistent });
-        }
-    }
-    Ok(Answer::ok(json!({ "Responses": responses, "UnprocessedKeys": unprocessed })))
-}
-
-fn query(state: &mut State, request: &Value) -> Result<Answer, Invalid> {
-    let stored = stored(state, &request["TableName"])?;
-    let index = match request["IndexName"].as_str() {
-        None => None,
-        Some(name) => {
-            let index = stored.table.indexes.iter().find(|index| index.name == name);
-            Some(index.ok_or_else(|| Invalid(format!("no index {name}")))?.clone())
-        }
-    };
-    let is_consistent = request["ConsistentRead"].as_bool() == Some(true);
-    if is_consistent && index.is_some() {
-        return Err(Invalid("a global index has no consistent reads".to_owned()));
-    }
-    let condition = request["KeyConditionExpression"].as_str().unwrap_or_default();
-    let mut found = Vec::new();
-    for row in stored.rows.values() {
-        let item = if is_consistent { row.item.as_ref() } else { row.late() };
-        let Some(item) = item else { continue };
-        let keys = index.iter().flat_map(|index| &index.keys);
-        if keys.into_iter().all(|key| item.contains_key(key))
-            && expression::holds(condition, scope(request), item)?
-        {
-            found.push(item.clone());
-        }
-    }
-    if let Some(Index { keys: [_, sort_key], .. }) = &index {
-        found.sort_by(|a, b| {
-            a.get(sort_key)
-                .zip(b.get(sort_key))
-                .and_then(|(a, b)| order_of(a, b))
-                .unwrap_or(std::cmp::Ordering::Equal)
-        });
-    }
-    if request["ScanIndexForward"].as_bool() == Some(false) {
-        found.reverse();
-    }
-    let limit = request["Limit"].as_u64().and_then(|limit| usize::try_from(limit).ok());
-    if let Some(limit) = limit {
-        // Nothing that reads here goes on to a second page within a simulation.
-        found.truncate(limit);
-    }
-    let count = found.len();
-    Ok(Answer::ok(match request["Select"].as_str() {
-        Some("COUNT") => json!({ "Count": count }),
-        _ => json!({ "Count": count, "Items": found }),
-    }))
-}
-
-/// The item after a write, or the item that its condition refused.
-fn apply(
-    kind: &str,
-    write: &Value,
-    before: Option<&Item>,
-) -> Result<Result<Option<Item>, Option<Item>>, Invalid> {
-    let nothing = Item::new();
-    let present = before.unwrap_or(&nothing);
-    if let Some(condition) = write["ConditionExpression"].as_str()
-        && !expression::holds(condition, scope(write), present)?
-    {
-        return Ok(Err(before.cloned()));
-    }
-    Ok(Ok(match kind {
-        "Put" => Some(item_of(&write["Item"])),
-        "Delete" => None,
-        "ConditionCheck" => before.cloned(),
-        _ => {
-            let mut item = present.clone();
-            item.extend(item_of(&write["Key"]));
-            let update = write["UpdateExpression"].as_str().unwrap_or_default();
-            Some(expression::updated(update, scope(write), &item)?)
-        }
-    }))
-}
-
-fn row_key(state: &mut State, kind: &str, write: &Value) -> Result<String, Invalid> {
-    let stored = stored(state, &write["TableName"])?;
-    key_of(&stored.table, &item_of(&write[if kind == "Put" { "Item" } else { "Key" }]))
-}
-
-fn lag(state: &mut State) -> Duration {
-    Duration::from_millis(state.random.u64(0..LAG_MS_MAX))
-}
-
-fn write_alone(state: &mut State, kind: &str, request: &Value) -> Result<Answer, Invalid> {
-    let key = row_key(state, kind, request)?;
-    let lag = lag(state);
-    let row = stored(state, &request["TableName"])?.rows.entry(key).or_default();
-    if row.in_transaction {
-        return Ok(error("TransactionConflictException", "a transaction holds the item"));
-    }
-    match apply(kind, request, row.item.as_ref())? {
-        Ok(after) => {
-            let attributes = match request["ReturnValues"].as_str() {
-                Some("ALL_NEW") => json!({ "Attributes": after }),
-                _ => json!({}),
-            };
-            row.write(after, lag);
-            Ok(Answer::ok(attributes))
-        }
-        Err(before) => {
-            let mut answer = json!({
-                "__type": "com.amazonaws.dynamodb.v20120810#ConditionalCheckFailedException",
-                "message": "The conditional request failed",
-            });
-            if request["ReturnValuesOnConditionCheckFailure"] == "ALL_OLD"
-                && let Some(before) = before
-            {
-                answer["Item"] = json!(before);
-            }
-            Ok(Answer { status: 400, body: answer.to_string() })
-        }
+fn refused(refusal: Refusal) -> Answer {
+    match refusal {
+        Refusal::Invalid(why) => error("ValidationException", &why),
+        Refusal::NotFound(what) => error("ResourceNotFoundException", &what),
+        Refusal::Unsupported(what) => Answer::json_error(501, "NotImplemented", &what),
     }
 }
 
-/// One write of a transaction: its kind, itself, and the key of its row.
-type Write<'a> = (&'a str, &'a Value, (String, String));
-
-async fn transact(aws: &SimulatedAws, request: &Value) -> Answer {
-    let writes = match begin(&mut aws.lock(), request) {
-        Ok(Ok(writes)) => writes,
-        Ok(Err(answer)) => return answer,
-        Err(why) => return invalid(why),
-    };
-    let takes = Duration::from_millis(aws.draw(3..60));
-    tokio::time::sleep(takes).await;
-    let mut state = aws.lock();
-    let token = request["ClientRequestToken"].as_str().unwrap_or_default();
-    let answer = end(&mut state, &writes);
-    for (_, _, (table, key)) in &writes {
-        if let Some(row) = state.dynamodb.tables.get_mut(table).and_then(|t| t.rows.get_mut(key)) {
-            row.in_transaction = false;
-        }
-    }
-    match answer {
-        Ok(None) => {
-            if let Some(token) = state.dynamodb.tokens.get_mut(token) {
-                token.done = Some(Instant::now());
-            }
-            Answer::ok("{}")
-        }
-        Ok(Some(reasons)) => {
-            state.dynamodb.tokens.remove(token);
-            cancelled(reasons)
-        }
-        Err(why) => {
-            state.dynamodb.tokens.remove(token);
-            invalid(why)
-        }
-    }
-}
-
-/// Takes hold of a transaction's items, or says why not.
-fn begin<'a>(
-    state: &mut State,
-    request: &'a Value,
-) -> Result<Result<Vec<Write<'a>>, Answer>, Invalid> {
-    let token = request["ClientRequestToken"].as_str().unwrap_or_default().to_owned();
-    let now = Instant::now();
-    state.dynamodb.tokens.retain(|_, token| token.done.is_none_or(|at| at + TOKEN_LIFE > now));
-    if let Some(known) = state.dynamodb.tokens.get(&token) {
-        return Ok(Err(if known.writes != request["TransactItems"] {
-            error("IdempotentParameterMismatchException", "another request had this token")
-        } else if known.done.is_some() {
-            Answer::ok("{}")
-        } else {
-            error("TransactionInProgressException", "it is under way")
-        }));
-    }
-    let mut writes: Vec<Write<'a>> = Vec::new();
-    for write in request["TransactItems"].as_array().into_iter().flatten() {
-        let (kind, write) = write
-            .as_object()
-            .and_then(|write| write.iter().next())
-            .ok_or_else(|| Invalid("a write is empty".to_owned()))?;
-        let table = write["TableName"].as_str().unwrap_or_default().to_owned();
-        let key = row_key(state, kind, write)?;
-        writes.push((kind, write, (table, key)));
-    }
-    let distinct: BTreeSet<_> = writes.iter().map(|(_, _, row)| row).collect();
-    if distinct.len() < writes.len() {
-        return Err(Invalid("a transaction names an item twice".to_owned()));
-    }
-    if writes.is_empty() || writes.len() > WRITES_MAX {
-        return Err(Invalid(format!("a transaction has 1 to {WRITES_MAX} writes")));
-    }
-    let mut in_the_way = Vec::new();
-    for (place, (_, _, (table, key))) in writes.iter().enumerate() {
-        let row = stored(state, &json!(table))?.rows.entry(key.clone()).or_default();
-        if row.in_transaction {
-            in_the_way.push(place);
-        }
-    }
-    if !in_the_way.is_empty() {
-        let conflict = json!({ "Code": "TransactionConflict", "Message": "in use" });
-        let reasons = reasons(
-            state,
-            writes.len(),
-            in_the_way.iter().map(|place| (*place, conflict.clone())).collect(),
-        );
-        return Ok(Err(cancelled(reasons)));
-    }
-    for (_, _, (table, key)) in &writes {
-        stored(state, &json!(table))?.rows.entry(key.clone()).or_default().in_transaction = true;
-    }
-    let writes_of_token = request["TransactItems"].clone();
-    state.dynamodb.tokens.insert(token, Token { writes: writes_of_token, done: None });
-    Ok(Ok(writes))
-}
-
-/// Carries a transaction out, or returns the reasons why not.
-fn end(state: &mut State, writes: &[Write<'_>]) -> Result<Option<Vec<Value>>, Invalid> {
-    let (mut after, mut failed) = (Vec::new(), Vec::new());
-    for (place, (kind, write, (table, key))) in writes.iter().enumerate() {
-        let before = stored(state, &json!(table))?.rows.get(key).and_then(|row| row.item.clone());
-        match apply(kind, write, before.as_ref())? {
-            Ok(item) => after.push(item),
-            Err(before) => {
-                let mut reason = json!({ "Code": "ConditionalCheckFailed", "Message": "The conditional request failed" });
-                if write["ReturnValuesOnConditionCheckFailure"] == "ALL_OLD"
-                    && let Some(before) = before
-                {
-                    reason["Item"] = json!(before);
-                }
-                failed.push((place, reason));
-            }
-        }
-    }
-    if !failed.is_empty() {
-        return Ok(Some(reasons(state, writes.len(), failed)));
-    }
-    for ((kind, _, (table, key)), item) in writes.iter().zip(after) {
-        let lag = lag(state);
-        if *kind != "ConditionCheck" {
-            stored(state, &json!(table))?.rows.entry(key.clone()).or_default().write(item, lag);
-        }
-    }
-    Ok(None)
-}
-
-/// The reasons of a cancellation, by the places of its writes. Not all of them need be there.
-fn reasons(state: &mut State, writes: usize, mut failed: Vec<(usize, Value)>) -> Vec<Value> {
-    if failed.len() > 1 {
-        state.random.shuffle(&mut failed);
-        let reported = state.random.usize(1..=failed.len());
-        failed.truncate(reported);
-    }
-    let mut reasons = vec![json!({ "Code": "None" }); writes];
-    for (place, reason) in failed {
-        reasons[place] = reason;
-    }
-    reasons
-}
-
-fn cancelled(reasons: Vec<Value>) -> Answer {
+/// Tables on demand answer with this exception, which the SDK tries again; provisioned ones with
+/// ProvisionedThroughputExceededException.
+/// <https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Programming.Errors.html>
+fn throttled(state: &mut State, throttled: &Throttled) -> Answer {
+    state.dynamodb.throughput.note_throttled_call();
     let body = json!({
-        "__type": "com.amazonaws.dynamodb.v20120810#TransactionCanceledException",
-        "message": "Transaction cancelled",
-        "CancellationReasons": reasons,
+        "__type": "com.amazonaws.dynamodb.v20120810#ThrottlingException",
+        "message": throttled.message(),
+        "throttlingReasons": [{
+            "reason": throttled.reason,
+            "resource": format!("arn:aws:dynamodb:simulated:0:table/{}", throttled.resource),
+        }],
     });
     Answer { status: 400, body: body.to_string() }
 }
+
+/// What a request may have: whatever else there is in DynamoDB would be answered as if it were not there.
+fn known_fields(operation: &str) -> Option<&'static [&'static str]> {
+    Some(match operation {
+        "GetItem" => &["TableName", "Key", "ConsistentRead"],
+        "BatchGetItem" => &["RequestItems"],
+        "Query" => &[
+            "TableName",
+            "IndexName",
+            "KeyConditionExpression",
+            "ExpressionAttributeNames",
+            "ExpressionAttributeValues",
+            "ConsistentRead",
+            "ScanIndexForward",
+            "Limit",
+            "ExclusiveStartKey",
+            "Select",
+        ],
+        "Scan" => &[
+            "TableName",
+            "ConsistentRead",
+            "Limit",
+            "ExclusiveStartKey",
+            "ProjectionExpression",
+            "ExpressionAttributeNames",
+        ],
+        "PutItem" => &[
+            "TableName",
+            "Item",
+            "ConditionExpression",
+            "ExpressionAttributeNames",
+            "ExpressionAttributeValues",
+            "ReturnValuesOnConditionCheckFailure",
+            "ReturnValues",
+        ],
+        "UpdateItem" => &[
+            "TableName",
+            "Key",
+            "UpdateExpression",
+            "ConditionExpression",
+            "ExpressionAttributeNames",
+            "ExpressionAttributeValues",
+            "ReturnValuesOnConditionCheckFailure",
+            "ReturnValues",
+        ],
+        "DeleteItem" => &[
+            "TableName",
+            "Key",
+            "ConditionExpression",
+            "ExpressionAttributeNames",
+            "ExpressionAttributeValues",
+            "ReturnValuesOnConditionCheckFailure",
+            "ReturnValues",
+        ],
+        "TransactWriteItems" => &["TransactItems", "ClientRequestToken"],
+        _ => return None,
+    })
+}
+
+pub(crate) async fn serve(aws: &SimulatedAws, operation: &str, request: &Value) -> Answer {
+    let Some(known) = known_fields(operation) else {
+        return Answer::json_error(501, "NotImplemented", operation);
+    };
+    let mut fields = request.as_object().into_iter().flatten();
+    if let Some((field, _)) = fields.find(|(field, _)| !known.contains(&field.as_str())) {
+        return Answer::json_error(501, "NotImplemented", &format!("{field} of {operation}"));
+    }
+    delete_expired(&mut aws.lock());
+    let answer = match operation {
+        "TransactWriteItems" => return writes::transact(aws, request).await,
+        "GetItem" => reads::get(&mut aws.lock(), request),
+        "BatchGetItem" => reads::batch_get(&mut aws.lock(), request),
+        "Query" => reads::query(&mut aws.lock(), request),
+        "Scan" => reads::scan(&mut aws.lock(), request),
+        _ => writes::write_alone(&mut aws.lock(), operation.trim_end_matches("Item"), request),
+    };
+    answer.unwrap_or_else(refused)
+}
+
+impl DynamoDb {
+    fn stored(&mut self, name: &Value) -> Result<&mut Stored, Refusal> {
+        let name = name.as_str().unwrap_or_default();
+        let found = self.tables.get_mut(name);
+        found.ok_or_else(|| {
+            Refusal::NotFound(format!("Requested resource not found: Table: {name} not found"))
+        })
+    }
+}
+
+/// Stores what a row is from now on, and when the item is to be deleted because it has expired.
+fn store(state: &mut State, table: &Value, key: &str, item: Option<Item>) -> Result<(), Refusal> {
+    let State { random, dynamodb, .. } = state;
+    let (now, begun) = (Instant::now(), dynamodb.begun);
+    let lag_ms_max = if dynamodb.is_kind { 1 } else { LAG_MS_MAX };
+    let stored = dynamodb.stored(table)?;
+    let mut lags = || -> Vec<Duration> {
+        let readers = 0..=stored.table.indexes.len();
+        readers.map(|_| Duration::from_millis(random.u64(0..lag_ms_max))).collect()
+    };
+    let lags_of_write = lags();
+    let expires_at = stored.time_to_live.as_ref().and_then(|attribute| {
+        // Only a number expires.
+        item.as_ref()?.get(attribute)?["N"].as_str()
+    });
+    if let Some((text, at)) = expires_at.and_then(|text| Some((text, text.parse::<u64>().ok()?))) {
+        let age_at_begin = EPOCH_SECONDS.saturating_sub(at);
+        let expires = begun + Duration::from_secs(at.saturating_sub(EPOCH_SECONDS));
+        if age_at_begin < EXPIRED_SECONDS_BELIEVED {
+            let lags = lags();
+            let stays = Duration::from_secs(random.u64(0..EXPIRED_SECONDS_MAX));
+            let deletion = Deletion { expires_at: text.to_owned(), lags };
+            stored.deletions.insert((expires.max(now) + stays, key.to_owned()), deletion);
+        }
+    }
+    stored.rows.entry(key.to_owned()).or_default().write(item, now, &lags_of_write);
+    Ok(())
+}
+
+/// Deletes what was due since the last call, as of the moment at which it was due. It uses no units.
+fn delete_expired(state: &mut State) {
+    let now = Instant::now();
+    for stored in state.dynamodb.tables.values_mut() {
+        let Some(attribute) = &stored.time_to_live else { continue };
+        while let Some(due) = stored.deletions.first_entry().filter(|due| due.key().0 <= now) {
+            let ((at, key), deletion) = due.remove_entry();
+            let Some(row) = stored.rows.get_mut(&key) else { continue };
+            let is_unchanged = row.item.as_ref().is_some_and(|item| {
+                item.get(attribute).and_then(|value| value["N"].as_str())
+                    == Some(&deletion.expires_at)
+            });
+            if row.in_transaction {
+                stored.deletions.insert((now + Duration::from_secs(1), key), deletion);
+            } else if is_unchanged {
+                row.write(None, at, &deletion.lags);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

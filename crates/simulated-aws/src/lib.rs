@@ -9,17 +9,18 @@
 //!
 //! - `dynamodb`: transactions that take time, conflicts of which not all are reported, requests in progress, tokens, late
 //!   indexes, stale reads.
-//! - `messaging`: SNS with filters, duplicates and batches that fail in part; SQS with duplicates, any order, visibility,
-//!   receive counts and redrive.
-//! - `mail`: SES.
+//! - `sns`: topics with filters, duplicates, raw and enveloped delivery, retries, DLQs, and batches that fail in part.
+//! - `sqs`: duplicates, any order, visibility, receive counts, retention, redrive, late counts, move tasks, FIFO queues.
+//! - `mail`: SES, with its refusals.
 //! - `observer`: who is shown each step, to check what has to be true at each.
 //! - `wire`: HTTP, and what goes wrong on the way.
 
 mod dynamodb;
 mod expression;
 mod mail;
-mod messaging;
 mod observer;
+mod sns;
+mod sqs;
 mod wire;
 
 use std::{
@@ -33,10 +34,11 @@ use aws_credential_types::Credentials;
 use aws_smithy_async::time::TimeSource;
 use tokio::{sync::Notify, time::Instant};
 
-pub use dynamodb::{Index, Table};
-pub use mail::SentMail;
-pub use messaging::{QueueSettings, Received};
+pub use dynamodb::{Index, Table, Units, Usage};
+pub use mail::{MailSettings, SentMail};
 pub use observer::{Call, Step};
+pub use sns::{SubscriptionSettings, UnknownFilter};
+pub use sqs::{QueueSettings, Received};
 pub use wire::Faults;
 
 /// When every simulation begins, in seconds since 1970: 2026-01-01T00:00:00Z.
@@ -54,7 +56,8 @@ struct State {
     random: fastrand::Rng,
     faults: Faults,
     dynamodb: dynamodb::DynamoDb,
-    messaging: messaging::Messaging,
+    sns: sns::Sns,
+    sqs: sqs::Sqs,
     mail: mail::Mail,
     observer: observer::Observer,
     attempts: u64,
@@ -72,7 +75,8 @@ impl SimulatedAws {
             random: fastrand::Rng::with_seed(seed),
             faults,
             dynamodb: dynamodb::DynamoDb::default(),
-            messaging: messaging::Messaging::default(),
+            sns: sns::Sns::default(),
+            sqs: sqs::Sqs::default(),
             mail: mail::Mail::default(),
             observer: observer::Observer::default(),
             attempts: 0,

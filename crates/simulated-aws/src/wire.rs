@@ -21,8 +21,9 @@ use serde_json::json;
 use tokio::sync::oneshot;
 
 use crate::{
-    Environment, SimulatedAws, dynamodb, mail, messaging,
+    Environment, SimulatedAws, dynamodb, mail,
     observer::{Attempt, Call},
+    sns, sqs,
 };
 
 /// How many of a thousand attempts at calls go wrong, by kind.
@@ -44,8 +45,10 @@ pub struct Faults {
     pub kill_after: u64,
     /// Of a batch, entries that fail by themselves.
     pub partial: u64,
-    /// Of messages, those that are delivered twice.
+    /// Of messages, those that are delivered twice, and of deleted ones those that come once more.
     pub duplicate: u64,
+    /// Of mails, those that SES refuses for a reason that passes: it is throttled, paused or not in order.
+    pub mail: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -152,6 +155,7 @@ impl HttpConnector for Connector {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let (sender, receiver) = oneshot::channel();
         let (call, environment) = (read(&request), self.0.clone());
+        let is_sqs = matches!(call, Call::Sqs(..));
         tokio::spawn(serve(environment, call, sender));
         HttpConnectorFuture::new(async move {
             let answer = receiver.await.map_err(|_| {
@@ -160,7 +164,13 @@ impl HttpConnector for Connector {
             let status = answer.status.try_into().map_err(|error| {
                 ConnectorError::other(Box::<dyn std::error::Error + Send + Sync>::from(error), None)
             })?;
-            Ok(HttpResponse::new(status, SdkBody::from(answer.body)))
+            let query_error =
+                if is_sqs && answer.status >= 400 { sqs::query_error(&answer) } else { None };
+            let mut response = HttpResponse::new(status, SdkBody::from(answer.body));
+            if let Some(error) = query_error {
+                response.headers_mut().insert("x-amzn-query-error", error);
+            }
+            Ok(response)
         })
     }
 }
@@ -194,8 +204,8 @@ async fn serve(environment: Environment, call: Call, sender: oneshot::Sender<Ans
             Answer::xml_error(500, "InternalFailure", "a fault of the simulation")
         }
         (Call::DynamoDb(operation, body), _) => dynamodb::serve(&aws, operation, body).await,
-        (Call::Sqs(operation, body), _) => messaging::serve_sqs(&aws, operation, body),
-        (Call::Sns(form), _) => messaging::serve_sns(&aws, form),
+        (Call::Sqs(operation, body), _) => sqs::serve(&aws, operation, body).await,
+        (Call::Sns(form), _) => sns::serve(&aws, form),
         (Call::Ses(form), _) => mail::serve(&aws, form),
         (Call::Unknown(what), _) => Answer::json_error(501, "NotImplemented", what),
     };

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use aws_config::SdkConfig;
 use aws_sdk_dynamodb::Client;
-use exactly_once::{Clock, Outbox, TableError, outbox::Swept};
-use jiff::{SignedDuration, Timestamp};
+use exactly_once::{Clock, Outbox, TableError, invocation_deadline, outbox::Swept};
+use jiff::SignedDuration;
 use messaging::OutboxConfig;
 use order::dynamodb::PendingOrders;
 use serde::Serialize;
@@ -84,9 +84,7 @@ impl Relay {
     /// # Errors
     /// The tables did not answer.
     pub async fn sweep(&self, deadline_ms: u64) -> Result<Report, TableError> {
-        let deadline = i64::try_from(deadline_ms).ok();
-        let deadline = deadline.and_then(|ms| Timestamp::from_millisecond(ms).ok());
-        let time_left = self.clock.time_until(deadline.unwrap_or(Timestamp::MAX));
+        let time_left = self.clock.time_until(invocation_deadline(deadline_ms));
         let deadline = Instant::now() + time_left.saturating_sub(DEADLINE_MARGIN);
         let Swept { published, left, stuck } = self.outbox.sweep(self.age, deadline).await?;
         let (published, left) = (published as u64, left as u64);

@@ -22,6 +22,12 @@ pub enum Kind {
     KillAfter,
     /// A transaction is cancelled with mixed reasons, once, and not carried out.
     Cancel,
+    /// A batch is answered with success, once, although none of its entries was carried out.
+    Partial,
+    /// No attempt is carried out or answered.
+    Hang,
+    /// The connection of every attempt is closed before it is carried out, without a word.
+    Reset,
 }
 
 /// One call of a function that had to do with a key: its function (the end of its name), operation and number.

@@ -67,6 +67,7 @@ fn faults(aws: &SimulatedAws) -> Faults {
         kill_after: up_to(15),
         partial: up_to(150),
         duplicate: up_to(200),
+        mail: up_to(200),
     }
 }
 

@@ -2,7 +2,8 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use simulated_aws::{Index, QueueSettings, SimulatedAws, Table};
+use serde_json::json;
+use simulated_aws::{Index, QueueSettings, SimulatedAws, SubscriptionSettings, Table};
 
 pub(crate) const ORDERS: &str = "orders";
 pub(crate) const PRODUCTS: &str = "products";
@@ -89,15 +90,25 @@ pub(crate) fn deploy(aws: &SimulatedAws) {
     table(STOCK_CHANGES, &["product_id", "change_id"], &[]);
     table(IDEMPOTENCY, &["key"], &[]);
     table(EVENT_LOG, &["order_id", "event_id"], &[("outbox", ["outbox_shard", "pending_since"])]);
+    let topic_arn = aws.create_topic("orders");
     for queue in Queue::ALL {
-        let dlq = QueueSettings { visibility_timeout: Duration::from_secs(30), redrive: None };
+        let dlq = QueueSettings {
+            retention: Duration::from_secs(14 * 24 * 60 * 60),
+            ..QueueSettings::default()
+        };
         let dlq_url = aws.create_queue(&format!("{}-dlq", queue.name()), dlq);
         let settings = QueueSettings {
             visibility_timeout: Duration::from_secs(60),
-            redrive: Some((dlq_url, 200)),
+            redrive: Some((dlq_url.clone(), 200)),
+            ..QueueSettings::default()
         };
         let url = aws.create_queue(queue.name(), settings);
-        aws.subscribe(&url, queue.event_types());
+        let settings = SubscriptionSettings {
+            filter_policy: Some(json!({ "event_type": queue.event_types() })),
+            is_raw: true,
+            dlq_url: Some(dlq_url),
+        };
+        aws.subscribe(&topic_arn, &url, settings).expect("a filter of exact values");
     }
 }
 

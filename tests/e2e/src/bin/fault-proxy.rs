@@ -194,6 +194,13 @@ async fn forward(
             return broken(&operation);
         }
         Some(Kind::Cancel) => return cancelled(&text),
+        Some(Kind::Partial) => return refused_entries(&operation, &text),
+        Some(Kind::Hang) => {
+            tokio::time::sleep(HANG).await;
+            return broken(&operation);
+        }
+        // It ends the task of this connection, and with it the connection, before a byte is answered.
+        Some(Kind::Reset) => std::panic::resume_unwind(Box::new("reset on purpose")),
         _ => {}
     }
     let answer = proxy.pass_on(method, &uri, headers, body).await;
@@ -284,8 +291,9 @@ impl Plan {
                     Some(by) => by == invocation,
                     None => self.calls.get(&fault.key).is_some_and(is_due),
                 };
-            // A cancelled transaction is answered: what the function sends next is another call.
-            if meant && !(fault.kind == Kind::Cancel && fault.struck > 0) {
+            // These are answered: what the function sends next is another call.
+            let is_once = matches!(fault.kind, Kind::Cancel | Kind::Partial);
+            if meant && !(is_once && fault.struck > 0) {
                 fault.invocation = Some(invocation.to_owned());
                 fault.struck += 1;
                 struck = struck.or(Some(fault.kind));
@@ -378,6 +386,9 @@ fn uuids(text: &str) -> Vec<String> {
 /// How late a slow answer comes: later than an attempt of the SDK lasts by default, sooner than an invocation ends.
 const SLOW: Duration = Duration::from_secs(4);
 
+/// How long a hanging connection stays open: longer than any client waits.
+const HANG: Duration = Duration::from_secs(60);
+
 /// An answer that ends before it is complete, as when a connection is reset.
 fn broken_off() -> Response {
     let reset = || std::io::Error::from(std::io::ErrorKind::ConnectionReset);
@@ -421,6 +432,30 @@ fn cancelled(text: &str) -> Response {
     });
     let headers = [("content-type", "application/x-amz-json-1.0")];
     (StatusCode::BAD_REQUEST, headers, body.to_string()).into_response()
+}
+
+/// A batch's answer, which is a success and says of each entry that it was not carried out.
+fn refused_entries(operation: &str, text: &str) -> Response {
+    if operation == "BatchGetItem" {
+        let request: serde_json::Value = serde_json::from_str(text).unwrap_or_default();
+        let unprocessed = &request["RequestItems"];
+        let body = serde_json::json!({ "Responses": {}, "UnprocessedKeys": unprocessed });
+        let headers = [("content-type", "application/x-amz-json-1.0")];
+        return (headers, body.to_string()).into_response();
+    }
+    let is_id =
+        |name: &str| name.starts_with("PublishBatchRequestEntries.") && name.ends_with(".Id");
+    let failed: String = form_urlencoded::parse(text.as_bytes())
+        .filter(|(name, _)| is_id(name))
+        .map(|(_, id)| {
+            format!("<member><Id>{id}</Id><Code>InternalError</Code><SenderFault>false</SenderFault></member>")
+        })
+        .collect();
+    let body = format!(
+        "<PublishBatchResponse xmlns=\"http://sns.amazonaws.com/doc/2010-03-31/\"><PublishBatchResult>\
+         <Successful/><Failed>{failed}</Failed></PublishBatchResult></PublishBatchResponse>"
+    );
+    ([("content-type", "text/xml")], body).into_response()
 }
 
 /// The process that made a call.

@@ -10,7 +10,7 @@ fn unique() -> String {
     uuid::Uuid::new_v4().to_string()
 }
 
-/// Puts an event of no known type on the product queue; its consumer sends it to the DLQ.
+/// Puts an event without its data on the product queue; its consumer sends it to the DLQ at once.
 async fn poison(stack: &Stack, event_type: &str, order: &str) -> Result<()> {
     let body = format!(
         r#"{{"event_type":"{event_type}","event_version":"1.0","data":{{"order_id":"{order}"}}}}"#
@@ -79,16 +79,16 @@ async fn poison_is_shown_fixed_and_redriven_and_the_order_settles_once() -> Resu
 async fn only_what_is_selected_is_redriven_and_its_attributes_stay() -> Result<()> {
     let stack = Stack::load().await?;
     let order = unique();
-    poison(&stack, "NeverHeardOf", &order).await?;
-    poison(&stack, "NorOfThis", &order).await?;
+    poison(&stack, "OrderCreated", &order).await?;
+    poison(&stack, "OrderCancelled", &order).await?;
     dead(&stack, "product", &order, 2).await?;
 
     stack.pause(Queue::Product).await?;
-    let selection = ["--order", &order, "--type", "NeverHeardOf", "--newer-than", "1h"];
+    let selection = ["--order", &order, "--type", "OrderCreated", "--newer-than", "1h"];
     let redrive = [&["dlq", "redrive", "product"], &selection[..]].concat();
     let dry = stack.run(&[&redrive[..], &["--dry-run"]].concat()).await?;
-    assert!(dry.code == 0 && dry.stdout.contains("NeverHeardOf"), "{dry:?}");
-    assert!(!dry.stdout.contains("NorOfThis"), "{dry:?}");
+    assert!(dry.code == 0 && dry.stdout.contains("OrderCreated"), "{dry:?}");
+    assert!(!dry.stdout.contains("OrderCancelled"), "{dry:?}");
     let unasked = stack.run(&redrive).await?;
     assert!(unasked.code == 1 && unasked.stderr.contains("--yes"), "{unasked:?}");
     dead(&stack, "product", &order, 2).await?;
@@ -96,7 +96,7 @@ async fn only_what_is_selected_is_redriven_and_its_attributes_stay() -> Result<(
     let done = stack.json(&[&redrive[..], &["--yes"]].concat()).await?;
     assert_eq!((&done[0]["done"], &done[0]["by"]), (&1.into(), &"message_by_message".into()));
     let left = dead(&stack, "product", &order, 1).await?;
-    assert_eq!(left[0]["event_type"], "NorOfThis");
+    assert_eq!(left[0]["event_type"], "OrderCancelled");
     let moved = stack.message_with(stack.queue(Queue::Product), &order).await?;
     let attributes = moved.message_attributes.context("attributes")?;
     let kept = attributes.get("correlation_id").and_then(|value| value.string_value());
@@ -106,7 +106,7 @@ async fn only_what_is_selected_is_redriven_and_its_attributes_stay() -> Result<(
 
     // Still poison: it is back, with its reason.
     let back = dead(&stack, "product", &order, 2).await?;
-    assert!(back.iter().all(|letter| letter["reason"] == "unknown_type"), "{back:?}");
+    assert!(back.iter().all(|letter| letter["reason"] == "schema"), "{back:?}");
     stack.json(&["dlq", "drop", "product", "--order", &order, "--yes"]).await?;
     Ok(())
 }
@@ -115,8 +115,8 @@ async fn only_what_is_selected_is_redriven_and_its_attributes_stay() -> Result<(
 async fn dropping_asks_first_and_leaves_what_is_not_selected() -> Result<()> {
     let stack = Stack::load().await?;
     let (order, other) = (unique(), unique());
-    poison(&stack, "NeverHeardOf", &order).await?;
-    poison(&stack, "NeverHeardOf", &other).await?;
+    poison(&stack, "OrderCreated", &order).await?;
+    poison(&stack, "OrderCreated", &other).await?;
     dead(&stack, "product", &order, 1).await?;
     dead(&stack, "product", &other, 1).await?;
     let drop = ["dlq", "drop", "product", "--order", &order];
@@ -141,7 +141,7 @@ async fn a_whole_dlq_of_more_than_one_page_is_redriven_and_comes_back() -> Resul
     let stack = Stack::load().await?;
     let order = unique();
     for _ in 0..LETTERS {
-        poison(&stack, "NeverHeardOf", &order).await?;
+        poison(&stack, "OrderCreated", &order).await?;
     }
     let before = dead(&stack, "product", &order, LETTERS).await?;
     let done = stack.json(&["dlq", "redrive", "product", "--all", "--yes"]).await?;
@@ -164,7 +164,7 @@ async fn a_whole_dlq_of_more_than_one_page_is_redriven_and_comes_back() -> Resul
 async fn status_counts_dead_letters_also_while_they_are_listed() -> Result<()> {
     let stack = Stack::load().await?;
     let order = unique();
-    poison(&stack, "NeverHeardOf", &order).await?;
+    poison(&stack, "OrderCreated", &order).await?;
     dead(&stack, "product", &order, 1).await?;
     let list = ["dlq", "list", "product", "--order", order.as_str()];
     let (listed, status) = tokio::join!(stack.json(&list), stack.json(&["status"]));
@@ -206,13 +206,13 @@ async fn on_a_terminal(stack: &Stack, arguments: &[&str], answer: &str) -> Resul
 async fn on_a_terminal_it_shows_what_it_is_about_and_acts_only_on_yes() -> Result<()> {
     let stack = Stack::load().await?;
     let order = unique();
-    poison(&stack, "NeverHeardOf", &order).await?;
+    poison(&stack, "OrderCreated", &order).await?;
     dead(&stack, "product", &order, 1).await?;
     let drop = ["dlq", "drop", "product", "--order", &order];
     for no in ["n", "", "maybe"] {
         let (code, said) = on_a_terminal(&stack, &drop, no).await?;
         assert!(code == 1 && said.contains("nothing was done"), "{code}: {said}");
-        assert!(said.contains("unknown_type") && said.contains("[y/N]"), "{said}");
+        assert!(said.contains("schema") && said.contains("[y/N]"), "{said}");
     }
     dead(&stack, "product", &order, 1).await?;
     let (code, said) = on_a_terminal(&stack, &drop, "y").await?;
@@ -237,7 +237,7 @@ async fn in_flight(stack: &Stack, count: u64) -> Result<()> {
 async fn letters_that_another_listing_holds_are_counted_and_never_taken_for_none() -> Result<()> {
     let stack = Stack::load().await?;
     let order = unique();
-    poison(&stack, "NeverHeardOf", &order).await?;
+    poison(&stack, "OrderCreated", &order).await?;
     dead(&stack, "product", &order, 1).await?;
     let dlq = stack.dlq(Queue::Product);
     let receive = stack.sqs.receive_message().queue_url(dlq).visibility_timeout(60);
@@ -272,7 +272,7 @@ async fn letters_that_another_listing_holds_are_counted_and_never_taken_for_none
 async fn an_interrupted_listing_gives_its_letters_back() -> Result<()> {
     let stack = Stack::load().await?;
     let order = unique();
-    poison(&stack, "NeverHeardOf", &order).await?;
+    poison(&stack, "OrderCreated", &order).await?;
     dead(&stack, "product", &order, 1).await?;
     for (signal, code) in [("INT", 130), ("TERM", 143)] {
         let mut listing = stack.command(&["dlq", "list", "product"])?.spawn()?;

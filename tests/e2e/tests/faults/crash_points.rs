@@ -143,13 +143,18 @@ async fn discover_points(stack: &Stack) -> Result<Vec<Point>> {
             {
                 continue;
             }
-            let kinds: &[Kind] = if call.operation == "TransactWriteItems" {
-                &[Kind::Fail, Kind::Lose, Kind::KillBefore, Kind::KillAfter, Kind::Cancel]
-            } else {
-                &[Kind::Fail, Kind::Lose, Kind::KillBefore, Kind::KillAfter]
-            };
-            let point = |kind: &Kind| (scenario, Fault { call: call.clone(), kind: *kind });
-            points.extend(kinds.iter().map(point));
+            let mut kinds = vec![Kind::Lose, Kind::KillBefore, Kind::KillAfter, Kind::Reset];
+            match call.operation.as_str() {
+                "TransactWriteItems" => kinds.push(Kind::Cancel),
+                "PublishBatch" | "BatchGetItem" => kinds.push(Kind::Partial),
+                _ => {}
+            }
+            // It takes a whole invocation's time, so the first call of an operation stands for the others.
+            if call.nth == 0 {
+                kinds.push(Kind::Hang);
+            }
+            let point = |kind: Kind| (scenario, Fault { call: call.clone(), kind });
+            points.extend(kinds.into_iter().map(point));
         }
     }
     println!("{} calls, {} points", seen.len(), points.len());
