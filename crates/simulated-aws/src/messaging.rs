@@ -8,11 +8,12 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
     time::Duration,
 };
 
 use serde_json::{Value, json};
-use tokio::time::Instant;
+use tokio::{sync::Notify, time::Instant};
 
 use crate::{SimulatedAws, State, wire::Answer};
 
@@ -62,6 +63,8 @@ pub(crate) struct Messaging {
     queues: BTreeMap<String, Queue>,
     subscriptions: Vec<Subscription>,
     made: u64,
+    /// Wakes whoever waits for a message.
+    arrived: Arc<Notify>,
 }
 
 /// How late a copy of a published message may arrive.
@@ -151,6 +154,56 @@ impl SimulatedAws {
     }
 }
 
+impl SimulatedAws {
+    /// Puts a message on a queue, past the topic.
+    pub fn send(&self, queue_url: &str, body: &str, attributes: &BTreeMap<String, String>) {
+        put(&mut self.lock(), queue_url, body, attributes, 0);
+    }
+
+    /// Publishes a message to the topic, as something outside the simulated functions.
+    pub fn publish(&self, body: &str, attributes: &BTreeMap<String, String>) {
+        let mut state = self.lock();
+        let event_type = attributes.get("event_type").cloned().unwrap_or_default();
+        let subscriptions = state.messaging.subscriptions.iter();
+        let taking = subscriptions.filter(|one| one.event_types.contains(&event_type));
+        let queues: Vec<String> = taking.map(|one| one.queue.clone()).collect();
+        for queue in queues {
+            put(&mut state, &queue, body, attributes, FAN_OUT_MS_MAX);
+        }
+    }
+
+    /// Whether nothing is on a queue, not even hidden.
+    #[must_use]
+    pub fn is_empty(&self, queue_url: &str) -> bool {
+        let mut state = self.lock();
+        redrive(&mut state, queue_url);
+        state.messaging.queues.get(queue_url).is_none_or(|queue| queue.messages.is_empty())
+    }
+
+    /// Returns when a message is visible on a queue: a poller that waits for it costs nothing meanwhile.
+    pub async fn message_visible(&self, queue_url: &str) {
+        loop {
+            let (next, arrived) = {
+                let state = self.lock();
+                let queue = state.messaging.queues.get(queue_url);
+                let messages = queue.into_iter().flat_map(|queue| &queue.messages);
+                let next = messages.map(|message| message.visible_at).min();
+                (next, state.messaging.arrived.clone())
+            };
+            let arrived = arrived.notified();
+            match next {
+                Some(at) if at <= Instant::now() => return,
+                Some(at) => tokio::select! {
+                    biased;
+                    () = arrived => {}
+                    () = tokio::time::sleep_until(at) => {}
+                },
+                None => arrived.await,
+            }
+        }
+    }
+}
+
 /// Moves what was received too often to the DLQ.
 fn redrive(state: &mut State, queue_url: &str) {
     let now = Instant::now();
@@ -173,8 +226,9 @@ fn put(
     delay_ms_max: u64,
 ) -> bool {
     let copies = 1 + u64::from(state.random.u64(0..1000) < state.faults.duplicate);
-    let State { messaging: Messaging { queues, made, .. }, random, .. } = state;
+    let State { messaging: Messaging { queues, made, arrived, .. }, random, .. } = state;
     let Some(queue) = queues.get_mut(queue_url) else { return false };
+    arrived.notify_waiters();
     *made += 1;
     let id = *made;
     for _ in 0..copies {
@@ -220,6 +274,7 @@ pub(crate) fn serve_sqs(aws: &SimulatedAws, operation: &str, body: &Value) -> An
                 return Answer::json_error(400, "MessageNotInflight", receipt);
             };
             message.visible_at = Instant::now() + pause;
+            state.messaging.arrived.notify_waiters();
             Answer::ok("{}")
         }
         _ => Answer::json_error(501, "NotImplemented", operation),
