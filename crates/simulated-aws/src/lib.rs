@@ -280,10 +280,12 @@ impl Environment {
         self.frost.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Its number: that of the calls that the story has of it.
-    #[must_use]
-    pub fn number(&self) -> u64 {
-        self.number
+    /// Adds a moment of this environment to the story, if that is kept.
+    pub fn note(&self, what: impl FnOnce() -> String) {
+        let at = self.aws.begun.elapsed();
+        if let Some(story) = &mut self.aws.lock().story {
+            story.push(Moment { at, environment: self.number, what: what() });
+        }
     }
 
     /// Ends it, as Lambda does with one that has been idle or has timed out. Nothing that it left behind goes on.
@@ -303,5 +305,31 @@ impl Environment {
 impl TimeSource for Environment {
     fn now(&self) -> SystemTime {
         UNIX_EPOCH + Duration::from_millis(self.now_ms())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn work_stands_still_while_its_environment_is_frozen_and_goes_on_with_time_passed() {
+        let environment = SimulatedAws::new(1, Faults::default()).environment();
+        let begun = Instant::now();
+        let frost = async {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            environment.freeze();
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            environment.thaw();
+        };
+        let work = async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let went_on = begun.elapsed();
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            went_on
+        };
+        let (went_on, ()) = tokio::join!(environment.run(work), frost);
+        assert_eq!(went_on, Duration::from_millis(10_500));
+        assert_eq!(begun.elapsed(), Duration::from_millis(11_500));
     }
 }

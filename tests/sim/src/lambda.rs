@@ -46,6 +46,10 @@ const IDLE_SECONDS: std::ops::Range<u64> = 5..900;
 /// How long an environment may stand still in the middle of an invocation.
 const STALL_MS: std::ops::Range<u64> = 1000..15_000;
 
+/// How the story says that an environment begins and ends.
+pub(crate) const BEGINS: &str = "begins, as";
+pub(crate) const ENDS: &str = "ends before its invocation does";
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Function {
     OrderApi,
@@ -273,7 +277,7 @@ impl Lambda {
             Some(idle) => idle,
             None => {
                 let environment = self.aws.environment();
-                self.aws.note(|| format!("environment {} is a {function:?}", environment.number()));
+                environment.note(|| format!("{BEGINS} {function:?}"));
                 let handler = start(&environment.config(&self.config))?;
                 (environment, Rc::new(handler))
             }
@@ -306,7 +310,7 @@ impl Lambda {
             let idle = Idle { environment: environment.clone(), handler, ends };
             environments.0.borrow_mut().push(idle);
         } else {
-            self.aws.note(|| format!("environment {} ends", environment.number()));
+            environment.note(|| ENDS.to_owned());
             environment.die();
         }
         let faults_struck = environment.faults_struck() - before;

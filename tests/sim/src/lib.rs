@@ -334,6 +334,13 @@ fn check_stock_changes(aws: &SimulatedAws, stock: &BTreeMap<String, i64>) -> Res
         let delta: i64 = change["delta"]["N"].as_str().context("a delta")?.parse()?;
         *recorded.entry(product.to_owned()).or_default() += delta;
     }
-    ensure!(recorded == *stock, "changes of stock: recorded {recorded:?}, answered {stock:?}");
+    for (product, answered) in stock {
+        let recorded = recorded.remove(product).unwrap_or_default();
+        ensure!(
+            recorded == *answered,
+            "changes of the stock of {product}: {recorded} recorded, {answered} answered"
+        );
+    }
+    ensure!(recorded.is_empty(), "changes of the stock of unknown products: {recorded:?}");
     Ok(())
 }
