@@ -24,8 +24,12 @@ mod sqs;
 mod wire;
 
 use std::{
+    collections::BTreeSet,
+    future::{Future, poll_fn},
+    pin::pin,
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -39,7 +43,7 @@ pub use mail::{MailSettings, SentMail};
 pub use observer::{Call, Step};
 pub use sns::{SubscriptionSettings, UnknownFilter};
 pub use sqs::{QueueSettings, Received};
-pub use wire::Faults;
+pub use wire::{Faults, Moment, Service};
 
 /// When every simulation begins, in seconds since 1970: 2026-01-01T00:00:00Z.
 const EPOCH_SECONDS: u64 = 1_767_225_600;
@@ -65,6 +69,9 @@ struct State {
     calls: u64,
     /// A digest of all calls, their times and answers.
     trace: u64,
+    away: BTreeSet<Service>,
+    /// What happened, if somebody is going to read it.
+    story: Option<Vec<Moment>>,
 }
 
 impl SimulatedAws {
@@ -83,6 +90,8 @@ impl SimulatedAws {
             environments: 0,
             calls: 0,
             trace: 0,
+            away: BTreeSet::new(),
+            story: None,
         };
         Self { state: Arc::new(Mutex::new(state)), begun: Instant::now() }
     }
@@ -90,6 +99,36 @@ impl SimulatedAws {
     /// From now on, these faults.
     pub fn set_faults(&self, faults: Faults) {
         self.lock().faults = faults;
+    }
+
+    /// From now on, a service is away, or is there again.
+    pub fn set_away(&self, service: Service, is_away: bool) {
+        self.note(|| format!("{service:?} is {}", if is_away { "away" } else { "there again" }));
+        let away = &mut self.lock().away;
+        if is_away {
+            away.insert(service)
+        } else {
+            away.remove(&service)
+        };
+    }
+
+    /// Keeps the story from now on. It takes memory and time: for a seed that has failed.
+    pub fn keep_story(&self) {
+        self.lock().story = Some(Vec::new());
+    }
+
+    /// What happened so far, in its order; nothing unless the story is kept.
+    #[must_use]
+    pub fn story(&self) -> Vec<Moment> {
+        self.lock().story.clone().unwrap_or_default()
+    }
+
+    /// Adds a moment to the story, if that is kept.
+    pub fn note(&self, what: impl FnOnce() -> String) {
+        let at = self.begun.elapsed();
+        if let Some(story) = &mut self.lock().story {
+            story.push(Moment { at, environment: 0, what: what() });
+        }
     }
 
     /// Number of attempts at calls so far.
@@ -121,6 +160,7 @@ impl SimulatedAws {
             number,
             skew_ms,
             died: Arc::default(),
+            frost: Arc::default(),
             struck: Arc::default(),
         }
     }
@@ -142,6 +182,13 @@ struct Death {
     notify: Notify,
 }
 
+/// Whether an environment stands still, and who waits for it to go on, in their order.
+#[derive(Debug, Default)]
+struct Frost {
+    is_frozen: bool,
+    waiting: Vec<Waker>,
+}
+
 /// What a function's configuration is loaded from: nothing of the machine's.
 #[must_use]
 pub fn loader() -> ConfigLoader {
@@ -157,6 +204,7 @@ pub struct Environment {
     number: u64,
     skew_ms: i64,
     died: Arc<Death>,
+    frost: Arc<Mutex<Frost>>,
     struck: Arc<AtomicU64>,
 }
 
@@ -197,7 +245,62 @@ impl Environment {
         self.struck.load(Ordering::Relaxed)
     }
 
-    fn die(&self) {
+    /// Stops the environment: nothing of it runs until it is thawed, while time passes. Lambda does so between
+    /// invocations. <https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html>
+    pub fn freeze(&self) {
+        self.frost().is_frozen = true;
+    }
+
+    /// Lets it go on.
+    pub fn thaw(&self) {
+        let waiting = {
+            let mut frost = self.frost();
+            frost.is_frozen = false;
+            std::mem::take(&mut frost.waiting)
+        };
+        waiting.into_iter().for_each(Waker::wake);
+    }
+
+    /// Returns when the environment is not frozen.
+    pub async fn thawed(&self) {
+        poll_fn(|context| self.poll_thawed(context)).await;
+    }
+
+    /// Does work that stands still while the environment does.
+    pub async fn run<T>(&self, work: impl Future<Output = T>) -> T {
+        let mut work = pin!(work);
+        poll_fn(|context| match self.poll_thawed(context) {
+            Poll::Ready(()) => work.as_mut().poll(context),
+            Poll::Pending => Poll::Pending,
+        })
+        .await
+    }
+
+    fn poll_thawed(&self, context: &Context<'_>) -> Poll<()> {
+        let mut frost = self.frost();
+        if !frost.is_frozen {
+            return Poll::Ready(());
+        }
+        if !frost.waiting.iter().any(|waker| waker.will_wake(context.waker())) {
+            frost.waiting.push(context.waker().clone());
+        }
+        Poll::Pending
+    }
+
+    fn frost(&self) -> MutexGuard<'_, Frost> {
+        self.frost.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds a moment of this environment to the story, if that is kept.
+    pub fn note(&self, what: impl FnOnce() -> String) {
+        let at = self.aws.begun.elapsed();
+        if let Some(story) = &mut self.aws.lock().story {
+            story.push(Moment { at, environment: self.number, what: what() });
+        }
+    }
+
+    /// Ends it, as Lambda does with one that has been idle or has timed out. Nothing that it left behind goes on.
+    pub fn die(&self) {
         self.died.is_dead.store(true, Ordering::Relaxed);
         self.died.notify.notify_waiters();
         self.aws.show(&Step::Died { environment: self.number });
@@ -214,5 +317,31 @@ impl Environment {
 impl TimeSource for Environment {
     fn now(&self) -> SystemTime {
         UNIX_EPOCH + Duration::from_millis(self.now_ms())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn work_stands_still_while_its_environment_is_frozen_and_goes_on_with_time_passed() {
+        let environment = SimulatedAws::new(1, Faults::default()).environment();
+        let begun = Instant::now();
+        let frost = async {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            environment.freeze();
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            environment.thaw();
+        };
+        let work = async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let went_on = begun.elapsed();
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            went_on
+        };
+        let (went_on, ()) = tokio::join!(environment.run(work), frost);
+        assert_eq!(went_on, Duration::from_millis(10_500));
+        assert_eq!(begun.elapsed(), Duration::from_millis(11_500));
     }
 }

@@ -68,6 +68,11 @@ pub enum Step<'a> {
         /// The number of its environment.
         environment: u64,
     },
+    /// An environment stands still in the middle of an invocation.
+    Stalled {
+        /// Its number.
+        environment: u64,
+    },
     /// A consumer has answered that a message is to be delivered again.
     GivenBack {
         /// The number of its environment.
@@ -119,6 +124,11 @@ impl Environment {
     /// Notes that an invocation in it has not answered within its function's time.
     pub fn note_timeout(&self) {
         self.aws.show(&Step::TimedOut { environment: self.number });
+    }
+
+    /// Notes that it stands still in the middle of an invocation.
+    pub fn note_stall(&self) {
+        self.aws.show(&Step::Stalled { environment: self.number });
     }
 
     /// Notes that an invocation in it has given this delivery of a message back.

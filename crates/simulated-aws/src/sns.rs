@@ -136,6 +136,15 @@ impl SimulatedAws {
         Ok(arn)
     }
 
+    /// Publishes a message on every topic, as something outside the simulated functions.
+    pub fn publish(&self, body: &str, attributes: &BTreeMap<String, String>) {
+        let (now_ms, message) = (self.now_ms(), NewMessage::of_texts(body, attributes));
+        let mut state = self.lock();
+        for topic_arn in state.sns.topics.clone() {
+            publish(&mut state, &topic_arn, &message, None, now_ms);
+        }
+    }
+
     /// From now on a queue fails whenever SNS delivers to it, or does so no more. SNS keeps trying for 23 days.
     pub fn fail_deliveries(&self, queue_url: &str, is_failing: bool) {
         let now_ms = self.now_ms();

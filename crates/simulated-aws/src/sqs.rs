@@ -10,10 +10,12 @@
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
     time::Duration,
 };
 
 use serde_json::{Map, Value, json};
+use tokio::sync::Notify;
 
 use crate::{SimulatedAws, State, observer::Step, sns, wire::Answer};
 
@@ -118,6 +120,15 @@ pub(crate) struct NewMessage {
 }
 
 impl NewMessage {
+    pub(crate) fn of_texts(body: &str, attributes: &BTreeMap<String, String>) -> Self {
+        let attribute = |value: &String| Attribute {
+            data_type: "String".to_owned(),
+            value: AttributeValue::Text(value.clone()),
+        };
+        let attributes = attributes.iter().map(|(name, value)| (name.clone(), attribute(value)));
+        Self { body: body.to_owned(), attributes: attributes.collect(), ..Self::default() }
+    }
+
     /// Its size as SQS and SNS count it: body, and names, types and values of attributes.
     pub(crate) fn bytes(&self) -> usize {
         let attributes = self.attributes.iter().map(|(name, attribute)| {
@@ -182,6 +193,8 @@ pub(crate) struct Sqs {
     queues: BTreeMap<String, Queue>,
     moves: Vec<MoveTask>,
     made: u64,
+    /// Wakes whoever waits for a message.
+    arrived: Arc<Notify>,
 }
 
 /// What a sender gets to know.
@@ -377,18 +390,40 @@ impl SimulatedAws {
         }
     }
 
-    /// Puts a message on a queue, as SNS would: nobody looks at what is in it.
-    pub fn send(&self, queue_url: &str, body: &str, attributes: &[(&str, &str)]) {
-        let attribute = |value: &str| Attribute {
-            data_type: "String".to_owned(),
-            value: AttributeValue::Text(value.to_owned()),
-        };
-        let attributes =
-            attributes.iter().map(|(name, value)| ((*name).to_owned(), attribute(value)));
-        let (body, attributes) = (body.to_owned(), attributes.collect());
-        let message = NewMessage { body, attributes, ..NewMessage::default() };
+    /// Puts a message on a queue, past the topic: nobody looks at what is in it.
+    pub fn send(&self, queue_url: &str, body: &str, attributes: &BTreeMap<String, String>) {
         let now_ms = self.now_ms();
-        deposit(&mut self.lock(), queue_url, message, 0, now_ms);
+        deposit(&mut self.lock(), queue_url, NewMessage::of_texts(body, attributes), 0, now_ms);
+    }
+
+    /// Whether nothing is on a queue, not even hidden.
+    #[must_use]
+    pub fn is_empty(&self, queue_url: &str) -> bool {
+        self.messages(queue_url).is_empty()
+    }
+
+    /// Returns when a message is visible on a queue: a poller that waits for it costs nothing meanwhile.
+    pub async fn message_visible(&self, queue_url: &str) {
+        loop {
+            let (next_ms, arrived) = {
+                let state = self.lock();
+                let queue = state.sqs.queues.get(queue_url);
+                let messages = queue.into_iter().flat_map(|queue| &queue.messages);
+                let next_ms = messages.map(|message| message.visible_ms).min();
+                (next_ms, state.sqs.arrived.clone())
+            };
+            let arrived = arrived.notified();
+            let now_ms = self.now_ms();
+            match next_ms {
+                Some(at_ms) if at_ms <= now_ms => return,
+                Some(at_ms) => tokio::select! {
+                    biased;
+                    () = arrived => {}
+                    () = tokio::time::sleep(Duration::from_millis(at_ms - now_ms)) => {}
+                },
+                None => arrived.await,
+            }
+        }
     }
 
     /// The bodies on a queue, hidden ones too.
@@ -603,7 +638,7 @@ fn redrive(sqs: &mut Sqs, queue_url: &str, now_ms: u64) {
 /// Ends the move tasks whose time has come: all that is visible goes, as new messages.
 /// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-configure-dead-letter-queue-redrive.html>
 fn run_moves(sqs: &mut Sqs, now_ms: u64) {
-    let Sqs { queues, moves, made } = sqs;
+    let Sqs { queues, moves, made, arrived } = sqs;
     for task in moves.iter_mut().filter(|task| task.moved.is_none() && task.ends_ms <= now_ms) {
         let Some(source) = queues.get_mut(&task.source_url) else { continue };
         source.expire(now_ms);
@@ -641,6 +676,7 @@ fn run_moves(sqs: &mut Sqs, now_ms: u64) {
                     has_survived: false,
                 });
                 destination.note_counts(now_ms);
+                arrived.notify_waiters();
                 moved += 1;
             }
         }
@@ -677,8 +713,9 @@ fn put(
     delay_ms: u64,
     now_ms: u64,
 ) -> Option<Sent> {
-    let State { sqs: Sqs { queues, made, .. }, random, faults, .. } = state;
+    let State { sqs: Sqs { queues, made, arrived, .. }, random, faults, .. } = state;
     let queue = queues.get_mut(queue_url)?;
+    arrived.notify_waiters();
     *made += 1;
     let sent = Sent { id: made.to_string(), sequence: if queue.is_fifo() { *made } else { 0 } };
     let mut copies = 1;
@@ -747,6 +784,7 @@ fn delete(state: &mut State, queue_url: &str, handle: &str, now_ms: u64) -> Resu
     if !is_fifo && !message.has_survived && random.u64(0..1000) < faults.duplicate {
         message.has_survived = true;
         message.visible_ms = now_ms + random.u64(0..=visibility_ms);
+        sqs.arrived.notify_waiters();
         return Ok(());
     }
     queue.messages.remove(place);
@@ -795,6 +833,7 @@ fn change_visibility(
     }
     message.visible_ms = visible_ms;
     queue.note_counts(now_ms);
+    sqs.arrived.notify_waiters();
     Ok(())
 }
 

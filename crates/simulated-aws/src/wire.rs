@@ -26,6 +26,19 @@ use crate::{
     sns, sqs,
 };
 
+/// A service that may be away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Service {
+    /// Its tables.
+    DynamoDb,
+    /// Publishing.
+    Sns,
+    /// Sending, and changing visibility. What is on the queues is still received.
+    Sqs,
+    /// Mails.
+    Ses,
+}
+
 /// How many of a thousand attempts at calls go wrong, by kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Faults {
@@ -63,6 +76,19 @@ enum Fault {
     KillAfter,
 }
 
+impl Fault {
+    /// What a reader of the story has to know beyond the answer.
+    fn effect(self) -> &'static str {
+        match self {
+            Self::Lose => " (the answer is lost)",
+            Self::Slow => " (answered after 4 s)",
+            Self::Late => " (carried out late, and nobody hears of it)",
+            Self::KillAfter => " (the environment dies)",
+            Self::None | Self::Fail | Self::Hang | Self::KillBefore => "",
+        }
+    }
+}
+
 const SLOW: Duration = Duration::from_secs(4);
 
 /// An answer in the making.
@@ -93,34 +119,69 @@ impl Answer {
 }
 
 impl Call {
-    /// What is called, in one form: the SDK writes the fields of maps in any order.
-    fn canonical(&self) -> String {
+    fn service(&self) -> Option<Service> {
+        match self {
+            Self::DynamoDb(..) => Some(Service::DynamoDb),
+            Self::Sqs(..) => Some(Service::Sqs),
+            Self::Sns(_) => Some(Service::Sns),
+            Self::Ses(_) => Some(Service::Ses),
+            Self::Unknown(_) => None,
+        }
+    }
+
+    /// A digest of what is called: the SDK writes the fields of maps in any order.
+    fn digest(&self) -> u64 {
         match self {
             Self::DynamoDb(operation, body) | Self::Sqs(operation, body) => {
-                format!("{operation} {}", canonical(body))
+                digest_of((operation, digest_of_json(body)))
             }
             Self::Sns(form) | Self::Ses(form) => {
-                let mut values: Vec<_> = form.iter().map(|(_, value)| value.as_str()).collect();
-                values.sort_unstable();
-                values.join(" ")
+                form.iter().map(|(_, value)| digest_of(value)).fold(0, u64::wrapping_add)
+            }
+            Self::Unknown(what) => digest_of(what),
+        }
+    }
+
+    /// What is called, for a reader.
+    fn gist(&self) -> String {
+        match self {
+            Self::DynamoDb(operation, body) | Self::Sqs(operation, body) => {
+                format!("{operation} {body}")
+            }
+            Self::Sns(form) | Self::Ses(form) => {
+                let field = |wanted: &str| {
+                    let mut fields = form.iter().filter(|(name, _)| name.ends_with(wanted));
+                    fields.next().map(|(_, value)| value.as_str()).unwrap_or_default()
+                };
+                let messages = form.iter().filter(|(name, _)| {
+                    name.ends_with(".Message") || name == "Message.Subject.Data"
+                });
+                let messages: Vec<_> = messages.map(|(_, value)| value.as_str()).collect();
+                format!("{} {}", field("Action"), messages.join(" "))
             }
             Self::Unknown(what) => what.clone(),
         }
     }
 }
 
-fn canonical(json: &serde_json::Value) -> String {
+fn digest_of(value: impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// The same for the same fields in any order.
+fn digest_of_json(json: &serde_json::Value) -> u64 {
     match json {
-        serde_json::Value::Object(fields) => {
-            let mut fields: Vec<_> =
-                fields.iter().map(|(name, value)| format!("{name}:{}", canonical(value))).collect();
-            fields.sort_unstable();
-            format!("{{{}}}", fields.join(","))
-        }
+        serde_json::Value::Object(fields) => fields
+            .iter()
+            .map(|(name, value)| digest_of((name, digest_of_json(value))))
+            .fold(1, u64::wrapping_add),
         serde_json::Value::Array(values) => {
-            values.iter().map(canonical).collect::<Vec<_>>().join(",")
+            digest_of(values.iter().map(digest_of_json).collect::<Vec<_>>())
         }
-        value => value.to_string(),
+        serde_json::Value::String(text) => digest_of(text),
+        value => digest_of(value.to_string()),
     }
 }
 
@@ -176,6 +237,8 @@ impl HttpConnector for Connector {
 }
 
 async fn serve(environment: Environment, call: Call, sender: oneshot::Sender<Answer>) {
+    // What a frozen environment was about to call it calls when it goes on.
+    environment.thawed().await;
     if environment.is_dead() {
         return forget(sender).await;
     }
@@ -186,6 +249,15 @@ async fn serve(environment: Environment, call: Call, sender: oneshot::Sender<Ans
         environment.struck.fetch_add(1, Ordering::Relaxed);
     }
     tokio::time::sleep(latency).await;
+    if let Some(refusal) = refusal_of_absent(&aws, &call) {
+        environment.struck.fetch_add(1, Ordering::Relaxed);
+        let Some(answer) = refusal else { return forget(sender).await };
+        note(&environment, &call, &answer, " (it is away)");
+        if sender.send(answer).is_ok() {
+            attempt.heard();
+        }
+        return;
+    }
     match fault {
         Fault::Hang => return forget(sender).await,
         Fault::KillBefore => {
@@ -210,7 +282,7 @@ async fn serve(environment: Environment, call: Call, sender: oneshot::Sender<Ans
         (Call::Unknown(what), _) => Answer::json_error(501, "NotImplemented", what),
     };
     attempt.carried_out(environment.number, &call, answer.status, &answer.body);
-    note(&environment, &call, &answer);
+    note(&environment, &call, &answer, fault.effect());
     match fault {
         Fault::Lose => return,
         Fault::KillAfter => {
@@ -226,13 +298,43 @@ async fn serve(environment: Environment, call: Call, sender: oneshot::Sender<Ans
     }
 }
 
-/// Adds a call to the digest: two runs of a seed must not differ in any.
-fn note(environment: &Environment, call: &Call, answer: &Answer) {
+/// What a service that is away makes of a call: an answer, or silence. `None` if it is there.
+///
+/// SES only refuses: a send without an answer may have sent, and three of those rightly end on the DLQ.
+fn refusal_of_absent(aws: &SimulatedAws, call: &Call) -> Option<Option<Answer>> {
+    let mut state = aws.lock();
+    let service = call.service().filter(|service| state.away.contains(service))?;
+    let is_silent = service != Service::Ses && state.random.u64(0..4) == 0;
+    let answer = match service {
+        Service::DynamoDb | Service::Sqs => {
+            Answer::json_error(503, "ServiceUnavailable", "it is away")
+        }
+        Service::Sns | Service::Ses => Answer::xml_error(503, "ServiceUnavailable", "it is away"),
+    };
+    Some((!is_silent).then_some(answer))
+}
+
+/// Adds a call to the digest: two runs of a seed must not differ in any. And to the story, if that is kept.
+fn note(environment: &Environment, call: &Call, answer: &Answer, effect: &str) {
     let at = environment.aws.begun.elapsed();
     let mut state = environment.aws.lock();
-    let mut hasher = DefaultHasher::new();
-    (state.trace, at, environment.number, call.canonical(), answer.status).hash(&mut hasher);
-    state.trace = hasher.finish();
+    state.trace =
+        digest_of((state.trace, at, environment.number, call.digest(), answer.status, effect));
+    if let Some(story) = &mut state.story {
+        let what = format!("{} -> {} {}{effect}", call.gist(), answer.status, answer.body);
+        story.push(Moment { at, environment: environment.number, what });
+    }
+}
+
+/// One line of a run's story.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Moment {
+    /// When, in virtual time since the run began.
+    pub at: Duration,
+    /// The number of the execution environment; 0 is the simulation itself.
+    pub environment: u64,
+    /// What was called and answered, or what happened.
+    pub what: String,
 }
 
 /// Keeps the connection open without a word until its client has gone.

@@ -1,120 +1,149 @@
 //! Those who call the API: through API Gateway, again and again until there is an answer that decides.
+//!
+//! In: calls as API Gateway passes them on. Out: the answer below 500. Guarantee: a client does not see why it had to try again:
+//! a function that is throttled, has timed out or has died is one that did not answer.
+//! <https://docs.aws.amazon.com/apigateway/latest/developerguide/handle-errors-in-lambda-integration.html>
 
-use std::{cell::RefCell, time::Duration};
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use aws_config::SdkConfig;
-use axum::{Router, response::Response};
-use exactly_once::Ids;
+use axum::Router;
 use lambda_http::Context as Invocation;
 use order::wiring::OrderApiConfig;
 use product::wiring::ProductApiConfig;
 use serde_json::{Value, json};
-use simulated_aws::{Environment, SimulatedAws};
 
-use crate::shop::{Queue, variables};
+use crate::{
+    lambda::{Environments, Function, Lambda, TIMEOUT},
+    shop::{Queue, variables},
+};
 
-/// The time-out of the functions behind the API.
-const TIMEOUT: Duration = Duration::from_secs(10);
 /// Maximum number of times that a client tries one call.
-const TRIES_MAX: usize = 200;
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Function {
-    Order,
-    Product,
-}
+const TRIES_MAX: usize = 400;
+/// How long a client waits before it tries again.
+const PAUSE_MS: std::ops::Range<u64> = 500..3000;
 
 /// A call as API Gateway passes it on.
 #[derive(Debug, Clone)]
 pub(crate) struct Call<'a> {
-    pub function: Function,
     pub method: &'a str,
     /// The route's path, with `{id}` for the id.
     pub route: &'a str,
     pub id: Option<&'a str>,
     pub key: Option<&'a str>,
+    pub prefer: Option<&'a str>,
+    pub query: Vec<(&'a str, &'a str)>,
     pub body: Value,
 }
 
-/// The functions behind the API, each in one environment for as long as that lives.
+impl<'a> Call<'a> {
+    pub(crate) fn get(route: &'a str) -> Self {
+        let body = Value::Null;
+        Self { method: "GET", route, id: None, key: None, prefer: None, query: Vec::new(), body }
+    }
+
+    pub(crate) fn post(route: &'a str, body: Value) -> Self {
+        Self { method: "POST", body, ..Self::get(route) }
+    }
+
+    pub(crate) fn id(self, id: &'a str) -> Self {
+        Self { id: Some(id), ..self }
+    }
+
+    pub(crate) fn key(self, key: &'a str) -> Self {
+        Self { key: Some(key), ..self }
+    }
+
+    fn function(&self) -> Function {
+        if self.route.starts_with("/products") { Function::ProductApi } else { Function::OrderApi }
+    }
+
+    /// The event that the function is invoked with.
+    fn event(&self) -> Value {
+        let path =
+            self.id.map_or_else(|| self.route.to_owned(), |id| self.route.replace("{id}", id));
+        let mut headers = json!({ "content-type": "application/json" });
+        if let Some(key) = self.key {
+            headers["idempotency-key"] = json!(key);
+        }
+        if let Some(prefer) = self.prefer {
+            headers["prefer"] = json!(prefer);
+        }
+        let one = |(name, value): &(&str, &str)| ((*name).to_owned(), json!(value));
+        let many = |(name, value): &(&str, &str)| ((*name).to_owned(), json!([value]));
+        let query: serde_json::Map<_, _> = self.query.iter().map(one).collect();
+        let queries: serde_json::Map<_, _> = self.query.iter().map(many).collect();
+        json!({
+            "resource": self.route, "path": path, "httpMethod": self.method, "headers": headers,
+            "multiValueHeaders": {}, "queryStringParameters": query,
+            "multiValueQueryStringParameters": queries,
+            "isBase64Encoded": false, "body": self.body.to_string(),
+            "requestContext": { "resourcePath": self.route, "httpMethod": self.method },
+        })
+    }
+}
+
+/// The functions behind the API.
 pub(crate) struct Api {
-    aws: SimulatedAws,
-    config: SdkConfig,
-    ids: Ids,
-    order: RefCell<Option<(Environment, Router)>>,
-    product: RefCell<Option<(Environment, Router)>>,
+    lambda: Lambda,
+    orders: Environments<Router>,
+    products: Environments<Router>,
 }
 
 impl Api {
-    pub(crate) fn new(aws: &SimulatedAws, config: &SdkConfig, ids: &Ids) -> Self {
-        Self {
-            aws: aws.clone(),
-            config: config.clone(),
-            ids: ids.clone(),
-            order: RefCell::default(),
-            product: RefCell::default(),
-        }
+    pub(crate) fn new(lambda: &Lambda) -> Self {
+        let (orders, products) = (Environments::default(), Environments::default());
+        Self { lambda: lambda.clone(), orders, products }
     }
 
-    fn function(&self, function: Function) -> Result<(Environment, Router)> {
-        let slot = match function {
-            Function::Order => &self.order,
-            Function::Product => &self.product,
-        };
-        let running = slot.borrow().clone();
-        if let Some((environment, router)) =
-            running.filter(|(environment, _)| !environment.is_dead())
-        {
-            return Ok((environment, router));
-        }
-        let environment = self.aws.environment();
-        let config = environment.config(&self.config);
-        let variables = variables(Queue::Order);
+    /// Ends the environments, as a deployment does.
+    pub(crate) fn deploy(&self) {
+        self.orders.end();
+        self.products.end();
+    }
+
+    /// Makes a function in an environment with this configuration.
+    fn start(&self, function: Function, config: &SdkConfig) -> Result<Router> {
+        let (variables, ids) = (variables(Queue::Order), &self.lambda.ids);
         let routes = match function {
-            Function::Order => {
-                settings::read_from(variables, OrderApiConfig::read)?.routes(&config, &self.ids)
+            Function::ProductApi => {
+                settings::read_from(variables, ProductApiConfig::read)?.routes(config, ids)
             }
-            Function::Product => {
-                settings::read_from(variables, ProductApiConfig::read)?.routes(&config, &self.ids)
-            }
+            _ => settings::read_from(variables, OrderApiConfig::read)?.routes(config, ids),
         };
         let clock = config.time_source().into();
-        let router = http_api::app(routes, http_api::unrouted(), clock, self.ids.clone());
-        *slot.borrow_mut() = Some((environment.clone(), router.clone()));
-        Ok((environment, router))
+        Ok(http_api::app(routes, http_api::unrouted(), clock, ids.clone()))
     }
 
-    /// Calls once; `None` if the function died or timed out, which a client sees as a 502.
+    /// Calls once; `None` if the function was throttled, died or timed out, which a client sees as a 429, 502 or 504.
     async fn call(&self, call: &Call<'_>) -> Result<Option<(u16, Value)>> {
-        let (environment, router) = self.function(call.function)?;
-        let path =
-            call.id.map_or_else(|| call.route.to_owned(), |id| call.route.replace("{id}", id));
-        let mut headers = json!({ "content-type": "application/json" });
-        if let Some(key) = call.key {
-            headers["idempotency-key"] = json!(key);
-        }
-        let event = json!({
-            "resource": call.route, "path": path, "httpMethod": call.method, "headers": headers,
-            "multiValueHeaders": {}, "isBase64Encoded": false, "body": call.body.to_string(),
-            "requestContext": { "resourcePath": call.route, "httpMethod": call.method },
-        });
-        let mut request = lambda_http::request::from_str(&event.to_string())?;
-        let mut invocation = Invocation::default();
-        invocation.deadline = environment.now_ms() + TIMEOUT.as_millis() as u64;
-        request.extensions_mut().insert(invocation);
-        let work = tower::ServiceExt::oneshot(router, request);
-        let answer: Response = tokio::select! {
-            biased;
-            () = environment.died() => return Ok(None),
-            answer = tokio::time::timeout(TIMEOUT, work) => match answer {
-                Ok(answer) => answer?,
-                Err(_) => return Ok(None),
-            },
+        let function = call.function();
+        let environments = match function {
+            Function::ProductApi => &self.products,
+            _ => &self.orders,
         };
-        let status = answer.status().as_u16();
-        let body = axum::body::to_bytes(answer.into_body(), 1 << 20).await?;
-        Ok(Some((status, serde_json::from_slice(&body)?)))
+        let mut request = lambda_http::request::from_str(&call.event().to_string())?;
+        let work = async |router: std::rc::Rc<Router>, deadline_ms| {
+            let mut invocation = Invocation::default();
+            invocation.deadline = deadline_ms;
+            request.extensions_mut().insert(invocation);
+            let answer = tower::ServiceExt::oneshot((*router).clone(), request).await?;
+            let status = answer.status().as_u16();
+            let body = axum::body::to_bytes(answer.into_body(), 1 << 20).await?;
+            anyhow::Ok((status, serde_json::from_slice::<Value>(&body)?))
+        };
+        let start = |config: &SdkConfig| self.start(function, config);
+        let invoked = self.lambda.invoke(function, environments, TIMEOUT, start, work).await?;
+        let answer = invoked.and_then(|invoked| invoked.answer).transpose()?;
+        self.lambda.aws.note(|| {
+            let path = call.id.map_or(call.route.to_owned(), |id| call.route.replace("{id}", id));
+            let what = answer.as_ref().map(|(status, body)| format!("{status} {body}"));
+            let what = what.unwrap_or_else(|| "no answer".to_owned());
+            let key = call.key.unwrap_or("no key");
+            format!("{} {path} ({key}) {} => {what}", call.method, call.body)
+        });
+        Ok(answer)
     }
 
     /// Calls until there is an answer below 500.
@@ -123,7 +152,10 @@ impl Api {
             match self.call(call).await? {
                 Some((status, answer)) if status < 500 => return Ok((status, answer)),
                 Some((500, answer)) => bail!("a 500 for {call:?}: {answer}"),
-                _ => tokio::time::sleep(Duration::from_millis(self.aws.draw(500..3000))).await,
+                _ => {
+                    let pause = Duration::from_millis(self.lambda.aws.draw(PAUSE_MS));
+                    tokio::time::sleep(pause).await;
+                }
             }
         }
         bail!("no answer to {call:?} in {TRIES_MAX} tries")
@@ -132,16 +164,8 @@ impl Api {
     /// A new product; its id.
     pub(crate) async fn product(&self, name: &str, stock: u64) -> Result<String> {
         let body = json!({ "name": name, "price": 10, "stock": stock });
-        let call = Call {
-            function: Function::Product,
-            method: "POST",
-            route: "/products",
-            id: None,
-            key: None,
-            body,
-        };
-        let (status, answer) = self.insist(&call).await?;
-        anyhow::ensure!(status == 201, "{answer}");
+        let (status, answer) = self.insist(&Call::post("/products", body)).await?;
+        ensure!(status == 201, "{answer}");
         Ok(answer["id"].as_str().context("an id")?.to_owned())
     }
 }

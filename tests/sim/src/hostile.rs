@@ -3,6 +3,8 @@
 //! In: the simulated AWS, while customers order. Out: which of the messages have to end on which DLQ, and why; what is
 //! replayed or old has to change nothing, which the invariants see to.
 
+use std::collections::BTreeMap;
+
 use events::{Event, EventType};
 use serde_json::json;
 use simulated_aws::SimulatedAws;
@@ -37,12 +39,12 @@ pub(crate) async fn send(aws: SimulatedAws, expect: impl Fn(Poison)) {
             0 => {
                 let poison = malformed(&aws, &id);
                 expect(poison.clone());
-                aws.send(&poison.queue.url(), &poison.body, &[("event_type", "Malformed")]);
+                aws.send(&poison.queue.url(), &poison.body, &attributes("Malformed"));
             }
             1 => {
                 if let Some(poison) = contradiction(&aws, &id) {
                     expect(poison.clone());
-                    aws.send(&poison.queue.url(), &poison.body, &[]);
+                    aws.send(&poison.queue.url(), &poison.body, &BTreeMap::new());
                 }
             }
             2 => send_old_mail(&aws, &id),
@@ -50,6 +52,10 @@ pub(crate) async fn send(aws: SimulatedAws, expect: impl Fn(Poison)) {
         }
         replay(&aws);
     }
+}
+
+fn attributes(event_type: &str) -> BTreeMap<String, String> {
+    BTreeMap::from([("event_type".to_owned(), event_type.to_owned())])
 }
 
 fn malformed(aws: &SimulatedAws, id: &str) -> Poison {
@@ -121,7 +127,7 @@ fn send_old_mail(aws: &SimulatedAws, id: &str) {
     let body = body
         .replace(&event.id.to_string(), id)
         .replace(&format!("\"{}\"", event.timestamp), &format!("\"{LONG_AGO}\""));
-    aws.send(&Queue::Notification.url(), &body, &[]);
+    aws.send(&Queue::Notification.url(), &body, &BTreeMap::new());
 }
 
 /// Several deliveries at once of an event that was stored at any time before.
@@ -130,7 +136,7 @@ fn replay(aws: &SimulatedAws) {
     let event_type = event.body.event_type().as_str();
     for queue in Queue::ALL.into_iter().filter(|queue| queue.event_types().contains(&event_type)) {
         for _ in 0..aws.draw(1..AT_ONCE_MAX) {
-            aws.send(&queue.url(), &body, &[("event_type", event_type)]);
+            aws.send(&queue.url(), &body, &attributes(event_type));
         }
     }
 }

@@ -1,181 +1,485 @@
-//! Lambda: event source mappings, execution environments that are used again, time-outs, and the relay's schedule.
+//! Lambda: concurrency that runs out, execution environments that are used again, freeze and end, time-outs, event source
+//! mappings, and the relay's schedule.
 //!
-//! <https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html>
+//! In: functions to invoke, and how harsh to be ([`Harshness`]). Out: what they answer, or that nobody does. Guarantees: never
+//! more invocations at a time than the account and the function's reservation have room for; an environment handles one
+//! invocation at a time, is frozen between them, and nothing of it goes on once it has ended.
+//!
+//! - Concurrency: <https://docs.aws.amazon.com/lambda/latest/dg/lambda-concurrency.html>
+//! - Environments: <https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html>
+//! - Mappings: <https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html>. The template sets no batching window.
 
-use std::{cell::RefCell, rc::Rc, time::Duration};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+    rc::Rc,
+    time::Duration,
+};
 
+use anyhow::Result;
 use aws_config::SdkConfig;
-use aws_lambda_events::event::sqs::SqsEvent;
 use exactly_once::Ids;
 use messaging::EventConsumer;
 use notification::{NotificationConfig, Notifier};
 use order::{dynamodb::OrderConsumer, wiring::OrderConsumerConfig};
 use product::{dynamodb::ProductConsumer, wiring::ProductConsumerConfig};
-use relay::RelayConfig;
-use serde_json::json;
+use relay::{Relay, RelayConfig};
+use serde_json::{Value, json};
 use simulated_aws::{Environment, Received, SimulatedAws};
+use tokio::{sync::Notify, time::Instant};
 
-use crate::shop::{Queue, variables};
+use crate::shop::{Queue, VISIBILITY_TIMEOUT, variables};
 
 /// The functions' time-out, as the template has it.
-const TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
 /// The relay's.
 const RELAY_TIMEOUT: Duration = Duration::from_secs(55);
 const RELAY_INTERVAL: Duration = Duration::from_secs(60);
-/// How often a mapping polls.
-const POLL: Duration = Duration::from_millis(200);
+/// How late the relay's schedule may fire.
+const RELAY_LATE_MS_MAX: u64 = 30_000;
+/// How long a mapping takes to notice a message.
+const POLL_MS_MAX: u64 = 300;
+/// How long a throttled invocation waits before Lambda tries it again.
+const THROTTLE_PAUSE_MS: std::ops::Range<u64> = 1000..10_000;
+/// How long an idle environment is kept.
+const IDLE_SECONDS: std::ops::Range<u64> = 5..900;
+/// How long an environment may stand still in the middle of an invocation.
+const STALL_MS: std::ops::Range<u64> = 1000..15_000;
+
+/// How the story says that an environment begins and ends.
+pub(crate) const BEGINS: &str = "begins, as";
+pub(crate) const ENDS: &str = "ends before its invocation does";
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Function {
+    OrderApi,
+    ProductApi,
+    Consumer(Queue),
+    Relay,
+}
+
+/// What Lambda does to its functions, besides invoking them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Harshness {
+    /// Number of invocations at a time that the account has room for.
+    pub concurrency: usize,
+    /// Whether the consumers have a part of it for themselves.
+    pub is_reserved: bool,
+    /// Of a thousand invocations, those in whose middle the environment stands still for a while.
+    pub stalls: u64,
+    /// Whether schedules fire late, and twice.
+    pub has_unruly_schedule: bool,
+}
+
+/// An environment that is not invoked at the moment, and what was made in it.
+struct Idle<T> {
+    environment: Environment,
+    handler: Rc<T>,
+    ends: Instant,
+}
+
+/// The environments of one function that wait for an invocation.
+pub(crate) struct Environments<T>(RefCell<Vec<Idle<T>>>);
+
+impl<T> Default for Environments<T> {
+    fn default() -> Self {
+        Self(RefCell::default())
+    }
+}
+
+impl<T> Environments<T> {
+    /// Ends all of them, as a deployment does.
+    pub(crate) fn end(&self) {
+        self.0.borrow_mut().drain(..).for_each(|idle| idle.environment.die());
+    }
+
+    fn take(&self) -> Option<(Environment, Rc<T>)> {
+        let mut idle = self.0.borrow_mut();
+        let now = Instant::now();
+        idle.retain(|one| {
+            if one.ends <= now {
+                one.environment.die();
+            }
+            one.ends > now
+        });
+        idle.pop().map(|one| (one.environment, one.handler))
+    }
+}
+
+/// What became of an invocation.
+pub(crate) struct Invoked<A> {
+    /// What the function answered, or `None` if it timed out or its environment died.
+    pub answer: Option<A>,
+    /// Where, and whether that stood still.
+    pub environment: Environment,
+    pub has_stalled: bool,
+}
+
+/// A part of the account's concurrency, for one invocation.
+struct Slot {
+    lambda: Lambda,
+    function: Function,
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let mut state = self.lambda.state.borrow_mut();
+        *state.running.entry(self.function).or_default() -= 1;
+    }
+}
+
+#[derive(Default)]
+struct State {
+    running: BTreeMap<Function, usize>,
+    reserved: BTreeMap<Function, usize>,
+    paused: BTreeSet<Queue>,
+    stalls: bool,
+    /// Number of times that an invocation was throttled.
+    throttled: u64,
+    /// Records of event types and versions that only the next deployment's consumers understand.
+    newer: BTreeSet<String>,
+    is_newer_deployed: bool,
+    taken_by_newer: BTreeSet<(Queue, String)>,
+}
+
+/// Lambda. Clones are the same.
+#[derive(Clone)]
+pub(crate) struct Lambda {
+    pub aws: SimulatedAws,
+    pub config: SdkConfig,
+    pub ids: Ids,
+    harshness: Harshness,
+    state: Rc<RefCell<State>>,
+    consumers: Rc<BTreeMap<Queue, Environments<Consumer>>>,
+    relays: Rc<Environments<Relay>>,
+    resumed: Rc<Notify>,
+}
+
+impl Lambda {
+    pub(crate) fn new(
+        aws: &SimulatedAws,
+        config: &SdkConfig,
+        ids: &Ids,
+        harshness: Harshness,
+    ) -> Self {
+        let mut state = State::default();
+        if harshness.is_reserved {
+            // As the template has it: at least each mapping's MaximumConcurrency.
+            for queue in Queue::ALL {
+                state.reserved.insert(Function::Consumer(queue), queue.concurrency_max());
+            }
+        }
+        let consumers = Queue::ALL.map(|queue| (queue, Environments::default()));
+        Self {
+            aws: aws.clone(),
+            config: config.clone(),
+            ids: ids.clone(),
+            harshness,
+            state: Rc::new(RefCell::new(state)),
+            consumers: Rc::new(consumers.into()),
+            relays: Rc::default(),
+            resumed: Rc::default(),
+        }
+    }
+
+    /// Reserves concurrency for a function: 0 throttles all of its invocations.
+    /// <https://docs.aws.amazon.com/lambda/latest/dg/configuration-concurrency.html>
+    pub(crate) fn reserve(&self, function: Function, concurrency: usize) {
+        self.aws.note(|| format!("{function:?} has a concurrency of {concurrency}"));
+        self.state.borrow_mut().reserved.insert(function, concurrency);
+    }
+
+    /// From now on, environments stand still in the middle of an invocation, or no more.
+    pub(crate) fn stall(&self, stalls: bool) {
+        self.state.borrow_mut().stalls = stalls;
+    }
+
+    /// Number of invocations that were throttled.
+    pub(crate) fn throttled(&self) -> u64 {
+        self.state.borrow().throttled
+    }
+
+    /// Disables or enables the mapping of a queue.
+    pub(crate) fn pause(&self, queue: Queue, is_paused: bool) {
+        self.aws.note(|| format!("{queue:?} is {}", if is_paused { "paused" } else { "resumed" }));
+        let mut state = self.state.borrow_mut();
+        if is_paused {
+            state.paused.insert(queue)
+        } else {
+            state.paused.remove(&queue)
+        };
+        self.resumed.notify_waiters();
+    }
+
+    /// Names an event, by its body, that only consumers of the next deployment understand.
+    pub(crate) fn expect_newer(&self, body: &str) {
+        self.state.borrow_mut().newer.insert(body.to_owned());
+    }
+
+    /// Deploys: environments that are idle end, others after their invocation; the new consumers understand the newer events.
+    pub(crate) fn deploy(&self) {
+        self.aws.note(|| "the consumers are deployed anew".to_owned());
+        self.consumers.values().for_each(Environments::end);
+        self.relays.end();
+        self.state.borrow_mut().is_newer_deployed = true;
+    }
+
+    /// Whether the newer consumer of a queue was given this event.
+    pub(crate) fn has_newer_taken(&self, queue: Queue, body: &str) -> bool {
+        self.state.borrow().taken_by_newer.contains(&(queue, body.to_owned()))
+    }
+
+    /// Room for one invocation, or `None` if it is throttled.
+    fn slot(&self, function: Function) -> Option<Slot> {
+        let mut state = self.state.borrow_mut();
+        let running =
+            |function: &Function| state.running.get(function).copied().unwrap_or_default();
+        let has_room = match state.reserved.get(&function) {
+            Some(reserved) => running(&function) < *reserved,
+            None => {
+                let reserved: usize = state.reserved.values().sum();
+                let unreserved = state.running.iter();
+                let unreserved = unreserved.filter(|(one, _)| !state.reserved.contains_key(one));
+                let running: usize = unreserved.map(|(_, running)| running).sum();
+                running < self.harshness.concurrency.saturating_sub(reserved).max(1)
+            }
+        };
+        if !has_room {
+            state.throttled += 1;
+            return None;
+        }
+        *state.running.entry(function).or_default() += 1;
+        Some(Slot { lambda: self.clone(), function })
+    }
+
+    /// Invokes a function, or returns `None` if it is throttled.
+    ///
+    /// # Errors
+    /// Its settings are wrong.
+    pub(crate) async fn invoke<T, A>(
+        &self,
+        function: Function,
+        environments: &Environments<T>,
+        timeout: Duration,
+        start: impl FnOnce(&SdkConfig) -> Result<T>,
+        work: impl AsyncFnOnce(Rc<T>, u64) -> A,
+    ) -> Result<Option<Invoked<A>>> {
+        let Some(_slot) = self.slot(function) else { return Ok(None) };
+        let (environment, handler) = match environments.take() {
+            Some(idle) => idle,
+            None => {
+                let environment = self.aws.environment();
+                environment.note(|| format!("{BEGINS} {function:?}"));
+                let handler = start(&environment.config(&self.config))?;
+                (environment, Rc::new(handler))
+            }
+        };
+        environment.thaw();
+        let has_stalled =
+            self.aws.draw(0..1000) < self.harshness.stalls && self.state.borrow().stalls;
+        let stall = async {
+            if has_stalled {
+                tokio::time::sleep(Duration::from_millis(self.aws.draw(0..1000))).await;
+                environment.freeze();
+                environment.note_stall();
+                tokio::time::sleep(Duration::from_millis(self.aws.draw(STALL_MS))).await;
+                environment.thaw();
+            }
+            std::future::pending::<()>().await;
+        };
+        let deadline_ms = environment.now_ms() + u64::try_from(timeout.as_millis())?;
+        let work = environment.run(work(handler.clone(), deadline_ms));
+        let answer = tokio::select! {
+            biased;
+            () = environment.died() => None,
+            () = tokio::time::sleep(timeout) => {
+                // The API's may: what its client waits for may take longer than all of its time.
+                if !has_stalled && matches!(function, Function::Consumer(_) | Function::Relay) {
+                    environment.note_timeout();
+                }
+                None
+            }
+            () = stall => None,
+            answer = work => Some(answer),
+        };
+        if answer.is_some() {
+            environment.freeze();
+            let ends = Instant::now() + Duration::from_secs(self.aws.draw(IDLE_SECONDS));
+            let idle = Idle { environment: environment.clone(), handler, ends };
+            environments.0.borrow_mut().push(idle);
+        } else {
+            environment.note(|| ENDS.to_owned());
+            environment.die();
+        }
+        Ok(Some(Invoked { answer, environment, has_stalled }))
+    }
+
+    /// The event source mapping of a queue: polls for as long as the simulation runs.
+    pub(crate) async fn map(self, queue: Queue) {
+        let busy = Rc::new(RefCell::new(0));
+        let ended = Rc::new(Notify::new());
+        loop {
+            let resumed = self.resumed.notified();
+            if self.state.borrow().paused.contains(&queue) {
+                resumed.await;
+                continue;
+            }
+            let one_ended = ended.notified();
+            if *busy.borrow() >= queue.concurrency_max() {
+                one_ended.await;
+                continue;
+            }
+            self.aws.message_visible(&queue.url()).await;
+            let notices = Duration::from_millis(self.aws.draw(0..POLL_MS_MAX));
+            tokio::time::sleep(notices).await;
+            if self.state.borrow().paused.contains(&queue) {
+                continue;
+            }
+            let batch = self.aws.receive(&queue.url(), queue.batch_size());
+            if batch.is_empty() {
+                continue;
+            }
+            *busy.borrow_mut() += 1;
+            let (lambda, busy, ended) = (self.clone(), busy.clone(), ended.clone());
+            tokio::task::spawn_local(async move {
+                lambda.hand_over(queue, batch).await.expect("settings of the simulation");
+                *busy.borrow_mut() -= 1;
+                ended.notify_waiters();
+            });
+        }
+    }
+
+    /// Invokes a consumer with a batch. While that is throttled, Lambda tries again until the messages' visibility timeout has
+    /// passed, and then drops the batch: the messages are visible again, one receive older.
+    /// <https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html#services-sqs-backoff-strategy>
+    async fn hand_over(&self, queue: Queue, batch: Vec<Received>) -> Result<()> {
+        let dropped_at = Instant::now() + VISIBILITY_TIMEOUT;
+        let batch = self.without_newer(queue, batch);
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let records: Vec<_> = batch.iter().map(|received| &received.record).collect();
+        let event = json!({ "Records": records });
+        let (function, environments) = (Function::Consumer(queue), &self.consumers[&queue]);
+        let invoked = loop {
+            let start = |config: &SdkConfig| Consumer::start(config, &self.ids, queue);
+            let work =
+                async |consumer: Rc<Consumer>, deadline_ms| consumer.run(&event, deadline_ms).await;
+            if let Some(invoked) = self.invoke(function, environments, TIMEOUT, start, work).await?
+            {
+                break invoked;
+            }
+            tokio::time::sleep(Duration::from_millis(self.aws.draw(THROTTLE_PAUSE_MS))).await;
+            if Instant::now() >= dropped_at {
+                return Ok(());
+            }
+        };
+        let Some(failed) = invoked.answer else { return Ok(()) };
+        for Received { record, receipt_handle } in batch {
+            if !failed.iter().any(|id| record["messageId"] == **id) {
+                self.aws.delete(&queue.url(), &receipt_handle);
+            } else if !invoked.has_stalled {
+                let body = record["body"].as_str().unwrap_or_default();
+                invoked.environment.note_given_back(&receipt_handle, body);
+            }
+        }
+        Ok(())
+    }
+
+    /// A batch without what the newer consumers, once they are deployed, handle in a way that the present ones do not know.
+    fn without_newer(&self, queue: Queue, batch: Vec<Received>) -> Vec<Received> {
+        let mut state = self.state.borrow_mut();
+        if !state.is_newer_deployed || state.newer.is_empty() {
+            return batch;
+        }
+        let is_newer = |one: &Received| {
+            one.record["body"].as_str().is_some_and(|body| state.newer.contains(body))
+        };
+        let (newer, rest): (Vec<_>, Vec<_>) = batch.into_iter().partition(is_newer);
+        for Received { record, receipt_handle } in newer {
+            let body = record["body"].as_str().unwrap_or_default().to_owned();
+            state.taken_by_newer.insert((queue, body));
+            self.aws.delete(&queue.url(), &receipt_handle);
+        }
+        rest
+    }
+
+    /// The relay, once a minute. A rule may be late, and may fire more than once.
+    /// <https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-troubleshooting.html>
+    pub(crate) async fn schedule_relay(self) {
+        loop {
+            tokio::time::sleep(RELAY_INTERVAL).await;
+            let is_unruly = self.harshness.has_unruly_schedule;
+            let times = if is_unruly && self.aws.draw(0..8) == 0 { 2 } else { 1 };
+            for _ in 0..times {
+                let late_ms = self.aws.draw(0..if is_unruly { RELAY_LATE_MS_MAX } else { 100 });
+                let lambda = self.clone();
+                tokio::task::spawn_local(async move {
+                    tokio::time::sleep(Duration::from_millis(late_ms)).await;
+                    lambda.run_relay().await.expect("settings of the simulation");
+                });
+            }
+        }
+    }
+
+    /// One sweep. One that was throttled, or has failed, is followed by the next.
+    async fn run_relay(&self) -> Result<()> {
+        let start = |config: &SdkConfig| {
+            let read = settings::read_from(variables(Queue::Order), RelayConfig::read)?;
+            Ok(read.relay(config))
+        };
+        let work = async |relay: Rc<Relay>, deadline_ms| drop(relay.sweep(deadline_ms).await);
+        self.invoke(Function::Relay, &self.relays, RELAY_TIMEOUT, start, work).await?;
+        Ok(())
+    }
+}
 
 /// A consumer in its environment.
-enum Handler {
+enum Consumer {
     Product(EventConsumer, ProductConsumer),
     Order(EventConsumer, OrderConsumer),
     Notification(EventConsumer, Notifier),
 }
 
-struct Consumer {
-    environment: Environment,
-    handler: Handler,
-}
-
 impl Consumer {
-    fn start(
-        aws: &SimulatedAws,
-        config: &SdkConfig,
-        ids: &Ids,
-        queue: Queue,
-    ) -> anyhow::Result<Self> {
-        let environment = aws.environment();
-        let config = environment.config(config);
+    fn start(config: &SdkConfig, ids: &Ids, queue: Queue) -> Result<Self> {
         let variables = variables(queue);
-        let handler = match queue {
+        Ok(match queue {
             Queue::Product => {
                 let read = settings::read_from(variables, ProductConsumerConfig::read)?;
-                let (consumer, handler) = read.consumer(&config, ids);
-                Handler::Product(consumer, handler)
+                let (consumer, handler) = read.consumer(config, ids);
+                Self::Product(consumer, handler)
             }
             Queue::Order => {
                 let read = settings::read_from(variables, OrderConsumerConfig::read)?;
-                let (consumer, handler) = read.consumer(&config, ids);
-                Handler::Order(consumer, handler)
+                let (consumer, handler) = read.consumer(config, ids);
+                Self::Order(consumer, handler)
             }
             Queue::Notification => {
                 let read = settings::read_from(variables, NotificationConfig::read)?;
-                let (consumer, handler) = read.consumer(&config, ids);
-                Handler::Notification(consumer, handler)
+                let (consumer, handler) = read.consumer(config, ids);
+                Self::Notification(consumer, handler)
+            }
+        })
+    }
+
+    /// The ids of the messages that are to come again.
+    async fn run(&self, event: &Value, deadline_ms: u64) -> Vec<String> {
+        let batch = serde_json::from_value(event.clone()).expect("a batch of messages");
+        let answer = match self {
+            Self::Product(consumer, handler) => {
+                let handle = async |event, trace, _| handler.handle(event, trace).await;
+                consumer.run(batch, deadline_ms, handle).await
+            }
+            Self::Order(consumer, handler) => {
+                let handle = async |event, trace, _| handler.handle(event, trace).await;
+                consumer.run(batch, deadline_ms, handle).await
+            }
+            Self::Notification(consumer, notifier) => {
+                let handle = async |event, _, message| notifier.handle(event, message).await;
+                consumer.run(batch, deadline_ms, handle).await
             }
         };
-        Ok(Self { environment, handler })
-    }
-
-    /// One invocation; the ids of the messages that are to come again, or `None` if it timed out or died.
-    async fn invoke(&self, batch: SqsEvent) -> Option<Vec<String>> {
-        let deadline_ms = self.environment.now_ms() + TIMEOUT.as_millis() as u64;
-        let work = async {
-            match &self.handler {
-                Handler::Product(consumer, handler) => {
-                    let handle = async |event, trace, _| handler.handle(event, trace).await;
-                    consumer.run(batch, deadline_ms, handle).await
-                }
-                Handler::Order(consumer, handler) => {
-                    let handle = async |event, trace, _| handler.handle(event, trace).await;
-                    consumer.run(batch, deadline_ms, handle).await
-                }
-                Handler::Notification(consumer, notifier) => {
-                    let handle = async |event, _, message| notifier.handle(event, message).await;
-                    consumer.run(batch, deadline_ms, handle).await
-                }
-            }
-        };
-        tokio::select! {
-            biased;
-            () = self.environment.died() => None,
-            answer = tokio::time::timeout(TIMEOUT, work) => {
-                let Ok(answer) = answer else {
-                    self.environment.note_timeout();
-                    return None;
-                };
-                let failures = answer.batch_item_failures;
-                Some(failures.into_iter().map(|failure| failure.item_identifier).collect())
-            }
-        }
-    }
-}
-
-/// The environments of one function.
-#[derive(Default)]
-struct Environments {
-    idle: Vec<Consumer>,
-    busy: usize,
-}
-
-/// An event source mapping: polls its queue for as long as the simulation runs.
-pub(crate) async fn map(aws: SimulatedAws, config: SdkConfig, ids: Ids, queue: Queue) {
-    let environments = Rc::new(RefCell::new(Environments::default()));
-    loop {
-        tokio::time::sleep(POLL + Duration::from_millis(aws.draw(0..200))).await;
-        if environments.borrow().busy >= queue.concurrency_max() {
-            continue;
-        }
-        let batch = aws.receive(&queue.url(), queue.batch_size());
-        if batch.is_empty() {
-            continue;
-        }
-        environments.borrow_mut().busy += 1;
-        let (aws, config, ids) = (aws.clone(), config.clone(), ids.clone());
-        let environments = environments.clone();
-        tokio::task::spawn_local(async move {
-            let idle = environments.borrow_mut().idle.pop();
-            let consumer = match idle {
-                Some(consumer) => consumer,
-                None => {
-                    Consumer::start(&aws, &config, &ids, queue).expect("settings of the simulation")
-                }
-            };
-            let is_alive = invoke(&aws, queue, &consumer, batch).await;
-            let mut environments = environments.borrow_mut();
-            environments.busy -= 1;
-            if is_alive {
-                environments.idle.push(consumer);
-            }
-        });
-    }
-}
-
-/// Whether the environment lives on.
-async fn invoke(
-    aws: &SimulatedAws,
-    queue: Queue,
-    consumer: &Consumer,
-    batch: Vec<Received>,
-) -> bool {
-    let records: Vec<_> = batch.iter().map(|received| &received.record).collect();
-    let event = serde_json::from_value(json!({ "Records": records })).expect("an event");
-    let Some(failed) = consumer.invoke(event).await else { return false };
-    for Received { record, receipt_handle } in batch {
-        if failed.iter().any(|id| record["messageId"] == **id) {
-            let body = record["body"].as_str().unwrap_or_default();
-            consumer.environment.note_given_back(&receipt_handle, body);
-        } else {
-            aws.delete(&queue.url(), &receipt_handle);
-        }
-    }
-    true
-}
-
-/// The relay, once a minute.
-pub(crate) async fn schedule_relay(aws: SimulatedAws, config: SdkConfig) {
-    loop {
-        tokio::time::sleep(RELAY_INTERVAL).await;
-        let environment = aws.environment();
-        let config = environment.config(&config);
-        let read = settings::read_from(variables(Queue::Order), RelayConfig::read);
-        let relay = read.expect("settings of the simulation").relay(&config);
-        let deadline_ms = environment.now_ms() + RELAY_TIMEOUT.as_millis() as u64;
-        tokio::select! {
-            biased;
-            () = environment.died() => {}
-            // A sweep that failed is followed by the next.
-            _ = tokio::time::timeout(RELAY_TIMEOUT, relay.sweep(deadline_ms)) => {}
-        }
+        answer.batch_item_failures.into_iter().map(|failure| failure.item_identifier).collect()
     }
 }

@@ -2,38 +2,59 @@
 //!
 //! In: a seed. Out: what was ordered and how it ended, or which promise was broken. The functions are the production ones,
 //! made by their own wiring; what is simulated is AWS (`simulated-aws`), API Gateway and Lambda around them, and the
-//! customers.
+//! people: customers, administrators, an operator.
 //!
 //! A run: products are made; customers order and cancel while faults strike; then the faults stop, and everything has to
-//! settle within [`SETTLING_MAX`]. Checked at each step: `invariants`; at the end: the books (`books`).
+//! settle within [`SETTLING_MAX`]. Checked at each step: `invariants`; at the end: the books (`books`). What a seed does stands in its [`Plan`].
 
 mod books;
 mod clients;
+mod customers;
+mod explain;
 mod hostile;
 mod invariants;
 mod lambda;
+mod operator;
+mod plan;
 mod shop;
 
-use std::{rc::Rc, time::Duration};
+use std::{cell::RefCell, collections::BTreeMap, rc::Rc, time::Duration};
 
 use anyhow::{Context, Result, bail, ensure};
 use exactly_once::Ids;
-use serde_json::{Value, json};
-use simulated_aws::{Faults, SimulatedAws};
-use tokio::{task::LocalSet, time::Instant};
+use simulated_aws::{Faults, Moment, SimulatedAws};
+use tokio::{
+    task::{JoinHandle, LocalSet, spawn_local},
+    time::Instant,
+};
 
-use clients::{Api, Call, Function};
+use clients::Api;
+use customers::Customer;
+use hostile::Poison;
 use invariants::Invariants;
-use shop::Queue;
+use lambda::{Function, Lambda};
+use operator::{Operator, Stranger};
+use plan::ORDERING;
+use shop::{Queue, STOCK_CHANGES};
 
-/// For how long after the last fault something may be unsettled: longer than the longest pause of the backoff schedule and
-/// the relay's minute together, several times.
-pub const SETTLING_MAX: Duration = Duration::from_secs(2 * 60 * 60);
-/// How long customers order, and faults strike.
-const ORDERING: Duration = Duration::from_secs(120);
-const PRODUCTS: usize = 3;
-/// The stock of each product: too little for all orders.
-const STOCK: u64 = 20;
+pub use explain::explain;
+pub use lambda::Harshness;
+pub use plan::{Kind, Outage, Plan};
+
+/// For how long after the last fault something may be unsettled: twice the longest pause of the backoff schedule (15 minutes), and
+/// the relay's minute.
+pub const SETTLING_MAX: Duration = Duration::from_secs(31 * 60);
+/// How long a run may take altogether, so that one in which everybody waits for somebody ends.
+const RUN_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+/// How often it is looked whether everything is settled.
+const LOOK: Duration = Duration::from_secs(5);
+/// Products of which there is too little for all orders.
+const SCARCE_PRODUCTS: usize = 3;
+const SCARCE_STOCK: u64 = 20;
+/// The highest stock that a product may have: of one product there is so much, and what is cancelled comes back all the same.
+const FULL_STOCK: u64 = 1_000_000_000;
+/// Number of changes that an administrator makes of a product.
+const CHANGES: u64 = 5;
 
 /// What came of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +67,8 @@ pub struct Report {
     pub cancelled: usize,
     /// Mails that were sent.
     pub mails: usize,
+    /// Invocations that were throttled.
+    pub throttled: u64,
     /// Attempts at AWS calls.
     pub calls: u64,
     /// How long it took from the end of the faults until everything was settled.
@@ -54,149 +77,307 @@ pub struct Report {
     pub trace: u64,
 }
 
-/// The faults of a seed: some runs have many of a kind, some few of all.
-fn faults(aws: &SimulatedAws) -> Faults {
-    let up_to = |permille: u64| aws.draw(0..permille + 1);
-    Faults {
-        fail: up_to(60),
-        lose: up_to(40),
-        slow: up_to(20),
-        late: up_to(20),
-        hang: up_to(20),
-        kill_before: up_to(15),
-        kill_after: up_to(15),
-        partial: up_to(150),
-        duplicate: up_to(200),
-        mail: up_to(200),
-    }
-}
-
 /// Plays one seed.
 ///
 /// # Errors
 /// A promise was broken; it says which.
 pub fn play(seed: u64, orders: usize) -> Result<Report> {
+    play_plan(seed, orders, Plan::of(seed))
+}
+
+/// Plays one seed by another plan than its own.
+///
+/// # Errors
+/// A promise was broken; it says which.
+pub fn play_plan(seed: u64, orders: usize, plan: Plan) -> Result<Report> {
+    record(seed, orders, plan, false).result
+}
+
+/// A run that has ended.
+pub(crate) struct Recorded {
+    pub result: Result<Report>,
+    /// What happened, if that was to be kept.
+    pub story: Vec<Moment>,
+    /// The orders that something is left to do for.
+    pub unsettled: Vec<String>,
+}
+
+pub(crate) fn record(seed: u64, orders: usize, plan: Plan, keeps_story: bool) -> Recorded {
     // Before the first client: retry jitter and tokens follow it.
     fastrand::seed(seed);
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime without threads and files");
     let local = LocalSet::new();
-    runtime.block_on(local.run_until(run(seed, orders)))
+    runtime.block_on(local.run_until(async {
+        let aws = SimulatedAws::new(seed, Faults::default());
+        if keeps_story {
+            aws.keep_story();
+        }
+        let invariants = Invariants::watch(&aws);
+        let run = run(&aws, &invariants, seed, orders, plan);
+        let result = tokio::time::timeout(RUN_MAX, run).await;
+        let result = result.unwrap_or_else(|_| bail!("the run did not end within {RUN_MAX:?}"));
+        // What broke first says more than how it ended.
+        let result = invariants.verdict().and(result);
+        let unsettled = if result.is_err() { explain::unsettled_orders(&aws) } else { Vec::new() };
+        Recorded { result, story: aws.story(), unsettled }
+    }))
 }
 
-async fn run(seed: u64, orders: usize) -> Result<Report> {
-    let aws = SimulatedAws::new(seed, Faults::default());
-    let invariants = Invariants::watch(&aws);
-    let report = run_in(&aws, &invariants, seed, orders).await;
-    // What broke first says more than how it ended.
-    invariants.verdict()?;
-    report
+/// The tasks of a run that end by themselves.
+type Tasks<T> = Vec<JoinHandle<Result<T>>>;
+
+async fn ended<T>(tasks: Tasks<T>) -> Result<Vec<T>> {
+    let mut all = Vec::new();
+    for task in tasks {
+        all.push(task.await??);
+    }
+    Ok(all)
 }
 
-async fn run_in(
+/// What has to be on the DLQs at the end, and what may not have been done.
+#[derive(Default)]
+struct Strangers {
+    /// Bodies that break the contract, and why.
+    poison: BTreeMap<String, &'static str>,
+    /// Orders whose events were too old.
+    unmailed: Vec<String>,
+    /// Events that the newer consumers of these queues have to have taken.
+    newer: Vec<(Queue, String)>,
+}
+
+async fn run(
     aws: &SimulatedAws,
     invariants: &Invariants,
     seed: u64,
     orders: usize,
+    plan: Plan,
 ) -> Result<Report> {
     let ids = Ids::seeded(seed);
     let config = settings::aws_with(simulated_aws::loader()).await;
     shop::deploy(aws);
-    let api = Rc::new(Api::new(aws, &config, &ids));
+    let lambda = Lambda::new(aws, &config, &ids, plan.harshness);
+    let api = Rc::new(Api::new(&lambda));
+    let operator = Operator { lambda: lambda.clone() };
+    let mut stock = BTreeMap::new();
     let mut products = Vec::new();
-    for number in 0..PRODUCTS {
-        products.push(api.product(&format!("Product {number}"), STOCK).await?);
+    for number in 0..=SCARCE_PRODUCTS {
+        let pieces = if number < SCARCE_PRODUCTS { SCARCE_STOCK } else { FULL_STOCK };
+        let product = api.product(&format!("Product {number}"), pieces).await?;
+        stock.insert(product.clone(), i64::try_from(pieces)?);
+        products.push(product);
     }
-    let mut lambda =
-        vec![tokio::task::spawn_local(lambda::schedule_relay(aws.clone(), config.clone()))];
-    for queue in Queue::ALL {
-        lambda.push(tokio::task::spawn_local(lambda::map(
-            aws.clone(),
-            config.clone(),
-            ids.clone(),
-            queue,
-        )));
-    }
+    let mut forever = vec![spawn_local(lambda.clone().schedule_relay())];
+    forever.extend(Queue::ALL.map(|queue| spawn_local(lambda.clone().map(queue))));
 
-    aws.set_faults(faults(aws));
+    aws.set_faults(plan.faults);
+    lambda.stall(true);
     let begun = Instant::now();
-    let expected = invariants.clone();
-    let hostile = hostile::send(aws.clone(), move |poison| expected.expect(poison));
-    let hostile = tokio::task::spawn_local(hostile);
+    let begins_ms_max = if plan.is_burst { 1000 } else { ORDERING.as_millis() as u64 / 2 };
     let customers = (0..orders).map(|number| {
         let (aws, api, products) = (aws.clone(), api.clone(), products.clone());
-        tokio::task::spawn_local(async move { order(&aws, &api, &products, number).await })
+        let customer = Customer { number, begins_ms_max, repeats: plan.has_repetitions };
+        spawn_local(async move { customer.order(&aws, &api, &products).await })
     });
-    let customers: Vec<_> = customers.collect();
+    let customers: Tasks<String> = customers.collect();
+    let administrators = products.iter().filter(|_| plan.has_administrators).map(|product| {
+        let (aws, api, product) = (aws.clone(), api.clone(), product.clone());
+        spawn_local(async move {
+            let added = customers::administrate(&aws, &api, &product, CHANGES).await?;
+            Ok((product, added))
+        })
+    });
+    let administrators: Tasks<(String, i64)> = administrators.collect();
+    let strangers = Rc::new(RefCell::new(Strangers::default()));
+    let others = spawn_others(&lambda, &api, &operator, &plan, &strangers, invariants);
+
     tokio::time::sleep_until(begun + ORDERING).await;
     aws.set_faults(Faults::default());
-    let quiet = Instant::now();
-    let mut placed = Vec::new();
-    for customer in customers {
-        placed.push(customer.await?.context("a customer")?);
+    lambda.stall(false);
+    let placed = ended(customers).await?;
+    for (product, added) in ended(administrators).await? {
+        *stock.entry(product).or_default() += added;
     }
-    hostile.await?;
+    ended(others).await?;
+    let quiet = Instant::now();
     while !books::is_settled(aws) {
-        if quiet.elapsed() > SETTLING_MAX {
-            bail!("not settled after {SETTLING_MAX:?}: {}", books::unsettled(aws));
+        let unsettled_for = quiet.elapsed();
+        if unsettled_for > plan.settling_max {
+            bail!("not settled after {unsettled_for:?}: {}", books::unsettled(aws));
         }
-        tokio::time::sleep(Duration::from_secs(5)).await;
+        // Sends that may all have arrived end there, for an operator to decide.
+        operator.redrive(Queue::Notification, MAIL_UNKNOWN).await?;
+        tokio::time::sleep(LOOK).await;
     }
     let settled_after = quiet.elapsed();
-    lambda.iter().for_each(tokio::task::JoinHandle::abort);
-    let (rejected, cancelled) = books::check(aws, &products, STOCK, &placed, invariants)?;
+    forever.iter().for_each(JoinHandle::abort);
+    let strangers = strangers.borrow();
+    check_strangers(&lambda, &strangers)?;
+    check_stock_changes(aws, &stock)?;
+    for (body, reason) in &strangers.poison {
+        for queue in [Queue::Product, Queue::Notification] {
+            invariants.expect(Poison { queue, reason, body: body.clone() });
+        }
+    }
+    let (rejected, cancelled) = books::check(aws, &products, &stock, &placed, invariants)?;
     invariants.check_end(aws)?;
     Ok(Report {
         orders: placed.len(),
         rejected,
         cancelled,
         mails: aws.mails().len(),
+        throttled: lambda.throttled(),
         calls: aws.calls(),
         settled_after,
         trace: aws.trace(),
     })
 }
 
-/// One customer: orders, and may cancel.
-async fn order(
-    aws: &SimulatedAws,
-    api: &Api,
-    products: &[String],
-    number: usize,
-) -> Result<String> {
-    let ordering_ms = u64::try_from(ORDERING.as_millis())?;
-    tokio::time::sleep(Duration::from_millis(aws.draw(0..ordering_ms / 2))).await;
-    let lines = aws.draw(1..products.len() as u64 + 1);
-    let items: Vec<Value> = products
-        .iter()
-        .take(usize::try_from(lines)?)
-        .map(|product| json!({ "product_id": product, "quantity": aws.draw(1..4) }))
-        .collect();
-    let body = json!({ "customer_email": format!("customer{number}@example.com"), "items": items });
-    let key = format!("order-{number}");
-    let call = Call {
-        function: Function::Order,
-        method: "POST",
-        route: "/orders",
-        id: None,
-        key: Some(&key),
-        body,
-    };
-    let (status, answer) = api.insist(&call).await?;
-    ensure!(status == 201, "an order was answered with {status}: {answer}");
-    let id = answer["id"].as_str().context("an id")?.to_owned();
-    if aws.draw(0..4) == 0 {
-        tokio::time::sleep(Duration::from_millis(aws.draw(0..20_000))).await;
-        let call = Call {
-            function: Function::Order,
-            method: "POST",
-            route: "/orders/{id}/cancel",
-            id: Some(&id),
-            key: None,
-            body: Value::Null,
-        };
-        let (status, answer) = api.insist(&call).await?;
-        ensure!(matches!(status, 200 | 409), "a cancellation was answered with {status}: {answer}");
+/// The reason of a mail of which too many sends had no answer.
+const MAIL_UNKNOWN: &str = "mail_outcome_unknown";
+
+/// Everybody beside customers and administrators.
+fn spawn_others(
+    lambda: &Lambda,
+    api: &Rc<Api>,
+    operator: &Operator,
+    plan: &Plan,
+    strangers: &Rc<RefCell<Strangers>>,
+    invariants: &Invariants,
+) -> Tasks<()> {
+    let mut tasks = Tasks::new();
+    if plan.has_hostility {
+        let (aws, invariants) = (lambda.aws.clone(), invariants.clone());
+        tasks.push(spawn_local(async move {
+            hostile::send(aws, |poison| invariants.expect(poison)).await;
+            Ok(())
+        }));
     }
-    Ok(id)
+    for outage in &plan.outages {
+        let (aws, outage) = (lambda.aws.clone(), *outage);
+        tasks.push(spawn_local(async move {
+            tokio::time::sleep(outage.from).await;
+            aws.set_away(outage.service, true);
+            tokio::time::sleep(outage.until - outage.from).await;
+            aws.set_away(outage.service, false);
+            Ok(())
+        }));
+    }
+    if plan.has_operator {
+        let (operator, strangers) = (operator.clone(), strangers.clone());
+        tasks.push(spawn_local(async move {
+            let (aws, ids) = (&operator.lambda.aws, &operator.lambda.ids);
+            operator.act().await?;
+            let unmailed = Stranger { aws, ids }.send_old_event().await?;
+            strangers.borrow_mut().unmailed.push(unmailed);
+            Ok(())
+        }));
+    }
+    if plan.has_poison {
+        let (operator, strangers) = (operator.clone(), strangers.clone());
+        tasks.push(spawn_local(async move {
+            let (aws, ids) = (&operator.lambda.aws, &operator.lambda.ids);
+            tokio::time::sleep(Duration::from_millis(aws.draw(0..30_000))).await;
+            let poison = Stranger { aws, ids }.publish_poison().await?;
+            strangers.borrow_mut().poison.insert(poison, "schema");
+            tokio::time::sleep(Duration::from_millis(aws.draw(5000..60_000))).await;
+            // It cannot help, and must do no harm.
+            operator.redrive(Queue::Product, "schema").await
+        }));
+    }
+    if plan.has_deployment {
+        let (lambda, api, strangers) = (lambda.clone(), api.clone(), strangers.clone());
+        let invariants = invariants.clone();
+        tasks.push(spawn_local(async move {
+            deploy_newer(&lambda, &api, &strangers, &invariants).await
+        }));
+    }
+    if plan.has_unknown_version {
+        let (lambda, strangers) = (lambda.clone(), strangers.clone());
+        tasks.push(spawn_local(async move {
+            let stranger = Stranger { aws: &lambda.aws, ids: &lambda.ids };
+            let body = stranger.publish_next_version().await?;
+            strangers.borrow_mut().poison.insert(body, "unsupported_version");
+            Ok(())
+        }));
+    }
+    if !plan.consumers_throttled_for.is_zero() {
+        let (lambda, throttled_for) = (lambda.clone(), plan.consumers_throttled_for);
+        tasks.push(spawn_local(async move {
+            for queue in Queue::ALL {
+                lambda.reserve(Function::Consumer(queue), 0);
+            }
+            tokio::time::sleep(throttled_for).await;
+            for queue in Queue::ALL {
+                lambda.reserve(Function::Consumer(queue), queue.concurrency_max());
+            }
+            Ok(())
+        }));
+    }
+    tasks
+}
+
+/// A newer producer comes first, and after some minutes the consumers that understand it.
+async fn deploy_newer(
+    lambda: &Lambda,
+    api: &Api,
+    strangers: &RefCell<Strangers>,
+    invariants: &Invariants,
+) -> Result<()> {
+    let aws = &lambda.aws;
+    let stranger = Stranger { aws, ids: &lambda.ids };
+    tokio::time::sleep(Duration::from_millis(aws.draw(0..20_000))).await;
+    stranger.publish_next_minor_version().await?;
+    let next_version = stranger.publish_next_version().await?;
+    let queue = Queue::ALL[usize::try_from(aws.draw(0..3))?];
+    let unknown_type = stranger.send_unknown_type(queue).await?;
+    for body in [&next_version, &unknown_type] {
+        lambda.expect_newer(body);
+        invariants.expect_newer(body);
+    }
+    tokio::time::sleep(Duration::from_millis(aws.draw(60_000..300_000))).await;
+    lambda.deploy();
+    api.deploy();
+    strangers.borrow_mut().newer.extend([
+        (Queue::Product, next_version.clone()),
+        (Queue::Notification, next_version),
+        (queue, unknown_type),
+    ]);
+    Ok(())
+}
+
+fn check_strangers(lambda: &Lambda, strangers: &Strangers) -> Result<()> {
+    for (queue, body) in &strangers.newer {
+        ensure!(
+            lambda.has_newer_taken(*queue, body),
+            "the newer consumer of {queue:?} was not given {body}"
+        );
+    }
+    for order in &strangers.unmailed {
+        let is_mailed = lambda.aws.mails().iter().any(|mail| mail.subject.contains(&**order));
+        ensure!(!is_mailed, "{order} was mailed, and its event was too old");
+    }
+    Ok(())
+}
+
+/// Each change of stock that was answered with 200 is recorded once, and no other.
+fn check_stock_changes(aws: &SimulatedAws, stock: &BTreeMap<String, i64>) -> Result<()> {
+    let mut recorded: BTreeMap<String, i64> = BTreeMap::new();
+    for change in aws.items(STOCK_CHANGES) {
+        let product = change["product_id"]["S"].as_str().context("a product")?;
+        let delta: i64 = change["delta"]["N"].as_str().context("a delta")?.parse()?;
+        *recorded.entry(product.to_owned()).or_default() += delta;
+    }
+    for (product, answered) in stock {
+        let recorded = recorded.remove(product).unwrap_or_default();
+        ensure!(
+            recorded == *answered,
+            "changes of the stock of {product}: {recorded} recorded, {answered} answered"
+        );
+    }
+    ensure!(recorded.is_empty(), "changes of the stock of unknown products: {recorded:?}");
+    Ok(())
 }

@@ -12,7 +12,12 @@ pub(crate) const EVENT_LOG: &str = "event-log";
 pub(crate) const IDEMPOTENCY: &str = "idempotency";
 pub(crate) const STOCK_CHANGES: &str = "stock-changes";
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// For how long a received message is hidden.
+pub(crate) const VISIBILITY_TIMEOUT: Duration = Duration::from_secs(60);
+/// How old an event may be that is mailed, in days.
+pub(crate) const MAIL_MAX_AGE_DAYS: u64 = 7;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Queue {
     Product,
     Order,
@@ -98,7 +103,7 @@ pub(crate) fn deploy(aws: &SimulatedAws) {
         };
         let dlq_url = aws.create_queue(&format!("{}-dlq", queue.name()), dlq);
         let settings = QueueSettings {
-            visibility_timeout: Duration::from_secs(60),
+            visibility_timeout: VISIBILITY_TIMEOUT,
             redrive: Some((dlq_url.clone(), 200)),
             ..QueueSettings::default()
         };
@@ -115,6 +120,7 @@ pub(crate) fn deploy(aws: &SimulatedAws) {
 /// The environment variables of the functions, those of a consumer for this queue.
 pub(crate) fn variables(queue: Queue) -> HashMap<String, String> {
     let (queue_url, dlq_url) = (queue.url(), queue.dlq_url());
+    let mail_max_age_days = MAIL_MAX_AGE_DAYS.to_string();
     let variables = [
         ("ORDERS_TABLE", ORDERS),
         ("PRODUCTS_TABLE", PRODUCTS),
@@ -132,7 +138,7 @@ pub(crate) fn variables(queue: Queue) -> HashMap<String, String> {
         ("GIVE_UP_AFTER_SECONDS", "7200"),
         ("MAIL_MODE", "ses"),
         ("MAIL_FROM", "shop@example.com"),
-        ("MAIL_MAX_AGE_DAYS", "7"),
+        ("MAIL_MAX_AGE_DAYS", &mail_max_age_days),
         ("MAILS_PER_SECOND", "14"),
         ("RELAY_AGE_SECONDS", "60"),
         ("ORDER_PENDING_MAX_MINUTES", "15"),

@@ -1,0 +1,150 @@
+//! Customers, who order, look and cancel, and administrators, who change products and stock, all at once.
+//!
+//! In: the API and the products. Out: the orders that were answered with 201; what administrators were answered that they have
+//! added to the stock. Guarantee: every answer is checked by itself: a repetition is answered as the first time, a list has only
+//! what is the customer's own, a cancelled order stays cancelled.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use futures::join;
+use serde_json::{Value, json};
+use simulated_aws::SimulatedAws;
+
+use crate::clients::{Api, Call};
+
+/// How long after its order a customer may cancel it.
+const CANCEL_MS_MAX: u64 = 20_000;
+
+/// One customer.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Customer {
+    pub number: usize,
+    /// When it begins, at the latest.
+    pub begins_ms_max: u64,
+    /// Whether it may send a request over two connections at once.
+    pub repeats: bool,
+}
+
+fn status_of(order: &Value) -> &str {
+    order["status"].as_str().unwrap_or_default()
+}
+
+impl Customer {
+    /// Orders, looks at the order, and may cancel it. Returns the order's id.
+    pub(crate) async fn order(
+        self,
+        aws: &SimulatedAws,
+        api: &Api,
+        products: &[String],
+    ) -> Result<String> {
+        tokio::time::sleep(Duration::from_millis(aws.draw(0..self.begins_ms_max))).await;
+        let email = format!("customer{}@example.com", self.number);
+        let lines = usize::try_from(aws.draw(1..products.len() as u64 + 1))?;
+        let line = |product| json!({ "product_id": product, "quantity": aws.draw(1..4) });
+        let items: Vec<Value> = products.iter().take(lines).map(line).collect();
+        let body = json!({ "customer_email": email, "items": items });
+        let key = format!("order-{}", self.number);
+        let call = Call::post("/orders", body).key(&key);
+        let (status, answer) = if self.repeats && aws.draw(0..3) == 0 {
+            let (one, other) = join!(api.insist(&call), api.insist(&call));
+            let (one, other) = (one?, other?);
+            ensure!(one == other, "one request over two connections: {one:?} and {other:?}");
+            one
+        } else {
+            api.insist(&call).await?
+        };
+        ensure!(status == 201, "an order was answered with {status}: {answer}");
+        let id = answer["id"].as_str().context("an id")?.to_owned();
+        if self.repeats && aws.draw(0..4) == 0 {
+            let other = json!({ "customer_email": email, "items": [items[0], items[0]] });
+            let (status, answer) = api.insist(&Call::post("/orders", other).key(&key)).await?;
+            ensure!(status == 422, "{id}: its key for another order: {status} {answer}");
+        }
+        match aws.draw(0..8) {
+            0 => self.look(api, &id, &email).await?,
+            1 => {
+                let call = Call { prefer: Some("wait=5"), ..Call::get("/orders/{id}").id(&id) };
+                let (status, order) = api.insist(&call).await?;
+                ensure!(status == 200 && order["id"] == *id, "{id}: {status} {order}");
+            }
+            2 | 3 => self.cancel(aws, api, &id).await?,
+            _ => {}
+        }
+        Ok(id)
+    }
+
+    async fn look(self, api: &Api, id: &str, email: &str) -> Result<()> {
+        let list = Call { query: vec![("customer_email", email)], ..Call::get("/orders") };
+        let (status, page) = api.insist(&list).await?;
+        // The index may not have it yet.
+        let orders = page["orders"].as_array().context("a list")?;
+        let is_own = orders.iter().all(|order| order["customer_email"] == *email);
+        ensure!(status == 200 && is_own, "{id}: a list of {email}: {status} {page}");
+        let (status, history) = api.insist(&Call::get("/orders/{id}/events").id(id)).await?;
+        // Not always first: events are sorted by their ids, and so by the clocks of those who made them.
+        let mut events = history["events"].as_array().into_iter().flatten();
+        let has_creation = events.any(|event| event["event_type"] == "OrderCreated");
+        ensure!(status == 200 && has_creation, "{id}: {status} {history}");
+        Ok(())
+    }
+
+    async fn cancel(self, aws: &SimulatedAws, api: &Api, id: &str) -> Result<()> {
+        tokio::time::sleep(Duration::from_millis(aws.draw(0..CANCEL_MS_MAX))).await;
+        let call = Call::post("/orders/{id}/cancel", Value::Null).id(id);
+        let (status, answer) = if self.repeats && aws.draw(0..2) == 0 {
+            let (one, other) = join!(api.insist(&call), api.insist(&call));
+            let (one, _) = (one?, other?);
+            one
+        } else {
+            api.insist(&call).await?
+        };
+        ensure!(matches!(status, 200 | 409), "{id}: cancelled with {status}: {answer}");
+        let (_, order) = api.insist(&Call::get("/orders/{id}").id(id)).await?;
+        let fits = match status {
+            200 => status_of(&order) == "cancelled",
+            _ => status_of(&order) != "pending",
+        };
+        ensure!(fits, "{id}: cancelled with {status}, and then {order}");
+        Ok(())
+    }
+}
+
+/// One administrator changes a product now and then. Returns what was added to its stock, all in all.
+pub(crate) async fn administrate(
+    aws: &SimulatedAws,
+    api: &Api,
+    product: &str,
+    changes: u64,
+) -> Result<i64> {
+    let mut added = 0;
+    for number in 0..changes {
+        tokio::time::sleep(Duration::from_millis(aws.draw(0..20_000))).await;
+        if aws.draw(0..3) == 0 {
+            let price = aws.draw(1..100);
+            let change = json!({ "price": price, "name": format!("Product at {price}") });
+            let call = Call { method: "PATCH", ..Call::post("/products/{id}", change).id(product) };
+            let (status, answer) = api.insist(&call).await?;
+            ensure!(status == 200, "a change of {product}: {status} {answer}");
+            continue;
+        }
+        let delta = i64::try_from(aws.draw(0..10))? - 4;
+        if delta == 0 {
+            continue;
+        }
+        let key = format!("restock-{product}-{number}");
+        let call = Call::post("/products/{id}/stock", json!({ "delta": delta }));
+        let call = call.id(product).key(&key);
+        let (one, other) = join!(api.insist(&call), api.insist(&call));
+        let (one, other) = (one?.0, other?.0);
+        ensure!(
+            matches!((one, other), (200 | 409, 200 | 409)),
+            "a change of the stock of {product}: {one} and {other}"
+        );
+        // A request that was refused is not remembered: the other may have found another stock.
+        if one == 200 || other == 200 {
+            added += delta;
+        }
+    }
+    Ok(added)
+}
