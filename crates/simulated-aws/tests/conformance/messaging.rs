@@ -8,9 +8,7 @@ use std::{
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;
 use aws_sdk_ses::types::{Body, Content, Destination};
-use aws_sdk_sns::types::{
-    MessageAttributeValue as PublishedAttribute, PublishBatchRequestEntry,
-};
+use aws_sdk_sns::types::{MessageAttributeValue as PublishedAttribute, PublishBatchRequestEntry};
 use aws_sdk_sqs::{
     error::ProvideErrorMetadata,
     types::{
@@ -211,14 +209,23 @@ async fn play_sends(at: &mut Stack) {
     let large = "a".repeat(1024 * 1024);
     let calls = [
         ("send", call().message_body("a")),
-        ("send with an attribute", call().message_body("b").message_attributes("name", attribute("value"))),
+        (
+            "send with an attribute",
+            call().message_body("b").message_attributes("name", attribute("value")),
+        ),
         ("send an empty body", call().message_body("")),
         ("send a control character", call().message_body("a\u{1}")),
         ("send U+FFFF", call().message_body("a\u{ffff}")),
         ("send all planes", call().message_body("\t\r\n ж\u{1f600}\u{fffd}")),
         ("send ten attributes", ten(call().message_body("c"))),
-        ("send eleven attributes", ten(call().message_body("c")).message_attributes("more", attribute("a"))),
-        ("send an empty attribute", call().message_body("c").message_attributes("name", attribute(""))),
+        (
+            "send eleven attributes",
+            ten(call().message_body("c")).message_attributes("more", attribute("a")),
+        ),
+        (
+            "send an empty attribute",
+            call().message_body("c").message_attributes("name", attribute("")),
+        ),
         ("send one mebibyte", call().message_body(large.clone())),
         ("send more than a mebibyte", call().message_body(format!("{large}a"))),
         ("send with a delay of 901 s", call().message_body("c").delay_seconds(901)),
@@ -432,8 +439,7 @@ async fn play_fifo(at: &mut Stack) {
     at.note("receive one of a group", first[0].body().unwrap_or_default());
     let blocked = at.bodies(&url, 1).await;
     at.note("receive of a group in flight", blocked);
-    let settings =
-        QueueSettings { is_deduplicated_by_content: true, ..QueueSettings::default() };
+    let settings = QueueSettings { is_deduplicated_by_content: true, ..QueueSettings::default() };
     let (url, _) = at.queue("content.fifo", settings).await;
     for body in ["a", "a", "b"] {
         let call = at.sqs.send_message().queue_url(&url).message_body(body);
@@ -471,8 +477,9 @@ async fn play_topics(at: &mut Stack) {
         let call = at.sns.publish().topic_arn(&topic).message(message);
         call.message_attributes("event_type", published_attribute("OrderCreated"))
     };
-    let eleven = (0..10)
-        .fold(call("eleven"), |call, n| call.message_attributes(format!("n{n}"), published_attribute("a")));
+    let eleven = (0..10).fold(call("eleven"), |call, n| {
+        call.message_attributes(format!("n{n}"), published_attribute("a"))
+    });
     let large = "a".repeat(256 * 1024);
     let calls = [
         ("publish", call("a")),
@@ -480,7 +487,10 @@ async fn play_topics(at: &mut Stack) {
         ("publish eleven attributes", eleven),
         ("publish nothing", call("")),
         ("publish too much", call(&large)),
-        ("publish an empty attribute", call("b").message_attributes("name", published_attribute(""))),
+        (
+            "publish an empty attribute",
+            call("b").message_attributes("name", published_attribute("")),
+        ),
         ("publish on no topic", at.sns.publish().topic_arn(format!("{topic}-none")).message("a")),
         ("publish on nonsense", at.sns.publish().topic_arn("nonsense").message("a")),
     ];
@@ -492,11 +502,23 @@ async fn play_topics(at: &mut Stack) {
     let batches: [(&str, Vec<_>); 7] = [
         ("publish a batch", vec![published_entry("1", "c"), published_entry("2", "d")]),
         ("publish an empty batch", Vec::new()),
-        ("publish eleven entries", (0..11).map(|id| published_entry(&id.to_string(), "a")).collect()),
-        ("publish two entries of one id", vec![published_entry("1", "a"), published_entry("1", "b")]),
+        (
+            "publish eleven entries",
+            (0..11).map(|id| published_entry(&id.to_string(), "a")).collect(),
+        ),
+        (
+            "publish two entries of one id",
+            vec![published_entry("1", "a"), published_entry("1", "b")],
+        ),
         ("publish an entry with a bad id", vec![published_entry("a b", "a")]),
-        ("publish a batch that is too long", vec![published_entry("1", &half), published_entry("2", &half)]),
-        ("publish a batch with a bad entry", vec![published_entry("good", "e"), published_entry("bad", "")]),
+        (
+            "publish a batch that is too long",
+            vec![published_entry("1", &half), published_entry("2", &half)],
+        ),
+        (
+            "publish a batch with a bad entry",
+            vec![published_entry("good", "e"), published_entry("bad", "")],
+        ),
     ];
     for (name, batch) in batches {
         let call = at.sns.publish_batch().topic_arn(&topic);
@@ -539,9 +561,10 @@ async fn play_topics(at: &mut Stack) {
     at.note("receive enveloped", format!("{delivered:?}"));
     let list = at.sns.list_subscriptions_by_topic().topic_arn(&topic).send().await;
     let list = list.expect("a list");
-    let found = list.subscriptions().iter().find(|one| {
-        one.endpoint().is_some_and(|endpoint| endpoint.ends_with("conformance-raw"))
-    });
+    let found = list
+        .subscriptions()
+        .iter()
+        .find(|one| one.endpoint().is_some_and(|endpoint| endpoint.ends_with("conformance-raw")));
     let arn = found.and_then(|one| one.subscription_arn()).unwrap_or_default();
     let call = at.sns.get_subscription_attributes().subscription_arn(arn).send().await;
     let attributes = call.expect("attributes").attributes.unwrap_or_default();
@@ -562,9 +585,8 @@ async fn play_mails(at: &mut Stack) {
             call.send().await.expect("verified");
         }
     }
-    let content = |text: &str| {
-        Content::builder().charset("UTF-8").data(text).build().expect("a content")
-    };
+    let content =
+        |text: &str| Content::builder().charset("UTF-8").data(text).build().expect("a content");
     for (name, from, to) in [
         ("mail", FROM, "a@example.com"),
         ("mail from an unverified sender", "other@example.org", "a@example.com"),
@@ -627,7 +649,8 @@ async fn emulate(settings: &HashMap<String, String>) -> Outcomes {
 }
 
 fn settings() -> HashMap<String, String> {
-    let path = std::env::var_os("ORDERFLOW_STACK").expect("ORDERFLOW_STACK names a stack's settings");
+    let path =
+        std::env::var_os("ORDERFLOW_STACK").expect("ORDERFLOW_STACK names a stack's settings");
     let text = std::fs::read_to_string(path).expect("the stack's settings");
     let lines = text.lines().filter_map(|line| line.split_once('='));
     lines.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
