@@ -1,4 +1,4 @@
-# `make` alone lists what there is. Variables: PORT (of the local stack), EMULATOR, PYTHON, THREADS, PICTURES, SEEDS, BIN_DIR.
+# `make` alone lists what there is. Variables: PORT (of the local stack), EMULATOR, PYTHON, THREADS, PICTURES, SEEDS, BUGS, BIN_DIR.
 
 PYTHON ?= python3
 PORT ?=
@@ -7,6 +7,7 @@ EMULATOR ?= ministack
 THREADS ?= $(if $(filter localstack,$(EMULATOR)),3,5)
 PICTURES ?=
 SEEDS ?= 200
+BUGS ?=
 # Where the functions are if they were not built by `make`: target/lambda after `cargo lambda build`.
 BIN_DIR ?=
 
@@ -17,7 +18,7 @@ BUILT = $(if $(BIN_DIR),--no-build --bin-dir $(BIN_DIR))
 WITH = PORT=0 $(STACK) with --emulator $(EMULATOR) $(or $(BUILT),--no-build)
 
 .DEFAULT_GOAL := help
-.PHONY: help up down logs demo test check unit build chaos e2e e2e-shared e2e-alone e2e-demo e2e-lifecycle e2e-iam e2e-faults e2e-chaos e2e-cli e2e-left-out console-test fuzz sim
+.PHONY: help up down logs demo test check unit build chaos e2e e2e-shared e2e-alone e2e-demo e2e-lifecycle e2e-iam e2e-faults e2e-chaos e2e-cli e2e-left-out console-test fuzz sim sim-mutants
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,9 +37,10 @@ demo: ## run the stack, place an order and watch it through to the mail
 
 test: check unit e2e ## everything: format, lints, all tests, each stack brought and taken away
 
-check: ## format, lints, Python's types, documentation and the library's package; warnings denied
+check: ## format, lints, Python's types, documentation, the library's package, and that planted bugs apply; warnings denied
 	cargo fmt --all --check
 	$(PYTHON) localstack/check.py
+	$(PYTHON) tests/sim/mutants.py --check
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
 	cargo clippy --workspace --test '*' --quiet -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --lib --quiet
@@ -107,6 +109,10 @@ chaos: ## the randomized run with ten times as many orders (ORDERFLOW_ORDERS=100
 # The first of them is ORDERFLOW_SEED; each is played twice.
 sim: build ## the production functions in a simulated AWS, in virtual time: 200 seeds of 20 orders (SEEDS=100000 for a night)
 	ORDERFLOW_SEEDS=$(or $(ORDERFLOW_SEEDS),$(SEEDS)) cargo test --workspace --test seeds -- --nocapture
+
+# It builds in target/sim-mutants: the first time everything, then a few crates for each bug.
+sim-mutants: ## plants bugs into the functions, and says after how many of 2,000 seeds the simulation finds each (BUGS=lease)
+	$(PYTHON) tests/sim/mutants.py $(BUGS)
 
 # In the dev profile, which checks arithmetic for overflow. Its inputs are shared between two targets.
 fuzz: build ## the long fuzz run over events and HTTP bodies: 10 million inputs (ORDERFLOW_FUZZ_INPUTS each, ORDERFLOW_SEED=...)

@@ -194,6 +194,22 @@ impl SimulatedAws {
         rows.filter_map(|row| row.item.clone()).collect()
     }
 
+    /// An item as it is, by its keys, or `None` if there is none.
+    #[must_use]
+    pub fn item(&self, table: &str, key: &Value) -> Option<BTreeMap<String, Value>> {
+        let state = self.lock();
+        let stored = state.dynamodb.tables.get(table)?;
+        let key = stored.key_of_request(key).ok()?;
+        stored.rows.get(&key)?.item.clone()
+    }
+
+    /// Whether the condition of a write (`Put`, `Update`, `Delete`, `ConditionCheck`) lets it be carried out now; a write
+    /// that is invalid is refused.
+    #[must_use]
+    pub fn accepts(&self, kind: &str, write: &Value) -> bool {
+        writes::accepts(&mut self.lock(), kind, write)
+    }
+
     /// What DynamoDB's tables have used so far.
     #[must_use]
     pub fn units(&self) -> Usage {

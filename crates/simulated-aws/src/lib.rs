@@ -12,11 +12,13 @@
 //! - `sns`: topics with filters, duplicates, raw and enveloped delivery, retries, DLQs, and batches that fail in part.
 //! - `sqs`: duplicates, any order, visibility, receive counts, retention, redrive, late counts, move tasks, FIFO queues.
 //! - `mail`: SES, with its refusals.
+//! - `observer`: who is shown each step, to check what has to be true at each.
 //! - `wire`: HTTP, and what goes wrong on the way.
 
 mod dynamodb;
 mod expression;
 mod mail;
+mod observer;
 mod sns;
 mod sqs;
 mod wire;
@@ -34,6 +36,7 @@ use tokio::{sync::Notify, time::Instant};
 
 pub use dynamodb::{Index, Table, Units, Usage};
 pub use mail::{MailSettings, SentMail};
+pub use observer::{Call, Step};
 pub use sns::{SubscriptionSettings, UnknownFilter};
 pub use sqs::{QueueSettings, Received};
 pub use wire::Faults;
@@ -56,6 +59,8 @@ struct State {
     sns: sns::Sns,
     sqs: sqs::Sqs,
     mail: mail::Mail,
+    observer: observer::Observer,
+    attempts: u64,
     environments: u64,
     calls: u64,
     /// A digest of all calls, their times and answers.
@@ -73,6 +78,8 @@ impl SimulatedAws {
             sns: sns::Sns::default(),
             sqs: sqs::Sqs::default(),
             mail: mail::Mail::default(),
+            observer: observer::Observer::default(),
+            attempts: 0,
             environments: 0,
             calls: 0,
             trace: 0,
@@ -193,6 +200,7 @@ impl Environment {
     fn die(&self) {
         self.died.is_dead.store(true, Ordering::Relaxed);
         self.died.notify.notify_waiters();
+        self.aws.show(&Step::Died { environment: self.number });
     }
 
     /// What time it is by its clock, in milliseconds since 1970.

@@ -15,7 +15,7 @@ use std::{
 
 use serde_json::{Map, Value, json};
 
-use crate::{SimulatedAws, State, sns, wire::Answer};
+use crate::{SimulatedAws, State, observer::Step, sns, wire::Answer};
 
 const SECOND_MS: u64 = 1000;
 /// Maximum number of messages in one call.
@@ -357,9 +357,38 @@ impl SimulatedAws {
 
     /// Deletes a message as Lambda's event source mapping does, which hears nothing of a refusal.
     pub fn delete(&self, queue_url: &str, receipt_handle: &str) {
+        self.show_acknowledged(queue_url, receipt_handle);
         let now_ms = self.now_ms();
         // What was not deleted comes back.
         let _ = delete(&mut self.lock(), queue_url, receipt_handle, now_ms);
+    }
+
+    fn show_acknowledged(&self, queue_url: &str, receipt_handle: &str) {
+        let acknowledged = {
+            let state = self.lock();
+            state.sqs.queues.get(queue_url).and_then(|queue| {
+                let (copy, _) = queue.read_handle(receipt_handle).ok()?;
+                queue.messages.iter().find(|message| message.copy == copy).cloned()
+            })
+        };
+        if let Some(Message { id, content, .. }) = acknowledged {
+            let (message_id, body) = (&*id, &*content.body);
+            self.show(&Step::Acknowledged { queue_url, message_id, body });
+        }
+    }
+
+    /// Puts a message on a queue, as SNS would: nobody looks at what is in it.
+    pub fn send(&self, queue_url: &str, body: &str, attributes: &[(&str, &str)]) {
+        let attribute = |value: &str| Attribute {
+            data_type: "String".to_owned(),
+            value: AttributeValue::Text(value.to_owned()),
+        };
+        let attributes =
+            attributes.iter().map(|(name, value)| ((*name).to_owned(), attribute(value)));
+        let (body, attributes) = (body.to_owned(), attributes.collect());
+        let message = NewMessage { body, attributes, ..NewMessage::default() };
+        let now_ms = self.now_ms();
+        deposit(&mut self.lock(), queue_url, message, 0, now_ms);
     }
 
     /// The bodies on a queue, hidden ones too.

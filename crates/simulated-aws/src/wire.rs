@@ -20,7 +20,11 @@ use aws_smithy_types::body::SdkBody;
 use serde_json::json;
 use tokio::sync::oneshot;
 
-use crate::{Environment, SimulatedAws, dynamodb, mail, sns, sqs};
+use crate::{
+    Environment, SimulatedAws, dynamodb, mail,
+    observer::{Attempt, Call},
+    sns, sqs,
+};
 
 /// How many of a thousand attempts at calls go wrong, by kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -86,18 +90,6 @@ impl Answer {
         );
         Self { status, body }
     }
-}
-
-/// One request, read as far as it takes to know who serves it.
-#[derive(Debug, Clone)]
-pub(crate) enum Call {
-    /// `x-amz-target`'s last part, and the body.
-    DynamoDb(String, serde_json::Value),
-    Sqs(String, serde_json::Value),
-    /// The form's fields.
-    Sns(Vec<(String, String)>),
-    Ses(Vec<(String, String)>),
-    Unknown(String),
 }
 
 impl Call {
@@ -188,6 +180,7 @@ async fn serve(environment: Environment, call: Call, sender: oneshot::Sender<Ans
         return forget(sender).await;
     }
     let aws = environment.aws.clone();
+    let mut attempt = Attempt::begin(&aws, environment.number, &call);
     let (fault, latency, late) = draw(&aws);
     if fault != Fault::None {
         environment.struck.fetch_add(1, Ordering::Relaxed);
@@ -216,6 +209,7 @@ async fn serve(environment: Environment, call: Call, sender: oneshot::Sender<Ans
         (Call::Ses(form), _) => mail::serve(&aws, form),
         (Call::Unknown(what), _) => Answer::json_error(501, "NotImplemented", what),
     };
+    attempt.carried_out(environment.number, &call, answer.status, &answer.body);
     note(&environment, &call, &answer);
     match fault {
         Fault::Lose => return,
@@ -227,7 +221,9 @@ async fn serve(environment: Environment, call: Call, sender: oneshot::Sender<Ans
         _ => {}
     }
     // Nobody may be there any more to hear it.
-    let _ = sender.send(answer);
+    if sender.send(answer).is_ok() {
+        attempt.heard();
+    }
 }
 
 /// Adds a call to the digest: two runs of a seed must not differ in any.

@@ -90,14 +90,18 @@ impl Consumer {
             biased;
             () = self.environment.died() => None,
             answer = tokio::time::timeout(TIMEOUT, work) => {
-                let failures = answer.ok()?.batch_item_failures;
+                let Ok(answer) = answer else {
+                    self.environment.note_timeout();
+                    return None;
+                };
+                let failures = answer.batch_item_failures;
                 Some(failures.into_iter().map(|failure| failure.item_identifier).collect())
             }
         }
     }
 }
 
-/// The environments of one function, and how many faults have struck those that are gone.
+/// The environments of one function.
 #[derive(Default)]
 struct Environments {
     idle: Vec<Consumer>,
@@ -105,13 +109,7 @@ struct Environments {
 }
 
 /// An event source mapping: polls its queue for as long as the simulation runs.
-pub(crate) async fn map(
-    aws: SimulatedAws,
-    config: SdkConfig,
-    ids: Ids,
-    queue: Queue,
-    struck: Rc<RefCell<u64>>,
-) {
+pub(crate) async fn map(aws: SimulatedAws, config: SdkConfig, ids: Ids, queue: Queue) {
     let environments = Rc::new(RefCell::new(Environments::default()));
     loop {
         tokio::time::sleep(POLL + Duration::from_millis(aws.draw(0..200))).await;
@@ -124,7 +122,7 @@ pub(crate) async fn map(
         }
         environments.borrow_mut().busy += 1;
         let (aws, config, ids) = (aws.clone(), config.clone(), ids.clone());
-        let (environments, struck) = (environments.clone(), struck.clone());
+        let environments = environments.clone();
         tokio::task::spawn_local(async move {
             let idle = environments.borrow_mut().idle.pop();
             let consumer = match idle {
@@ -133,9 +131,7 @@ pub(crate) async fn map(
                     Consumer::start(&aws, &config, &ids, queue).expect("settings of the simulation")
                 }
             };
-            let before = consumer.environment.faults_struck();
             let is_alive = invoke(&aws, queue, &consumer, batch).await;
-            *struck.borrow_mut() += consumer.environment.faults_struck() - before;
             let mut environments = environments.borrow_mut();
             environments.busy -= 1;
             if is_alive {
@@ -156,7 +152,10 @@ async fn invoke(
     let event = serde_json::from_value(json!({ "Records": records })).expect("an event");
     let Some(failed) = consumer.invoke(event).await else { return false };
     for Received { record, receipt_handle } in batch {
-        if !failed.iter().any(|id| record["messageId"] == **id) {
+        if failed.iter().any(|id| record["messageId"] == **id) {
+            let body = record["body"].as_str().unwrap_or_default();
+            consumer.environment.note_given_back(&receipt_handle, body);
+        } else {
             aws.delete(&queue.url(), &receipt_handle);
         }
     }

@@ -5,14 +5,16 @@
 //! customers.
 //!
 //! A run: products are made; customers order and cancel while faults strike; then the faults stop, and everything has to
-//! settle within [`SETTLING_MAX`]. Checked at the end: the books (`books`).
+//! settle within [`SETTLING_MAX`]. Checked at each step: `invariants`; at the end: the books (`books`).
 
 mod books;
 mod clients;
+mod hostile;
+mod invariants;
 mod lambda;
 mod shop;
 
-use std::{cell::RefCell, rc::Rc, time::Duration};
+use std::{rc::Rc, time::Duration};
 
 use anyhow::{Context, Result, bail, ensure};
 use exactly_once::Ids;
@@ -21,6 +23,7 @@ use simulated_aws::{Faults, SimulatedAws};
 use tokio::{task::LocalSet, time::Instant};
 
 use clients::{Api, Call, Function};
+use invariants::Invariants;
 use shop::Queue;
 
 /// For how long after the last fault something may be unsettled: longer than the longest pause of the backoff schedule and
@@ -83,31 +86,43 @@ pub fn play(seed: u64, orders: usize) -> Result<Report> {
 
 async fn run(seed: u64, orders: usize) -> Result<Report> {
     let aws = SimulatedAws::new(seed, Faults::default());
+    let invariants = Invariants::watch(&aws);
+    let report = run_in(&aws, &invariants, seed, orders).await;
+    // What broke first says more than how it ended.
+    invariants.verdict()?;
+    report
+}
+
+async fn run_in(
+    aws: &SimulatedAws,
+    invariants: &Invariants,
+    seed: u64,
+    orders: usize,
+) -> Result<Report> {
     let ids = Ids::seeded(seed);
     let config = settings::aws_with(simulated_aws::loader()).await;
-    shop::deploy(&aws);
-    let api = Rc::new(Api::new(&aws, &config, &ids));
+    shop::deploy(aws);
+    let api = Rc::new(Api::new(aws, &config, &ids));
     let mut products = Vec::new();
     for number in 0..PRODUCTS {
         products.push(api.product(&format!("Product {number}"), STOCK).await?);
     }
-    let struck = Rc::new(RefCell::new(0));
     let mut lambda =
         vec![tokio::task::spawn_local(lambda::schedule_relay(aws.clone(), config.clone()))];
     for queue in Queue::ALL {
-        // Only a fault around a mail can repeat one.
-        let struck = if queue == Queue::Notification { struck.clone() } else { Rc::default() };
         lambda.push(tokio::task::spawn_local(lambda::map(
             aws.clone(),
             config.clone(),
             ids.clone(),
             queue,
-            struck,
         )));
     }
 
-    aws.set_faults(faults(&aws));
+    aws.set_faults(faults(aws));
     let begun = Instant::now();
+    let expected = invariants.clone();
+    let hostile = hostile::send(aws.clone(), move |poison| expected.expect(poison));
+    let hostile = tokio::task::spawn_local(hostile);
     let customers = (0..orders).map(|number| {
         let (aws, api, products) = (aws.clone(), api.clone(), products.clone());
         tokio::task::spawn_local(async move { order(&aws, &api, &products, number).await })
@@ -120,16 +135,17 @@ async fn run(seed: u64, orders: usize) -> Result<Report> {
     for customer in customers {
         placed.push(customer.await?.context("a customer")?);
     }
-    while !books::is_settled(&aws) {
+    hostile.await?;
+    while !books::is_settled(aws) {
         if quiet.elapsed() > SETTLING_MAX {
-            bail!("not settled after {SETTLING_MAX:?}: {}", books::unsettled(&aws));
+            bail!("not settled after {SETTLING_MAX:?}: {}", books::unsettled(aws));
         }
         tokio::time::sleep(Duration::from_secs(5)).await;
     }
     let settled_after = quiet.elapsed();
     lambda.iter().for_each(tokio::task::JoinHandle::abort);
-    let repeated_mails_max = *struck.borrow();
-    let (rejected, cancelled) = books::check(&aws, &products, STOCK, &placed, repeated_mails_max)?;
+    let (rejected, cancelled) = books::check(aws, &products, STOCK, &placed, invariants)?;
+    invariants.check_end(aws)?;
     Ok(Report {
         orders: placed.len(),
         rejected,

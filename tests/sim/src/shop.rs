@@ -10,7 +10,7 @@ pub(crate) const PRODUCTS: &str = "products";
 pub(crate) const RESERVATIONS: &str = "reservations";
 pub(crate) const EVENT_LOG: &str = "event-log";
 pub(crate) const IDEMPOTENCY: &str = "idempotency";
-const STOCK_CHANGES: &str = "stock-changes";
+pub(crate) const STOCK_CHANGES: &str = "stock-changes";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Queue {
@@ -47,7 +47,7 @@ impl Queue {
     }
 
     /// The filter of its subscription.
-    fn event_types(self) -> &'static [&'static str] {
+    pub(crate) fn event_types(self) -> &'static [&'static str] {
         match self {
             Self::Product => &["OrderCreated", "OrderCancelled"],
             Self::Order => &["StockReserved", "StockRejected"],

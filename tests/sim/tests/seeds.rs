@@ -1,6 +1,6 @@
 //! Seeds, each played twice: the books are right, and both runs are the same call by call.
 //!
-//! `ORDERFLOW_SEEDS` is their number, `ORDERFLOW_SEED` the first of them.
+//! `ORDERFLOW_SEEDS` is their number, `ORDERFLOW_SEED` the first of them. `ORDERFLOW_PLAYS=1` plays each once.
 
 use std::env;
 
@@ -17,13 +17,15 @@ fn setting(name: &str, default: u64) -> Result<u64> {
 
 #[test]
 fn whatever_goes_wrong_the_books_are_right_and_a_seed_repeats_itself() -> Result<()> {
-    let first = setting("ORDERFLOW_SEED", 1)?;
+    let (first, plays) = (setting("ORDERFLOW_SEED", 1)?, setting("ORDERFLOW_PLAYS", 2)?);
     let (mut orders, mut rejected, mut cancelled, mut calls) = (0, 0, 0, 0);
     for seed in first..first + setting("ORDERFLOW_SEEDS", SEEDS_DEFAULT)? {
         let again = format!("seed {seed}: ORDERFLOW_SEED={seed} ORDERFLOW_SEEDS=1 make sim");
         let report = sim::play(seed, ORDERS).with_context(|| again.clone())?;
-        let repeated = sim::play(seed, ORDERS).with_context(|| again.clone())?;
-        ensure!(report == repeated, "{again}: {report:?} and then {repeated:?}");
+        for _ in 1..plays {
+            let repeated = sim::play(seed, ORDERS).with_context(|| again.clone())?;
+            ensure!(report == repeated, "{again}: {report:?} and then {repeated:?}");
+        }
         orders += report.orders;
         rejected += report.rejected;
         cancelled += report.cancelled;

@@ -166,6 +166,13 @@ impl<'a> Write<'a> {
     }
 }
 
+/// Whether a write would be carried out, if nothing else were in its way.
+pub(super) fn accepts(state: &mut State, kind: &str, write: &Value) -> bool {
+    let Ok(read) = Write::read(state, kind, write) else { return false };
+    let Ok(stored) = state.dynamodb.stored(read.table) else { return false };
+    matches!(read.outcome(stored), Ok(Outcome::After(_)))
+}
+
 fn before<'a>(stored: &'a Stored, key: &str) -> Option<&'a Item> {
     stored.rows.get(key).and_then(|row| row.item.as_ref())
 }

@@ -1,0 +1,1143 @@
+//! What has to be true at each step, whatever goes wrong: not only how it ends.
+//!
+//! In: each step of the simulated AWS. Out: the first invariant that was broken, and when. Guarantee: nothing here is about
+//! how the code is written; it is about what one call may change, which call may leave an environment, and what an
+//! acknowledgement promises.
+//!
+//! - Writes (`check_order`, `check_reservation`, …): what one call changes is one step. An effect, its marker and the event
+//!   that reports it change in one; statuses move forward; stock and reservations add up; nothing is lost from a log.
+//! - Two lines: had a transaction's marker not been there, its guard would refuse the same transaction, and the other way
+//!   round. Each is asked by itself, because either alone hides that the other is gone.
+//! - Leases (`check_lease`): whoever changes one owns it, and whoever sends a mail does.
+//! - Calls (`check_begun`): what decides is read consistently; a token is kept while its outcome is unknown.
+//! - Acknowledgements: a message is gone only if it had its effect, or is on the DLQ, or calls for none.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, hash_map::DefaultHasher},
+    hash::{Hash, Hasher},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use events::{Event, EventType};
+use serde_json::{Value, json};
+use simulated_aws::{Call, SimulatedAws, Step};
+use tokio::time::Instant;
+
+use crate::{
+    books::{Item, number, text},
+    hostile::Poison,
+    shop::{
+        EVENT_LOG, IDEMPOTENCY, ORDERS, PRODUCTS, Queue, RESERVATIONS, STOCK_CHANGES, variables,
+    },
+};
+
+/// By how much the clock of an environment may differ from AWS's, in milliseconds.
+const SKEW_MS: u64 = 1000;
+/// The end of a lease in which no mail is begun, in milliseconds.
+const LEASE_MARGIN_MS: u64 = 3000;
+/// A conflict is no reason to give up before this many attempts,
+const ATTEMPTS_MAX: u32 = 16;
+/// unless they have taken so long that the invocation may be ending.
+const ATTEMPTS_TIME: Duration = Duration::from_secs(3);
+/// Least pause between two attempts at a transaction.
+const PAUSE_MIN: Duration = Duration::from_millis(10);
+/// Number of sends without an answer after which a mail is given up.
+const UNKNOWN_SENDS_MAX: usize = 3;
+
+const PRODUCT_MARKERS: &str = "product-consumer#";
+const ORDER_MARKERS: &str = "order-consumer#";
+const MAIL_MARKERS: &str = "notification-consumer#";
+
+/// The observer's own view. Clones are the same.
+#[derive(Clone)]
+pub(crate) struct Invariants(Arc<Mutex<Watch>>);
+
+impl Invariants {
+    /// Watches an AWS from now on, which has to be its beginning.
+    pub(crate) fn watch(aws: &SimulatedAws) -> Self {
+        let watch = Arc::new(Mutex::new(Watch::new(aws.now())));
+        let observer = watch.clone();
+        aws.set_observer(move |aws, step| {
+            let mut watch = observer.lock().unwrap_or_else(PoisonError::into_inner);
+            // The first says most: what follows may follow from it.
+            if watch.broken.is_none()
+                && let Err(broken) = watch.observe(aws, step)
+            {
+                watch.broken = Some(format!("after {:?}: {broken:#}", aws.now() - watch.begun));
+            }
+        });
+        Self(watch)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Watch> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has this message end on its DLQ.
+    pub(crate) fn expect(&self, poison: Poison) {
+        self.lock().poison.push(poison);
+    }
+
+    /// Whether every invariant has held so far.
+    pub(crate) fn verdict(&self) -> Result<()> {
+        match &self.lock().broken {
+            Some(broken) => bail!("invariant broken {broken}"),
+            None => Ok(()),
+        }
+    }
+
+    /// Checks the end: what was poison is where it belongs, and nothing else is; every write was seen.
+    pub(crate) fn check_end(&self, aws: &SimulatedAws) -> Result<()> {
+        self.verdict()?;
+        let watch = self.lock();
+        watch.check_dlqs(aws)?;
+        for table in [ORDERS, PRODUCTS, RESERVATIONS, EVENT_LOG, IDEMPOTENCY, STOCK_CHANGES] {
+            let seen = watch.rows.range(rows_of(table)).count();
+            ensure!(seen == aws.items(table).len(), "{table}: a write was no step of any call");
+        }
+        Ok(())
+    }
+
+    /// Whether this event's mail was given up, because too many of its sends had no answer.
+    pub(crate) fn is_mail_given_up(&self, event_id: &str) -> bool {
+        self.lock().is_mail_given_up(event_id)
+    }
+}
+
+/// One row, before and after a step.
+struct Change {
+    table: &'static str,
+    key: String,
+    before: Option<Item>,
+    after: Option<Item>,
+}
+
+impl Change {
+    fn is_new(&self, table: &str, prefix: &str) -> bool {
+        self.table == table && self.before.is_none() && self.key.starts_with(prefix)
+    }
+
+    /// The row as it is now, or `None` if this change is not one of this table that leaves one.
+    fn after_in(&self, table: &str) -> Option<&Item> {
+        self.after.as_ref().filter(|_| self.table == table)
+    }
+}
+
+/// An attempt at a mail: one claim of its lease.
+#[derive(Debug)]
+struct Claim {
+    event_id: String,
+    environment: u64,
+    /// Its call that sends the mail.
+    send: Option<Send>,
+    has_tried_to_complete: bool,
+    /// That its outcome is unknown stands in the table.
+    is_noted_unknown: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Send {
+    /// SES has taken the mail.
+    is_taken: bool,
+    /// Whether its sender has heard an answer; `None` while it waits for one.
+    is_heard: Option<bool>,
+}
+
+/// The attempts at one transaction, which are those of one environment with the same writes.
+#[derive(Debug)]
+struct Transaction {
+    token: String,
+    first: Instant,
+    last_heard: Option<Instant>,
+    conflicts: u32,
+    end: End,
+    markers: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Unknown,
+    Conflict,
+    Known,
+}
+
+struct Watch {
+    begun: Duration,
+    broken: Option<String>,
+    /// When an attempt at a call has left its environment, in milliseconds since 1970.
+    begun_at: BTreeMap<u64, u64>,
+    rows: BTreeMap<(&'static str, String), Item>,
+    /// The claims of mails, by owner.
+    claims: BTreeMap<String, Claim>,
+    /// The owner whose mail an attempt at a call sends.
+    sends: BTreeMap<u64, String>,
+    transactions: BTreeMap<(u64, u64), Transaction>,
+    /// The transaction of an attempt at a call, and what its answer says.
+    answers: BTreeMap<u64, ((u64, u64), End)>,
+    /// Events that SNS has accepted, and those that it has refused for good.
+    accepted: BTreeSet<String>,
+    refused: BTreeSet<String>,
+    /// Pending events that an environment knows, from the table or because it has stored them.
+    known_pending: BTreeSet<(u64, String)>,
+    /// Environments that died or whose invocation timed out.
+    gone: BTreeSet<u64>,
+    last_mail: BTreeMap<u64, Instant>,
+    /// Receipts of deliveries that were given a pause.
+    paused: BTreeSet<String>,
+    dead_lettered: BTreeSet<String>,
+    poison: Vec<Poison>,
+    marker_life: u64,
+}
+
+/// How long a message may be on a queue and then on its DLQ, in seconds, by the template's own numbers.
+fn retention_seconds() -> u64 {
+    const TEMPLATE: &str = include_str!("../../../infra/template.yaml");
+    let (mut queue, mut dlq, mut is_dlq) = (0_u64, 0_u64, false);
+    for line in TEMPLATE.lines() {
+        if let Some(name) = line.strip_prefix("  ").and_then(|line| line.strip_suffix(':'))
+            && !name.starts_with(' ')
+        {
+            is_dlq = name.ends_with("Dlq");
+        }
+        if let Some(seconds) = line.trim().strip_prefix("MessageRetentionPeriod: ") {
+            let longest = if is_dlq { &mut dlq } else { &mut queue };
+            *longest = seconds.parse::<u64>().unwrap_or_default().max(*longest);
+        }
+    }
+    assert!(queue > 0 && dlq > queue, "the template has other retention periods: {queue}, {dlq}");
+    assert!(TEMPLATE.contains("{ AttributeName: expires_at, Enabled: true }"), "TTL is off");
+    queue + dlq
+}
+
+fn rows_of(table: &'static str) -> std::ops::RangeInclusive<(&'static str, String)> {
+    (table, String::new())..=(table, "\u{10ffff}".to_owned())
+}
+
+/// The tables that are watched, each with its keys.
+const KEYS: [(&str, &[&str]); 6] = [
+    (ORDERS, &["order_id"]),
+    (PRODUCTS, &["product_id"]),
+    (RESERVATIONS, &["order_id"]),
+    (EVENT_LOG, &["order_id", "event_id"]),
+    (IDEMPOTENCY, &["key"]),
+    (STOCK_CHANGES, &["product_id", "change_id"]),
+];
+
+/// The writes of a call, each with its kind.
+fn writes<'a>(operation: &'a str, body: &'a Value) -> Vec<(&'a str, &'a Value)> {
+    match operation {
+        "TransactWriteItems" => {
+            let items = body["TransactItems"].as_array().into_iter().flatten();
+            let writes = items.filter_map(|item| item.as_object()?.iter().next());
+            writes.map(|(kind, write)| (kind.as_str(), write)).collect()
+        }
+        "PutItem" | "UpdateItem" | "DeleteItem" => {
+            vec![(operation.trim_end_matches("Item"), body)]
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// The table of a write and the key of its row, as text and as DynamoDB has it.
+fn row_of(kind: &str, write: &Value) -> Option<(&'static str, String, Value)> {
+    let (table, names) = *KEYS.iter().find(|(table, _)| write["TableName"] == *table)?;
+    let item = &write[if kind == "Put" { "Item" } else { "Key" }];
+    let parts: Vec<&str> = names.iter().filter_map(|name| item[name]["S"].as_str()).collect();
+    let key = names.iter().map(|name| ((*name).to_owned(), item[name].clone())).collect();
+    Some((table, parts.join("/"), Value::Object(key)))
+}
+
+fn event_of(row: &Item) -> Result<Event> {
+    Event::decode(text(row, "body").as_bytes()).context("an event of the log cannot be read")
+}
+
+fn digest(value: &Value) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.to_string().hash(&mut hasher);
+    hasher.finish()
+}
+
+/// The lines of a reservation, by product.
+fn lines(reservation: &Item) -> Result<BTreeMap<String, i64>> {
+    let mut lines = BTreeMap::new();
+    for line in reservation["items"]["L"].as_array().into_iter().flatten() {
+        let line: Item = serde_json::from_value(line["M"].clone())?;
+        let quantity = i64::try_from(number(&line, "quantity")?)?;
+        *lines.entry(text(&line, "product_id").to_owned()).or_default() += quantity;
+    }
+    Ok(lines)
+}
+
+fn field<'a>(form: &'a [(String, String)], wanted: &str) -> &'a str {
+    form.iter().find(|(name, _)| name == wanted).map_or("", |(_, value)| value)
+}
+
+/// The events of a batch for SNS, by the id of their entry.
+fn published(form: &[(String, String)]) -> BTreeMap<&str, String> {
+    let ids = form.iter().filter_map(|(name, id)| {
+        let place = name.strip_prefix("PublishBatchRequestEntries.member.")?.strip_suffix(".Id")?;
+        let body = field(form, &format!("PublishBatchRequestEntries.member.{place}.Message"));
+        let body: Value = serde_json::from_str(body).ok()?;
+        Some((id.as_str(), body["event_id"].as_str()?.to_owned()))
+    });
+    ids.collect()
+}
+
+impl Watch {
+    fn new(begun: Duration) -> Self {
+        Self {
+            begun,
+            broken: None,
+            begun_at: BTreeMap::new(),
+            rows: BTreeMap::new(),
+            claims: BTreeMap::new(),
+            sends: BTreeMap::new(),
+            transactions: BTreeMap::new(),
+            answers: BTreeMap::new(),
+            accepted: BTreeSet::new(),
+            refused: BTreeSet::new(),
+            known_pending: BTreeSet::new(),
+            gone: BTreeSet::new(),
+            last_mail: BTreeMap::new(),
+            paused: BTreeSet::new(),
+            dead_lettered: BTreeSet::new(),
+            poison: Vec::new(),
+            marker_life: retention_seconds(),
+        }
+    }
+
+    fn row(&self, table: &'static str, key: &str) -> Option<&Item> {
+        self.rows.get(&(table, key.to_owned()))
+    }
+
+    fn status(&self, table: &'static str, key: &str) -> &str {
+        self.row(table, key).map_or("", |row| text(row, "status"))
+    }
+
+    fn observe(&mut self, aws: &SimulatedAws, step: &Step<'_>) -> Result<()> {
+        match *step {
+            Step::Begun { attempt, environment, call } => {
+                self.check_begun(aws, attempt, environment, call)
+            }
+            Step::CarriedOut { attempt, environment, call, status, answer } => match call {
+                Call::DynamoDb(operation, body) => {
+                    self.note_transaction(attempt, environment, operation, body, status, answer);
+                    if status == 200 {
+                        self.note_read(environment, operation, answer);
+                    }
+                    self.check_writes(aws, (attempt, environment), operation, body, status)
+                }
+                Call::Sns(form) => {
+                    self.note_publication(form, status, answer);
+                    Ok(())
+                }
+                Call::Ses(_) => {
+                    let owner = self.sends.get(&attempt);
+                    let claim = owner.and_then(|owner| self.claims.get_mut(owner));
+                    if let Some(send) = claim.and_then(|claim| claim.send.as_mut()) {
+                        send.is_taken = status == 200;
+                    }
+                    Ok(())
+                }
+                Call::Sqs(operation, body) if operation == "SendMessage" && status == 200 => {
+                    let id = &body["MessageAttributes"]["original_message_id"]["StringValue"];
+                    self.dead_lettered.extend(id.as_str().map(str::to_owned));
+                    Ok(())
+                }
+                Call::Sqs(..) | Call::Unknown(_) => Ok(()),
+            },
+            Step::Ended { attempt, is_heard } => {
+                self.note_end(attempt, is_heard);
+                Ok(())
+            }
+            Step::Died { environment } => {
+                self.gone.insert(environment);
+                Ok(())
+            }
+            Step::TimedOut { environment } => {
+                self.gone.insert(environment);
+                bail!("an invocation of environment {environment} has used up its function's time")
+            }
+            Step::GivenBack { environment, receipt_handle, body } => {
+                self.check_given_back(environment, receipt_handle, body)
+            }
+            Step::Acknowledged { queue_url, message_id, body } => {
+                self.check_acknowledged(aws, queue_url, message_id, body)
+            }
+        }
+    }
+
+    // Calls as they leave.
+
+    fn check_begun(
+        &mut self,
+        aws: &SimulatedAws,
+        attempt: u64,
+        environment: u64,
+        call: &Call,
+    ) -> Result<()> {
+        self.begun_at.insert(attempt, u64::try_from(aws.now().as_millis())?);
+        match call {
+            Call::DynamoDb(operation, body) => match operation.as_str() {
+                "GetItem" => {
+                    ensure!(body["ConsistentRead"] == true, "a read that decides may be stale")
+                }
+                "BatchGetItem" => {
+                    for (table, keys) in body["RequestItems"].as_object().into_iter().flatten() {
+                        ensure!(keys["ConsistentRead"] == true, "a read of {table} may be stale");
+                    }
+                }
+                "TransactWriteItems" => self.check_token(attempt, environment, body)?,
+                "UpdateItem" => {
+                    let owner = body["ExpressionAttributeValues"][":owner"]["S"].as_str();
+                    let is_completion = body["ExpressionAttributeValues"][":done"].is_object();
+                    let claim = owner.and_then(|owner| self.claims.get_mut(owner));
+                    if let (Some(claim), true) = (claim, is_completion) {
+                        claim.has_tried_to_complete = true;
+                    }
+                }
+                _ => {}
+            },
+            Call::Sns(form) => {
+                for event_id in published(form).into_values() {
+                    let key = (environment, event_id);
+                    ensure!(
+                        self.known_pending.contains(&key),
+                        "event {} is published, and its publisher does not know it as pending",
+                        key.1
+                    );
+                }
+            }
+            Call::Ses(form) => self.check_send(aws, attempt, environment, form)?,
+            Call::Sqs(operation, body) => {
+                if operation == "ChangeMessageVisibility" {
+                    let receipt = body["ReceiptHandle"].as_str().unwrap_or_default();
+                    self.paused.insert(receipt.to_owned());
+                }
+            }
+            Call::Unknown(_) => {}
+        }
+        Ok(())
+    }
+
+    /// One token stands for one logical attempt; the next one waits until the outcome of the last is known.
+    fn check_token(&mut self, attempt: u64, environment: u64, body: &Value) -> Result<()> {
+        let all = writes("TransactWriteItems", body);
+        // Without an id of its own, a transaction may be that of another delivery at the same moment.
+        if !all.iter().any(|(_, w)| w["TableName"] == EVENT_LOG || w["TableName"] == STOCK_CHANGES)
+        {
+            return Ok(());
+        }
+        let token = body["ClientRequestToken"].as_str().context("a transaction without a token")?;
+        let key = (environment, digest(&body["TransactItems"]));
+        let now = Instant::now();
+        match self.transactions.get_mut(&key) {
+            None => {
+                let markers = all.iter().filter(|(_, write)| write["TableName"] == IDEMPOTENCY);
+                let markers =
+                    markers.filter_map(|(_, w)| Some(w["Item"]["key"]["S"].as_str()?.to_owned()));
+                let transaction = Transaction {
+                    token: token.to_owned(),
+                    first: now,
+                    last_heard: None,
+                    conflicts: 0,
+                    end: End::Unknown,
+                    markers: markers.collect(),
+                };
+                self.transactions.insert(key, transaction);
+            }
+            Some(earlier) => {
+                if earlier.token != token {
+                    ensure!(
+                        earlier.end != End::Unknown,
+                        "another token, while the outcome of the transaction with the first is unknown"
+                    );
+                    let pause = earlier.last_heard.map_or(Duration::ZERO, |heard| now - heard);
+                    ensure!(pause >= PAUSE_MIN, "a transaction is tried again after {pause:?}");
+                    token.clone_into(&mut earlier.token);
+                    earlier.end = End::Unknown;
+                }
+            }
+        }
+        self.answers.insert(attempt, (key, End::Unknown));
+        Ok(())
+    }
+
+    fn note_transaction(
+        &mut self,
+        attempt: u64,
+        environment: u64,
+        operation: &str,
+        body: &Value,
+        status: u16,
+        answer: &str,
+    ) {
+        if operation != "TransactWriteItems" {
+            return;
+        }
+        if status == 200 {
+            for (kind, write) in writes(operation, body) {
+                if let (EVENT_LOG, "Put", Some(id)) = (
+                    write["TableName"].as_str().unwrap_or_default(),
+                    kind,
+                    write["Item"]["event_id"]["S"].as_str(),
+                ) {
+                    self.known_pending.insert((environment, id.to_owned()));
+                }
+            }
+        }
+        if let Some((_, end)) = self.answers.get_mut(&attempt) {
+            let is_cancelled = answer.contains("TransactionCanceledException");
+            *end = match status {
+                200 => End::Known,
+                400 if is_cancelled && !answer.contains("ConditionalCheckFailed") => End::Conflict,
+                400 if is_cancelled => End::Known,
+                400 if answer.contains("ValidationException") => End::Known,
+                _ => End::Unknown,
+            };
+        }
+    }
+
+    fn note_read(&mut self, environment: u64, operation: &str, answer: &str) {
+        if operation != "BatchGetItem" {
+            return;
+        }
+        let answer: Value = serde_json::from_str(answer).unwrap_or_default();
+        for row in answer["Responses"][EVENT_LOG].as_array().into_iter().flatten() {
+            if let (true, Some(id)) =
+                (row["outbox_shard"].is_object(), row["event_id"]["S"].as_str())
+            {
+                self.known_pending.insert((environment, id.to_owned()));
+            }
+        }
+    }
+
+    fn note_publication(&mut self, form: &[(String, String)], status: u16, answer: &str) {
+        let (taken, failed) = answer.split_once("<Failed>").unwrap_or((answer, ""));
+        for (id, event_id) in published(form) {
+            let id = format!("<Id>{id}</Id>");
+            if status == 200 && taken.contains(&id) {
+                self.accepted.insert(event_id);
+            } else if (400..500).contains(&status)
+                || failed.contains(&id) && failed.contains("<SenderFault>true")
+            {
+                self.refused.insert(event_id);
+            }
+        }
+    }
+
+    fn note_end(&mut self, attempt: u64, is_heard: bool) {
+        let owner = self.sends.get(&attempt);
+        let claim = owner.and_then(|owner| self.claims.get_mut(owner));
+        if let Some(send) = claim.and_then(|claim| claim.send.as_mut()) {
+            send.is_heard = Some(is_heard);
+        }
+        self.begun_at.remove(&attempt);
+        if let Some((key, end)) = self.answers.remove(&attempt)
+            && is_heard
+            && let Some(transaction) = self.transactions.get_mut(&key)
+        {
+            transaction.end = end;
+            transaction.last_heard = Some(Instant::now());
+            transaction.conflicts += u32::from(end == End::Conflict);
+        }
+    }
+
+    // Mails.
+
+    /// Only the owner of the lease sends, once, and not so late that the lease might end first.
+    fn check_send(
+        &mut self,
+        aws: &SimulatedAws,
+        attempt: u64,
+        environment: u64,
+        form: &[(String, String)],
+    ) -> Result<()> {
+        let subject = field(form, "Message.Subject.Data");
+        let (order, outcome) = subject
+            .strip_prefix("Order #")
+            .and_then(|rest| rest.split_once(' '))
+            .with_context(|| format!("a mail about {subject:?}"))?;
+        let event_type = match outcome {
+            "Created Successfully" => EventType::OrderCreated,
+            "Confirmed" => EventType::OrderConfirmed,
+            "Rejected" => EventType::OrderRejected,
+            "Cancelled" => EventType::OrderCancelled,
+            "Shipped" => EventType::OrderShipped,
+            _ => bail!("a mail about {subject:?}"),
+        };
+        let event_id = self.event_of_order(order, event_type)?;
+        let event_id = event_id.with_context(|| format!("{subject:?}: there is no such event"))?;
+        let what = format!("the mail {subject:?} of environment {environment}");
+        let marker = self.row(IDEMPOTENCY, &format!("{MAIL_MARKERS}{event_id}"));
+        let marker = marker.with_context(|| format!("{what}: without a claim"))?.clone();
+        ensure!(text(&marker, "state") == "in_progress", "{what}: without a claim: {marker:?}");
+        let until = number(&marker, "leased_until")?;
+        let now = u64::try_from(aws.now().as_millis())?;
+        ensure!(
+            now + LEASE_MARGIN_MS <= until + SKEW_MS,
+            "{what}: at {now}, and its lease ends at {until}"
+        );
+        let owner = text(&marker, "owner").to_owned();
+        for (other, earlier) in self.claims.iter().filter(|(other, _)| **other != owner) {
+            let Some(send) = earlier.send.filter(|_| earlier.event_id == event_id) else {
+                continue;
+            };
+            let is_gone = self.gone.contains(&earlier.environment);
+            ensure!(
+                send.is_heard.is_some() || is_gone,
+                "{what}: another of the same event, by {other}, is under way"
+            );
+            // Its answer was lost, or it could not be marked: then nobody knows of it.
+            let is_excused = !send.is_taken
+                || send.is_heard == Some(false)
+                || is_gone
+                || earlier.has_tried_to_complete;
+            ensure!(is_excused, "{what}: it was sent before, and that was known");
+        }
+        let claim = self.claims.get_mut(&owner);
+        let claim = claim.with_context(|| format!("{what}: the claim of {owner} was not seen"))?;
+        ensure!(
+            claim.environment == environment,
+            "{what}: environment {} has the lease",
+            claim.environment
+        );
+        ensure!(claim.send.is_none(), "{what}: twice under one claim");
+        claim.send = Some(Send { is_taken: false, is_heard: None });
+        self.sends.insert(attempt, owner);
+        self.check_pace(environment)
+    }
+
+    /// Two environments share the mails of a second.
+    fn check_pace(&mut self, environment: u64) -> Result<()> {
+        let variables = variables(Queue::Notification);
+        let rate: f64 = variables["MAILS_PER_SECOND"].parse()?;
+        let apart = Duration::from_secs_f64(2.0 / rate) - Duration::from_millis(2);
+        let now = Instant::now();
+        if let Some(last) = self.last_mail.insert(environment, now) {
+            let since = now - last;
+            ensure!(since >= apart, "environment {environment} sends two mails within {since:?}");
+        }
+        Ok(())
+    }
+
+    fn event_of_order(&self, order: &str, event_type: EventType) -> Result<Option<String>> {
+        let range = (EVENT_LOG, format!("{order}/"))..(EVENT_LOG, format!("{order}0"));
+        for (_, row) in self.rows.range(range) {
+            let event = event_of(row)?;
+            if event.body.event_type() == event_type {
+                return Ok(Some(event.id.to_string()));
+            }
+        }
+        Ok(None)
+    }
+
+    fn is_mail_given_up(&self, event_id: &str) -> bool {
+        let claims = self.claims.values().filter(|claim| claim.event_id == event_id);
+        claims.filter(|claim| claim.is_noted_unknown).count() >= UNKNOWN_SENDS_MAX
+    }
+
+    // Writes.
+
+    fn check_writes(
+        &mut self,
+        aws: &SimulatedAws,
+        caller: (u64, u64),
+        operation: &str,
+        body: &Value,
+        status: u16,
+    ) -> Result<()> {
+        let writes = writes(operation, body);
+        let mut changes = Vec::new();
+        for (kind, write) in &writes {
+            let Some((table, key, names)) = row_of(kind, write) else { continue };
+            let after = aws.item(table, &names);
+            let before = match after.clone() {
+                Some(row) => self.rows.insert((table, key.clone()), row),
+                None => self.rows.remove(&(table, key.clone())),
+            };
+            if before != after {
+                changes.push(Change { table, key, before, after });
+            }
+        }
+        if changes.is_empty() {
+            return Ok(());
+        }
+        ensure!(status == 200, "{operation} was answered with {status} and has written");
+        for change in &changes {
+            let Change { table, key, .. } = change;
+            let checked = match *table {
+                ORDERS => self.check_order(change, &changes),
+                RESERVATIONS => self.check_reservation(change, &changes),
+                PRODUCTS => check_stock(change, &changes),
+                EVENT_LOG => self.check_event(change, &changes),
+                IDEMPOTENCY if key.starts_with(MAIL_MARKERS) => {
+                    self.check_lease(aws, caller, change, body)
+                }
+                IDEMPOTENCY => check_marker(change, &changes),
+                _ => {
+                    ensure!(change.before.is_none(), "a stock change was changed");
+                    Ok(())
+                }
+            };
+            checked.with_context(|| format!("{operation} of {table} {key}"))?;
+            if *table == IDEMPOTENCY {
+                self.check_life(aws, change).with_context(|| format!("{operation} of {key}"))?;
+            }
+        }
+        if operation == "TransactWriteItems" {
+            // Each line by itself: its write would be refused now.
+            for (kind, write) in &writes {
+                let Some((table, key, _)) = row_of(kind, write) else { continue };
+                let is_line = matches!(table, ORDERS | RESERVATIONS | IDEMPOTENCY);
+                ensure!(
+                    !is_line || !aws.accepts(kind, write),
+                    "repeated, the write of {table} {key} would be carried out again"
+                );
+            }
+        }
+        Ok(())
+    }
+
+    fn check_order(&self, change: &Change, all: &[Change]) -> Result<()> {
+        let Some(after) = &change.after else { bail!("an order is gone") };
+        let (from, to) =
+            (change.before.as_ref().map(|row| text(row, "status")), text(after, "status"));
+        let event_type = match (from, to) {
+            (None, "pending") => EventType::OrderCreated,
+            (Some("pending"), "confirmed") => EventType::OrderConfirmed,
+            (Some("pending"), "rejected") => EventType::OrderRejected,
+            (Some("pending" | "confirmed"), "cancelled") => EventType::OrderCancelled,
+            (Some("confirmed"), "shipped") => EventType::OrderShipped,
+            _ => bail!("an order goes from {from:?} to {to:?}"),
+        };
+        ensure!(
+            after.contains_key("pending_shard") == (to == "pending"),
+            "an order is {to}, and its place in the index of pending ones is {:?}",
+            after.get("pending_shard")
+        );
+        if let Some(before) = &change.before {
+            for name in ["items", "total", "currency", "customer_email", "created_at"] {
+                ensure!(before.get(name) == after.get(name), "an order's {name} has changed");
+            }
+        }
+        reported(&change.key, event_type, all)?;
+        let held = self.status(RESERVATIONS, &change.key);
+        match to {
+            "confirmed" => {
+                ensure!(matches!(held, "reserved" | "released"), "confirmed, and {held:?}");
+                marked(ORDER_MARKERS, all)?;
+            }
+            "rejected" => {
+                ensure!(held == "rejected", "rejected, and its reservation is {held:?}");
+                marked(ORDER_MARKERS, all)?;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn check_reservation(&self, change: &Change, all: &[Change]) -> Result<()> {
+        let Some(after) = &change.after else { bail!("a reservation is gone") };
+        let (from, to) =
+            (change.before.as_ref().map(|row| text(row, "status")), text(after, "status"));
+        let (cause, report, sign) = match (from, to) {
+            (None, "reserved") => (EventType::OrderCreated, Some(EventType::StockReserved), -1),
+            (None, "rejected") => (EventType::OrderCreated, Some(EventType::StockRejected), 0),
+            (None, "cancelled") => (EventType::OrderCancelled, None, 0),
+            (Some("reserved"), "released") => {
+                (EventType::OrderCancelled, Some(EventType::StockReleased), 1)
+            }
+            _ => bail!("a reservation goes from {from:?} to {to:?}"),
+        };
+        let event_id = marked(PRODUCT_MARKERS, all)?;
+        let event = self.row(EVENT_LOG, &format!("{}/{event_id}", change.key));
+        let event = event_of(event.context("its marker is that of no event of this order")?)?;
+        ensure!(event.body.event_type() == cause, "{to} because of {}", event.body.event_type());
+        if let Some(report) = report {
+            reported(&change.key, report, all)?;
+        }
+        for (product, quantity) in lines(after)? {
+            let product = all.iter().find(|c| c.table == PRODUCTS && c.key == product);
+            let taken = product.map_or(Ok(0), stock_delta)?;
+            ensure!(taken == sign * quantity, "{to}, and stock has changed by {taken}");
+        }
+        Ok(())
+    }
+
+    fn check_event(&self, change: &Change, all: &[Change]) -> Result<()> {
+        let Some(after) = &change.after else { bail!("an event is gone") };
+        let event = event_of(after)?;
+        let (is_pending, event_id) = (after.contains_key("outbox_shard"), event.id.to_string());
+        ensure!(
+            is_pending == after.contains_key("pending_since"),
+            "an event is in the outbox by half: {after:?}"
+        );
+        match &change.before {
+            None => {
+                let order = event.body.order_id().as_str();
+                ensure!(change.key == format!("{order}/{event_id}"), "an event under another key");
+                ensure!(is_pending, "an event that nobody will publish");
+                let is_effect = |c: &Change| matches!(c.table, ORDERS | RESERVATIONS);
+                ensure!(
+                    all.iter().any(|c| is_effect(c) && c.key == order),
+                    "an event without the change that it reports"
+                );
+                let range = (EVENT_LOG, format!("{order}/"))..(EVENT_LOG, format!("{order}0"));
+                for (_, row) in self.rows.range(range) {
+                    let other = event_of(row)?;
+                    ensure!(
+                        other.id == event.id || other.body.event_type() != event.body.event_type(),
+                        "a second {} of {order}",
+                        event.body.event_type()
+                    );
+                }
+            }
+            Some(before) => {
+                for name in ["body", "attributes"] {
+                    ensure!(before.get(name) == after.get(name), "an event's {name} has changed");
+                }
+                let was_pending = before.contains_key("outbox_shard");
+                ensure!(
+                    !was_pending || is_pending || self.accepted.contains(&event_id),
+                    "an event has left the outbox, and SNS has never accepted it"
+                );
+                ensure!(
+                    text(after, "outbox_shard") != "stuck" || self.refused.contains(&event_id),
+                    "an event is set aside that SNS has not refused"
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// The lease of a mail: only its owner changes it, until it has ended.
+    fn check_lease(
+        &mut self,
+        aws: &SimulatedAws,
+        (attempt, environment): (u64, u64),
+        change: &Change,
+        request: &Value,
+    ) -> Result<()> {
+        let event_id = change.key.trim_start_matches(MAIL_MARKERS).to_owned();
+        let now = u64::try_from(aws.now().as_millis())?;
+        let owner = |row: &Item| text(row, "owner").to_owned();
+        let named =
+            request["ExpressionAttributeValues"][":owner"]["S"].as_str().unwrap_or_default();
+        let after_owner = change.after.as_ref().map(owner);
+        let before_owner = change.before.as_ref().map(owner);
+        if let Some(before) = &change.before {
+            ensure!(
+                text(before, "state") != "done",
+                "what was done is changed: {:?}",
+                change.after
+            );
+        }
+        let until = |row: &Item| number(row, "leased_until");
+        // A late attempt at a claim whose retry was carried out, and given back, claims once more: for nobody, but in order.
+        let is_claim = request["ExpressionAttributeValues"][":until"].is_object();
+        if let Some(new) = after_owner.as_ref().filter(|_| is_claim || before_owner != after_owner)
+        {
+            let after = change.after.as_ref().context("a row")?;
+            ensure!(text(after, "state") == "in_progress", "claimed as {after:?}");
+            let begun = self.begun_at.get(&attempt).copied().unwrap_or(now);
+            ensure!(until(after)? > begun + SKEW_MS, "a lease that has ended when it begins");
+            if let Some(before) = &change.before {
+                let ends = until(before)?;
+                ensure!(
+                    ends <= now + SKEW_MS,
+                    "claimed by {new}, while {before_owner:?} has the lease for {} ms",
+                    ends.saturating_sub(now)
+                );
+                ensure!(
+                    after.get("unknown_attempts") == before.get("unknown_attempts"),
+                    "a claim has changed the number of unknown outcomes"
+                );
+            }
+            let claim = Claim {
+                event_id,
+                environment,
+                send: None,
+                has_tried_to_complete: false,
+                is_noted_unknown: false,
+            };
+            let claim = self.claims.entry(new.clone()).or_insert(claim);
+            ensure!(claim.environment == environment, "two environments claim as {new}");
+            return Ok(());
+        }
+        let owner = before_owner.context("a lease without an owner")?;
+        ensure!(
+            named == owner,
+            "a lease of {owner} is changed by {:?}: {:?}",
+            if named.is_empty() { "nobody" } else { named },
+            change.after
+        );
+        let claim = self.claims.get_mut(&owner).context("a claim that was not seen")?;
+        ensure!(
+            claim.environment == environment,
+            "a lease of environment {} is changed by environment {environment}",
+            claim.environment
+        );
+        let Some(after) = &change.after else {
+            let unknown =
+                change.before.as_ref().map_or(Ok(0), |row| number(row, "unknown_attempts"));
+            ensure!(
+                unknown? >= UNKNOWN_SENDS_MAX as u64,
+                "a claim is forgotten with its unknown outcomes"
+            );
+            return Ok(());
+        };
+        if text(after, "state") == "done" {
+            ensure!(
+                !after.contains_key("leased_until"),
+                "done, and leased until {:?}",
+                until(after)
+            );
+            ensure!(
+                claim.send.is_some_and(|send| send.is_heard == Some(true)),
+                "marked as sent before SES has answered"
+            );
+        } else if until(after)? < now {
+            // Given back before its end: then it has to be known that no mail was sent.
+            ensure!(
+                claim.send.is_none_or(|send| send.is_heard == Some(true) && !send.is_taken),
+                "a lease is given back, and its mail may have been sent"
+            );
+        } else {
+            let before = change.before.as_ref().context("a row")?;
+            ensure!(until(after)? == until(before)?, "a lease is moved");
+            let unknown = |row: &Item| {
+                row.get("unknown_attempts").map_or(Ok(0), |_| number(row, "unknown_attempts"))
+            };
+            ensure!(
+                unknown(after)? == unknown(before)? + 1,
+                "an unknown outcome is counted wrongly"
+            );
+            if claim.send.is_none() {}
+            claim.is_noted_unknown = true;
+        }
+        Ok(())
+    }
+
+    /// Whoever may still come meets the marker: it outlives queue and DLQ.
+    fn check_life(&self, aws: &SimulatedAws, change: &Change) -> Result<()> {
+        // Requests that change stock are remembered for ever.
+        if let Some(after) = change.after.as_ref().filter(|after| after.contains_key("expires_at"))
+        {
+            let expires = number(after, "expires_at")?;
+            let until = aws.now().as_secs() + self.marker_life;
+            let is_new = change.before.as_ref().and_then(|row| row.get("expires_at"))
+                != after.get("expires_at");
+            ensure!(
+                !is_new || expires > until,
+                "it ends at {expires}, and a message may come until {until}"
+            );
+        }
+        let is_kept_for_ever = change.key.starts_with("product-api#");
+        ensure!(
+            is_kept_for_ever
+                || change.after.as_ref().is_none_or(|row| row.contains_key("expires_at")),
+            "it is never removed"
+        );
+        Ok(())
+    }
+
+    // Messages.
+
+    /// What comes again comes after a pause; and a conflict is no reason for it.
+    fn check_given_back(&self, environment: u64, receipt_handle: &str, body: &str) -> Result<()> {
+        ensure!(
+            self.paused.contains(receipt_handle),
+            "a message is given back without a pause: {body}"
+        );
+        let Ok(event) = Event::decode(body.as_bytes()) else { return Ok(()) };
+        let marker = format!("#{}", event.id);
+        let range = (environment, 0)..=(environment, u64::MAX);
+        for (_, transaction) in self.transactions.range(range) {
+            let is_its = transaction.markers.iter().any(|key| key.ends_with(&marker));
+            let Some(heard) = transaction.last_heard.filter(|_| is_its) else { continue };
+            ensure!(
+                transaction.end != End::Conflict
+                    || transaction.conflicts >= ATTEMPTS_MAX
+                    || heard - transaction.first > ATTEMPTS_TIME,
+                "a transaction is given up after {} conflicts",
+                transaction.conflicts
+            );
+        }
+        Ok(())
+    }
+
+    fn check_acknowledged(
+        &self,
+        aws: &SimulatedAws,
+        queue_url: &str,
+        message_id: &str,
+        body: &str,
+    ) -> Result<()> {
+        if self.dead_lettered.contains(message_id) {
+            return Ok(());
+        }
+        let queue = Queue::ALL.into_iter().find(|queue| queue.url() == queue_url);
+        let queue = queue.with_context(|| format!("a message of {queue_url}"))?;
+        let event = Event::decode(body.as_bytes());
+        let event = event.with_context(|| format!("poison is acknowledged: {body}"))?;
+        let marker = |consumer: &str| self.row(IDEMPOTENCY, &format!("{consumer}{}", event.id));
+        let (order, event_type) = (event.body.order_id().as_str(), event.body.event_type());
+        let (held, status) = (self.status(RESERVATIONS, order), self.status(ORDERS, order));
+        let is_settled = match (queue, event_type) {
+            (Queue::Product, EventType::OrderCreated) => {
+                marker(PRODUCT_MARKERS).is_some() || !held.is_empty()
+            }
+            (Queue::Product, EventType::OrderCancelled) => {
+                marker(PRODUCT_MARKERS).is_some()
+                    || matches!(held, "released" | "rejected" | "cancelled")
+            }
+            (Queue::Order, EventType::StockReserved) => {
+                marker(ORDER_MARKERS).is_some()
+                    || matches!(status, "confirmed" | "shipped" | "cancelled")
+            }
+            (Queue::Order, EventType::StockRejected) => {
+                marker(ORDER_MARKERS).is_some() || matches!(status, "rejected" | "cancelled")
+            }
+            (Queue::Notification, _) if queue.event_types().contains(&event_type.as_str()) => {
+                const AGE_DAYS_MAX: i64 = 7;
+                let now = i64::try_from(aws.now().as_secs())?;
+                let age = now - event.timestamp.timestamp().as_second();
+                marker(MAIL_MARKERS).is_some_and(|row| text(row, "state") == "done")
+                    || age > AGE_DAYS_MAX * 24 * 60 * 60
+            }
+            _ => true,
+        };
+        ensure!(
+            is_settled,
+            "{event_type} {} is acknowledged by {queue:?} without its effect: order {status:?}, reservation {held:?}",
+            event.id
+        );
+        Ok(())
+    }
+
+    fn check_dlqs(&self, aws: &SimulatedAws) -> Result<()> {
+        // SQS has some characters only as JSON escapes.
+        let read = |body: &str| {
+            serde_json::from_str(body).unwrap_or_else(|_| Value::String(body.to_owned()))
+        };
+        let mut missing: Vec<&Poison> = self.poison.iter().collect();
+        for queue in Queue::ALL {
+            let url = queue.dlq_url();
+            let attributes = aws.message_attributes(&url);
+            for (body, attributes) in aws.bodies(&url).iter().zip(attributes) {
+                let reason = attributes.get("failure_reason").map_or("", String::as_str);
+                let is_it = |poison: &Poison| {
+                    poison.queue == queue
+                        && poison.reason == reason
+                        && read(&poison.body) == read(body)
+                };
+                let is_given_up = || {
+                    let event = Event::decode(body.as_bytes());
+                    let is_known = |event: Event| self.is_mail_given_up(&event.id.to_string());
+                    reason == "mail_outcome_unknown" && event.is_ok_and(is_known)
+                };
+                ensure!(
+                    self.poison.iter().any(is_it) || is_given_up(),
+                    "a dead letter of {queue:?}: {attributes:?} {body}"
+                );
+                missing.retain(|poison| !is_it(poison));
+            }
+        }
+        ensure!(missing.is_empty(), "poison that is on no DLQ: {missing:?}");
+        Ok(())
+    }
+}
+
+fn stock_delta(change: &Change) -> Result<i64> {
+    let stock = |row: &Option<Item>| -> Result<i64> {
+        let Some(stock) = row.as_ref().and_then(|row| row["stock"]["N"].as_str()) else {
+            return Ok(0);
+        };
+        Ok(stock.parse()?)
+    };
+    Ok(stock(&change.after)? - stock(&change.before)?)
+}
+
+/// Stock changes by reservations and by recorded changes, which add up, and never below 0.
+fn check_stock(change: &Change, all: &[Change]) -> Result<()> {
+    let Some(after) = &change.after else { bail!("a product is gone") };
+    let stock = after["stock"]["N"].as_str().unwrap_or_default();
+    ensure!(!stock.starts_with('-'), "a stock of {stock}");
+    let mut explained = 0;
+    for other in all {
+        if let Some(after) = other.after_in(RESERVATIONS) {
+            let taken = lines(after)?.get(&change.key).copied().unwrap_or_default();
+            explained += match (&other.before, text(after, "status")) {
+                (None, "reserved") => -taken,
+                (Some(_), "released") => taken,
+                _ => 0,
+            };
+        }
+        if let Some(after) = other.after_in(STOCK_CHANGES)
+            && text(after, "product_id") == change.key
+        {
+            explained += after["delta"]["N"].as_str().unwrap_or_default().parse::<i64>()?;
+        }
+    }
+    let delta = stock_delta(change)?;
+    ensure!(delta == explained, "stock changes by {delta}, and {explained} of it is accounted for");
+    Ok(())
+}
+
+/// The event that a marker of this step belongs to.
+fn marked<'a>(prefix: &str, all: &'a [Change]) -> Result<&'a str> {
+    let marker = all.iter().find(|change| change.is_new(IDEMPOTENCY, prefix));
+    let marker = marker.with_context(|| format!("an effect without its marker {prefix}"))?;
+    Ok(&marker.key[prefix.len()..])
+}
+
+/// An effect is reported by an event of this type in the same step.
+fn reported(order: &str, event_type: EventType, all: &[Change]) -> Result<()> {
+    for change in all.iter().filter(|change| change.is_new(EVENT_LOG, order)) {
+        if event_of(change.after.as_ref().context("a row")?)?.body.event_type() == event_type {
+            return Ok(());
+        }
+    }
+    bail!("an effect without the event that reports it, {event_type}")
+}
+
+/// A marker, or a request's key: written once, together with what it stands for.
+fn check_marker(change: &Change, all: &[Change]) -> Result<()> {
+    let Some(after) = &change.after else { bail!("a marker is gone") };
+    let has = |table: &str| all.iter().any(|change| change.table == table);
+    if change.key.starts_with("mails#") {
+        let before = change.before.as_ref().map_or(Ok(0), |row| number(row, "stage"))?;
+        ensure!(number(after, "stage")? >= before, "the mails of an order go back");
+        return Ok(());
+    }
+    ensure!(change.before.is_none(), "a marker is changed to {after:?}");
+    let effect = match change.key.split('#').next() {
+        Some("product-consumer") => RESERVATIONS,
+        Some("order-consumer" | "order-api") => ORDERS,
+        Some("product-api") => PRODUCTS,
+        _ => bail!("a marker of nobody"),
+    };
+    ensure!(has(effect), "a marker without its effect in {effect}");
+    if let Some(answer) = after.get("answer").and_then(|answer| answer["S"].as_str())
+        && effect == ORDERS
+    {
+        let answer: Value = serde_json::from_str(answer).unwrap_or_else(|_| json!({}));
+        let id = answer["id"].as_str().unwrap_or_default();
+        let is_its = |change: &Change| change.table == ORDERS && change.key == id;
+        ensure!(all.iter().any(is_its), "a key with the answer of another order");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_template_keeps_messages_for_eighteen_days() {
+        assert_eq!(retention_seconds(), 18 * 24 * 60 * 60);
+    }
+}
