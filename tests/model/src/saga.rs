@@ -8,6 +8,7 @@
 //! because producer and relay do the same, at any time, and a lost producer leaves them to the relay.
 
 use std::{
+    collections::BTreeSet,
     hash::{DefaultHasher, Hash, Hasher},
     sync::atomic::{AtomicU64, Ordering::Relaxed},
 };
@@ -25,7 +26,8 @@ use stateright::{Model, Property};
 use crate::{
     properties,
     tables::{
-        EventId, LoggedEvent, Message, Report, Row, Scenario, Short, Tables, Write, commit, reports,
+        EventId, LoggedEvent, Message, Report, Row, STATUSES, Scenario, Short, Tables, Write,
+        commit, reports,
     },
 };
 
@@ -370,6 +372,31 @@ impl Saga {
         Some(state)
     }
 
+    /// Every transaction that the model has for an order, as its writes in words.
+    #[must_use]
+    pub fn transactions(&self) -> BTreeSet<BTreeSet<String>> {
+        const ORDER: usize = 0;
+        let mut state = self.init_states().remove(ORDER);
+        let stock_events = [EventType::StockReserved, EventType::StockRejected];
+        for kind in stock_events {
+            Write::Append(ORDER, kind, Short::new()).apply(&mut state.tables);
+        }
+        let reserved = [None, Some(ReservationStatus::Reserved)];
+        let mut processes = vec![Process::Reserve(ORDER), Process::Reject(ORDER, Short::new())];
+        processes.extend(reserved.map(|read| Process::Release(ORDER, read)));
+        for status in STATUSES {
+            processes.extend(stock_events.map(|kind| Process::Settle((ORDER, kind), status)));
+            processes.extend(
+                [Request::Cancel, Request::Ship]
+                    .map(|request| Process::Transition(ORDER, request, status)),
+            );
+        }
+        let in_words = |writes: &[Write]| writes.iter().map(Write::to_string).collect();
+        let decided = processes.iter().filter_map(|process| self.decide(&state, process));
+        let decided = decided.map(|writes| in_words(&writes));
+        decided.chain([in_words(&placing(ORDER))]).collect()
+    }
+
     /// Where everything ends if from here on nothing goes wrong and nobody requests anything, or `None` if something
     /// is stuck.
     #[must_use]
@@ -409,6 +436,11 @@ impl Saga {
         let ways = |report| [true, false].map(|acknowledged| (report, acknowledged));
         reports.into_iter().flat_map(ways).collect()
     }
+}
+
+/// The writes that store a new order, with the event that reports it.
+fn placing(order: usize) -> [Write; 2] {
+    [Write::Create(order), Write::Append(order, EventType::OrderCreated, Short::new())]
 }
 
 /// The writes that make a transition, with the event that reports it.
@@ -493,11 +525,7 @@ impl Model for Saga {
         let mut state = last.clone();
         match step {
             Step::Place(order) => {
-                let writes = [
-                    Write::Create(order),
-                    Write::Append(order, EventType::OrderCreated, Short::new()),
-                ];
-                commit(&self.scenario, &mut state.tables, &writes, Report::FULL)?;
+                commit(&self.scenario, &mut state.tables, &placing(order), Report::FULL)?;
             }
             Step::Request(order, request) => {
                 let process =

@@ -4,7 +4,7 @@
 //! cancellation is to be reported. Out: what became of it, as `exactly_once::transaction::interpret_cancellation` sees it.
 //! Guarantee, which is DynamoDB's: all writes are carried out or none is.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, fmt};
 
 use aws_sdk_dynamodb::types::{AttributeValue, CancellationReason};
 use events::{Currency, EventType, Money, OrderId, ProductId, Quantity, ShortLine, StockLine};
@@ -51,7 +51,8 @@ pub struct ScenarioOrder {
     statuses: Vec<(Order, Item)>,
 }
 
-const STATUSES: [Status; 5] =
+/// Every status of an order.
+pub const STATUSES: [Status; 5] =
     [Status::Pending, Status::Confirmed, Status::Rejected, Status::Cancelled, Status::Shipped];
 
 impl Scenario {
@@ -263,6 +264,32 @@ pub enum Write {
     Append(usize, EventType, Short),
 }
 
+/// The write and its condition in words, the same for each order, product and number of pieces.
+impl fmt::Display for Write {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::PutMarker(_) => f.write_str("the marker, if there is none"),
+            Self::Create(_) => f.write_str("the order, if there is none"),
+            Self::Transition(_, from, to) => {
+                let (from, to) = (from.as_str(), to.as_str());
+                write!(f, "the order from {from} to {to}, if it is {from}")
+            }
+            Self::Reserve(_, status) => {
+                let status = format!("{status:?}").to_lowercase();
+                write!(f, "the reservation {status}, if there is none")
+            }
+            Self::Release(_) => {
+                f.write_str("the reservation from reserved to released, if it is reserved")
+            }
+            Self::Stock(_, change) if *change.allowed_stock().start() > 0 => {
+                f.write_str("stock is taken, if there is enough")
+            }
+            Self::Stock(..) => f.write_str("stock is given back, if there is such a product"),
+            Self::Append(_, kind, _) => write!(f, "the event {}", kind.as_str()),
+        }
+    }
+}
+
 impl Write {
     /// The kind of its condition, or `None` if it has none.
     fn condition(&self) -> Option<Condition> {
@@ -318,7 +345,7 @@ impl Write {
         }
     }
 
-    fn apply(&self, tables: &mut Tables) {
+    pub(crate) fn apply(&self, tables: &mut Tables) {
         match self {
             Self::PutMarker((order, kind)) => {
                 let event = tables.orders[*order].events.iter_mut();

@@ -74,6 +74,13 @@ fn two_orders() -> Scenario {
     Scenario::new(&[3], &[&[2], &[2]], 2)
 }
 
+/// What the services really write is compared with these in the simulation.
+#[test]
+fn an_order_has_ten_kinds_of_transactions() {
+    let transactions = Saga::new(one_order()).transactions();
+    assert_eq!(transactions.len(), 10, "{transactions:#?}");
+}
+
 #[test]
 fn one_order_with_many_processes_at_a_time() {
     check("one order", checker(one_order()).spawn_bfs(), &[REJECTED]);

@@ -19,8 +19,10 @@ use fastrand::Rng;
 use futures::{StreamExt, TryStreamExt, stream};
 
 const PRODUCTS: usize = 5;
-/// Less than all customers want together, so that some are rejected.
-const STOCK_PER_ORDER: f64 = 0.45;
+/// Two thirds of what all customers want together, so that many are rejected.
+const STOCK_PER_ORDER: f64 = 0.3;
+/// Fewer rejected orders would show little of what a rejection meets.
+const REJECTED_PERCENT_MIN: usize = 10;
 /// Number of customers that order side by side.
 const CUSTOMERS: usize = 12;
 /// 5 % of all calls: half of them fail, half lose their answer. And 5 of a thousand kill their process.
@@ -31,7 +33,7 @@ async fn after_any_number_of_accidents_the_books_are_right() -> Result<()> {
     let stack = Stack::load().await?;
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let seed = number("ORDERFLOW_SEED").unwrap_or_else(|| fastrand::u64(..));
-    let orders = number("ORDERFLOW_ORDERS").unwrap_or(1000);
+    let orders = number("ORDERFLOW_ORDERS").unwrap_or(250);
     println!("seed {seed}, {orders} orders; repeat with ORDERFLOW_SEED={seed}");
     stack.set_visibility_timeouts(5).await?;
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
@@ -174,6 +176,12 @@ async fn check_books(
         status_of.insert(text(&order, "order_id"), status);
     }
     println!("statuses: {statuses:?}");
+    let rejected = statuses.get("rejected").copied().unwrap_or_default();
+    ensure!(
+        rejected * 100 >= placed.len() * REJECTED_PERCENT_MIN,
+        "{rejected} of {} orders were rejected",
+        placed.len()
+    );
     // A customer whose answer was lost tries again with the same key: no order more than were placed.
     ensure!(
         status_of.len() == placed.len(),
