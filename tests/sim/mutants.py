@@ -132,10 +132,16 @@ def _git_apply(directory: Path, patch: Path, *options: str) -> subprocess.Comple
 
 def _find(tree: Path, seeds_max: int) -> Found | None:
     test = _build(tree)
-    settings = {"ORDERFLOW_SEED": "1", "ORDERFLOW_SEEDS": str(seeds_max), "ORDERFLOW_PLAYS": "1", "RUST_BACKTRACE": "0"}
+    settings = {
+        "ORDERFLOW_SEED": "1",
+        "ORDERFLOW_SEEDS": str(seeds_max),
+        "ORDERFLOW_ONCE": "1",
+        "ORDERFLOW_EXPLAIN": "0",
+        "RUST_BACKTRACE": "0",
+    }
     begun = time.monotonic()
     run = subprocess.Popen(
-        [str(test), "--nocapture"],
+        [str(test), "whatever_goes_wrong", "--nocapture"],
         cwd=tree / "tests" / "sim",
         env={**os.environ, **settings},
         stdout=subprocess.PIPE,

@@ -181,6 +181,8 @@ struct Watch {
     transactions: BTreeMap<(u64, u64), Transaction>,
     /// The transaction of an attempt at a call, and what its answer says.
     answers: BTreeMap<u64, ((u64, u64), End)>,
+    /// Orders of which an environment was answered that stock is short, and nothing else was in the way.
+    short: BTreeSet<(u64, String)>,
     /// Events that SNS has accepted, and those that it has refused for good.
     accepted: BTreeSet<String>,
     refused: BTreeSet<String>,
@@ -268,6 +270,16 @@ fn digest(value: &Value) -> u64 {
     hasher.finish()
 }
 
+/// The order whose reservation a transaction writes with this status.
+fn reservation_in<'a>(body: &'a Value, status: &str) -> Option<&'a str> {
+    let puts = writes("TransactWriteItems", body).into_iter().filter(|(kind, write)| {
+        *kind == "Put"
+            && write["TableName"] == RESERVATIONS
+            && write["Item"]["status"]["S"] == status
+    });
+    puts.into_iter().find_map(|(_, put)| put["Item"]["order_id"]["S"].as_str())
+}
+
 /// The lines of a reservation, by product.
 fn lines(reservation: &Item) -> Result<BTreeMap<String, i64>> {
     let mut lines = BTreeMap::new();
@@ -305,6 +317,7 @@ impl Watch {
             sends: BTreeMap::new(),
             transactions: BTreeMap::new(),
             answers: BTreeMap::new(),
+            short: BTreeSet::new(),
             accepted: BTreeSet::new(),
             refused: BTreeSet::new(),
             known_pending: BTreeSet::new(),
@@ -439,6 +452,12 @@ impl Watch {
 
     /// One token stands for one logical attempt; the next one waits until the outcome of the last is known.
     fn check_token(&mut self, attempt: u64, environment: u64, body: &Value) -> Result<()> {
+        if let Some(order) = reservation_in(body, "rejected") {
+            ensure!(
+                self.short.contains(&(environment, order.to_owned())),
+                "{order} is rejected, and whether stock is short was in doubt"
+            );
+        }
         let all = writes("TransactWriteItems", body);
         // Without an id of its own, a transaction may be that of another delivery at the same moment.
         if !all.iter().any(|(_, w)| w["TableName"] == EVENT_LOG || w["TableName"] == STOCK_CHANGES)
@@ -491,6 +510,13 @@ impl Watch {
     ) {
         if operation != "TransactWriteItems" {
             return;
+        }
+        if let (Some(order), 400) = (reservation_in(body, "reserved"), status) {
+            const DOUBTS: [&str; 3] = ["TransactionConflict", "Throttling", "ThroughputExceeded"];
+            let is_clear = !DOUBTS.iter().any(|code| answer.contains(code));
+            if answer.contains("ConditionalCheckFailed") && is_clear {
+                self.short.insert((environment, order.to_owned()));
+            }
         }
         if status == 200 {
             for (kind, write) in writes(operation, body) {

@@ -1,7 +1,8 @@
 //! Seeds, each played twice: the books are right, and both runs are the same call by call.
 //!
 //! `ORDERFLOW_SEEDS` is their number, `ORDERFLOW_SEED` the first of them; `ORDERFLOW_ONCE=1` plays each once, and `ORDERFLOW_THREADS` at a time.
-//! A seed that fails says how to play it again, with how little it fails, and what happened to the order concerned.
+//! A seed that fails says how to play it again, with how little it fails, and what happened to the order concerned;
+//! `ORDERFLOW_EXPLAIN=0` leaves that out.
 
 use std::{
     env,
@@ -98,7 +99,9 @@ fn whatever_goes_wrong_the_books_are_right_and_a_seed_repeats_itself() -> Result
     let mut failures = failures.into_inner().unwrap_or_else(PoisonError::into_inner);
     failures.sort_by_key(|(seed, _)| *seed);
     if let Some((seed, error)) = failures.into_iter().next() {
-        println!("{}", sim::explain(seed, ORDERS));
+        if setting("ORDERFLOW_EXPLAIN", 1)? == 1 {
+            println!("{}", sim::explain(seed, ORDERS));
+        }
         let again = format!("ORDERFLOW_SEED={seed} ORDERFLOW_SEEDS=1 make sim");
         return Err(error.context(format!("seed {seed}: {again}")));
     }

@@ -274,9 +274,15 @@ pub(super) async fn transact(aws: &SimulatedAws, request: &Value) -> Answer {
         Ok(Err(answer)) => return answer,
         Err(why) => return refused(why),
     };
-    let takes = Duration::from_millis(aws.draw(3..60));
+    let takes = duration(&mut aws.lock());
     tokio::time::sleep(takes).await;
     end(&mut aws.lock(), held)
+}
+
+/// How long a transaction takes. No page bounds it; one that outlasts its client's patience is met again as in progress.
+fn duration(state: &mut State) -> Duration {
+    let is_long = state.random.u64(0..1000) < state.faults.late;
+    Duration::from_millis(state.random.u64(if is_long { 3000..9000 } else { 3..60 }))
 }
 
 /// Takes hold of a transaction's items, or returns the answer to one that does not come to that.
