@@ -141,7 +141,7 @@ impl Api {
             let what = answer.as_ref().map(|(status, body)| format!("{status} {body}"));
             let what = what.unwrap_or_else(|| "no answer".to_owned());
             let key = call.key.unwrap_or("no key");
-            format!("{} {path} ({key}) {} => {what}", call.method, call.body)
+            format!("{} {path} ({key}) {} -> {what}", call.method, call.body)
         });
         Ok(answer)
     }
