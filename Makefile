@@ -17,7 +17,7 @@ BUILT = $(if $(BIN_DIR),--no-build --bin-dir $(BIN_DIR))
 WITH = PORT=0 $(STACK) with --emulator $(EMULATOR) $(or $(BUILT),--no-build)
 
 .DEFAULT_GOAL := help
-.PHONY: help up down logs demo test check unit build chaos e2e e2e-shared e2e-alone e2e-demo e2e-lifecycle e2e-iam e2e-faults e2e-chaos e2e-cli e2e-left-out console-test fuzz sim
+.PHONY: help up down logs demo test check unit build chaos e2e e2e-shared e2e-alone e2e-demo e2e-lifecycle e2e-iam e2e-faults e2e-conformance e2e-chaos e2e-cli e2e-left-out console-test fuzz sim
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,7 +55,7 @@ build: ## the one dev build that tests and local functions share
 # The long randomized run is made on MiniStack only.
 LONG = $(if $(filter ministack,$(EMULATOR)),e2e-chaos,e2e-left-out)
 
-e2e: build e2e-shared e2e-alone e2e-cli e2e-demo e2e-lifecycle e2e-faults e2e-iam $(LONG) ## the end-to-end tests, each group against a stack of its own
+e2e: build e2e-shared e2e-alone e2e-cli e2e-demo e2e-lifecycle e2e-faults e2e-iam e2e-conformance $(LONG) ## the end-to-end tests, each group against a stack of its own
 
 e2e-left-out:
 	@echo "NOT TESTED on $(EMULATOR): e2e-chaos: the long randomized run is made on MiniStack only"
@@ -83,6 +83,9 @@ e2e-lifecycle: build
 e2e-iam: build
 	$(WITH) --state .local/test/iam --mail-mode ses $(if $(filter ministack,$(EMULATOR)),--server-env AUTH=true) -- \
 	  cargo test --workspace --test iam --test library -- --test-threads=8
+
+e2e-conformance: build
+	$(WITH) --state .local/test/conformance -- cargo test --workspace --test conformance -- --nocapture
 
 # Many deliveries of one message are part of these tests; none of them may end on a DLQ.
 FAULTS = --mail-mode ses --via target/debug/fault-proxy --param RelayAgeSeconds=2 \
