@@ -18,7 +18,7 @@ BUILT = $(if $(BIN_DIR),--no-build --bin-dir $(BIN_DIR))
 WITH = PORT=0 $(STACK) with --emulator $(EMULATOR) $(or $(BUILT),--no-build)
 
 .DEFAULT_GOAL := help
-.PHONY: help up down logs demo test check unit build chaos e2e e2e-shared e2e-alone e2e-demo e2e-lifecycle e2e-iam e2e-faults e2e-chaos e2e-cli e2e-left-out console-test fuzz sim sim-mutants
+.PHONY: help up down logs demo test check unit build chaos e2e e2e-shared e2e-alone e2e-demo e2e-lifecycle e2e-iam e2e-faults e2e-conformance e2e-chaos e2e-cli e2e-left-out console-test fuzz sim sim-mutants
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -61,7 +61,7 @@ LONG = $(if $(filter ministack,$(EMULATOR)),e2e-chaos,e2e-left-out)
 SIDE_BY_SIDE = $(if $(filter ministack,$(EMULATOR)),-j2 $(if $(filter output-sync,$(.FEATURES)),--output-sync=target))
 
 e2e: build ## the end-to-end tests, each group against a stack of its own
-	$(MAKE) $(SIDE_BY_SIDE) e2e-faults e2e-cli e2e-shared e2e-iam $(LONG) e2e-alone e2e-lifecycle e2e-demo
+	$(MAKE) $(SIDE_BY_SIDE) e2e-faults e2e-cli e2e-shared e2e-iam $(LONG) e2e-alone e2e-lifecycle e2e-demo e2e-conformance
 
 e2e-left-out:
 	@echo "NOT TESTED on $(EMULATOR): e2e-chaos: the long randomized run is made on MiniStack only"
@@ -89,6 +89,9 @@ e2e-lifecycle: build
 e2e-iam: build
 	$(WITH) --state .local/test/iam --mail-mode ses $(if $(filter ministack,$(EMULATOR)),--server-env AUTH=true) -- \
 	  cargo test --workspace --test iam --test library -- --test-threads=8
+
+e2e-conformance: build
+	$(WITH) --state .local/test/conformance -- cargo test --workspace --test conformance -- --nocapture
 
 # Many deliveries of one message are part of these tests; none of them may end on a DLQ.
 FAULTS = --mail-mode ses --via target/debug/fault-proxy --param RelayAgeSeconds=2 \

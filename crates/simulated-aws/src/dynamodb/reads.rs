@@ -192,8 +192,19 @@ fn text<'a>(item: &'a Item, name: &str) -> &'a str {
     item.get(name).and_then(|value| value["S"].as_str()).unwrap_or_default()
 }
 
+fn item_key(item: &Item, keys: &[String]) -> String {
+    keys.iter().map(|key| text(item, key)).collect::<Vec<_>>().join(KEY_SEPARATOR)
+}
+
+fn hash(key: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    key.hash(&mut hasher);
+    hasher.finish()
+}
+
 pub(super) fn query(state: &mut State, request: &Value) -> Result<Answer, Refusal> {
     let is_consistent = is_consistent(request);
+    let is_kind = state.dynamodb.is_kind;
     let stored = state.dynamodb.stored(&request["TableName"])?;
     let table_keys = &stored.table.keys;
     let (index, reader) = match request["IndexName"].as_str() {
@@ -226,9 +237,11 @@ pub(super) fn query(state: &mut State, request: &Value) -> Result<Answer, Refusa
             "The provided starting key is outside query boundaries based on provided conditions",
         );
     }
-    let position = |item: &Item| -> Vec<String> {
-        let table_keys = table_keys.iter().map(|key| text(item, key).to_owned());
-        keys.get(1).map(|key| text(item, key).to_owned()).into_iter().chain(table_keys).collect()
+    let position = |item: &Item| {
+        let key = item_key(item, table_keys);
+        // Of an index, items with the same sort key are in no order that could be relied on.
+        let chance = if index.is_some() && !is_kind { hash(&key) } else { 0 };
+        (keys.get(1).map(|key| text(item, key).to_owned()), chance, key)
     };
     let rows: Box<dyn Iterator<Item = &super::Row>> = match index {
         Some(_) => Box::new(stored.rows.values()),
@@ -281,10 +294,8 @@ pub(super) fn scan(state: &mut State, request: &Value) -> Result<Answer, Refusal
     let start = start(request, &all_keys)?;
     // Partitions are read in an order of DynamoDB's own; within each, the sort key's.
     let position = |item: &Item| {
-        let keys: Vec<_> = stored.table.keys.iter().map(|key| text(item, key)).collect();
-        let mut hasher = DefaultHasher::new();
-        keys.first().hash(&mut hasher);
-        (hasher.finish(), keys.join(KEY_SEPARATOR))
+        let key = item_key(item, &stored.table.keys);
+        (hash(partition_key(&key)), key)
     };
     let start = start.as_ref().map(position);
     let rows = stored.rows.values();

@@ -656,6 +656,33 @@ async fn an_index_and_reads_without_consistency_are_behind_each_item_and_reader_
 }
 
 #[tokio::test(start_paused = true)]
+async fn of_an_index_items_with_the_same_sort_key_are_in_no_order_and_pages_still_have_each_once() {
+    let aws = aws(1);
+    for event in 0..8 {
+        put(&aws, in_shard(&event.to_string(), "a", "same")).await;
+    }
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let (mut read, mut start) = (Vec::new(), Value::Null);
+    loop {
+        let mut page = shard_query(&[("Limit", json!(3))]);
+        if !start.is_null() {
+            page["ExclusiveStartKey"] = start;
+        }
+        let page = ok(&aws, "Query", page).await;
+        let items = page["Items"].as_array().into_iter().flatten();
+        read.extend(items.filter_map(|item| item["event"]["S"].as_str().map(str::to_owned)));
+        start = page["LastEvaluatedKey"].clone();
+        if start.is_null() {
+            break;
+        }
+    }
+    let mut sorted = read.clone();
+    sorted.sort_unstable();
+    assert_ne!(read, sorted);
+    assert_eq!(sorted, ["0", "1", "2", "3", "4", "5", "6", "7"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_index_may_have_what_is_gone_and_only_keys() {
     let aws = aws(3);
     aws.project_keys_only(TABLE, "by_shard");

@@ -1,7 +1,10 @@
-//! The calls that our code makes, against the simulation and against the emulator that runs: where the outcomes differ,
-//! AWS's page decides, and the difference is named.
+//! The simulation against an emulator: the same calls to both, by the same clients, and the same answers.
 //!
-//! In: the settings file of a stack, named by `ORDERFLOW_STACK` (`stack.py with` brings one). Out: passes if the outcomes
-//! are equal but for the named differences, and each of those is still there.
+//! In: `ORDERFLOW_STACK` names the settings of a running emulator (`stack.py with` brings one). Out: every difference that is
+//! not a known one, with both answers. Guarantee: a known difference that is gone fails, too. Where they differ, AWS's page
+//! decides, and the difference is named with it.
 
+mod calls;
+mod cases;
+mod dynamodb;
 mod messaging;
