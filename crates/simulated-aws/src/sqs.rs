@@ -1325,3 +1325,51 @@ fn serve_at_once(aws: &SimulatedAws, operation: &str, request: &Value) -> Result
         _ => Err(Refusal::new("NotImplemented", operation)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Faults;
+
+    /// A queue with as many messages in flight as it may have, and one that waits.
+    fn full(name: &str) -> (SimulatedAws, String) {
+        let aws = SimulatedAws::new(1, Faults::default());
+        let url = aws.create_queue(name, QueueSettings::default());
+        let now_ms = aws.now_ms();
+        let message = |group: &str| NewMessage {
+            body: group.to_owned(),
+            group_id: Some(group.to_owned()),
+            ..NewMessage::default()
+        };
+        deposit(&mut aws.lock(), &url, message("in flight"), 0, now_ms);
+        assert_eq!(aws.receive(&url, 1).len(), 1);
+        if let Some(queue) = aws.lock().sqs.queues.get_mut(&url) {
+            let one = queue.messages[0].clone();
+            queue.messages.resize(IN_FLIGHT_MAX, one);
+        }
+        deposit(&mut aws.lock(), &url, message("waits"), 0, now_ms);
+        (aws, url)
+    }
+
+    fn try_take(aws: &SimulatedAws, url: &str, is_waiting: bool) -> Result<usize, Refusal> {
+        let now_ms = aws.now_ms();
+        take(&mut aws.lock(), url, 10, None, is_waiting, now_ms).map(|taken| taken.len())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn with_120_000_messages_in_flight_a_receive_gets_none_and_is_refused_if_it_does_not_wait()
+     {
+        let (aws, url) = full("queue");
+        assert_eq!(try_take(&aws, &url, false).map_err(|refusal| refusal.code), Err("OverLimit"));
+        assert_eq!(try_take(&aws, &url, true), Ok(0));
+        tokio::time::advance(Duration::from_secs(30)).await;
+        assert!(try_take(&aws, &url, true).is_ok_and(|taken| taken > 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_fifo_queue_says_nothing_of_120_000_messages_in_flight() {
+        let (aws, url) = full("queue.fifo");
+        assert_eq!(try_take(&aws, &url, false), Ok(0));
+        assert_eq!(try_take(&aws, &url, true), Ok(0));
+    }
+}

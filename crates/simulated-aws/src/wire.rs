@@ -16,7 +16,7 @@ use aws_smithy_runtime_api::client::{
     orchestrator::{HttpRequest, HttpResponse},
     result::ConnectorError,
 };
-use aws_smithy_types::body::SdkBody;
+use aws_smithy_types::{body::SdkBody, byte_stream::ByteStream};
 use serde_json::json;
 use tokio::sync::oneshot;
 
@@ -219,6 +219,8 @@ impl HttpConnector for Connector {
         let is_sqs = matches!(call, Call::Sqs(..));
         tokio::spawn(serve(environment, call, sender));
         HttpConnectorFuture::new(async move {
+            // Until a request is sent to its end, the SDK takes a long wait for an upload that has stalled.
+            let _ = ByteStream::new(request.into_body()).collect().await;
             let answer = receiver.await.map_err(|_| {
                 ConnectorError::io(std::io::Error::from(std::io::ErrorKind::ConnectionReset).into())
             })?;

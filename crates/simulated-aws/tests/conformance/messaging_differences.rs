@@ -1,1 +1,0 @@
-const DIFFERENCES: &[Difference] = &[];
