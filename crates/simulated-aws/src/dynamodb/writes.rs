@@ -100,12 +100,6 @@ impl Change {
             }
             "Update" => {
                 let update = scope.update(write)?;
-                let is_key = |name: &&str| stored.table.keys.iter().any(|key| key == name);
-                if let Some(key) = update.attributes().find(is_key) {
-                    return invalid(format!(
-                        "One or more parameter values were invalid: Cannot update attribute {key}. This attribute is part of the key"
-                    ));
-                }
                 Self::Update(normal_item(&write["Key"])?, update)
             }
             "Delete" => Self::Delete,
@@ -153,6 +147,13 @@ impl<'a> Write<'a> {
             Change::Delete => None,
             Change::Check => before.cloned(),
             Change::Update(key, update) => {
+                // After the condition, as DynamoDB Local does.
+                let is_key = |name: &&str| stored.table.keys.iter().any(|key| key == name);
+                if let Some(key) = update.attributes().find(is_key) {
+                    return invalid(format!(
+                        "One or more parameter values were invalid: Cannot update attribute {key}. This attribute is part of the key"
+                    ));
+                }
                 let mut item = present.clone();
                 item.extend(key.clone());
                 let after = update.apply(&item)?;

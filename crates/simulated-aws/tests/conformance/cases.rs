@@ -680,7 +680,7 @@ fn refusals(cases: &mut Cases) {
     }
     let mut key = update("SET product_id = :v", v());
     key["ConditionExpression"] = json!("attribute_not_exists(product_id)");
-    cases.add("a key is not updated, whatever the condition", "UpdateItem", PRODUCTS, key);
+    cases.add("a key is updated under a condition that fails", "UpdateItem", PRODUCTS, key);
     let long = format!("SET note = :v{}", " ".repeat(4096));
     cases.add("an expression of more than 4 KB", "UpdateItem", PRODUCTS, update(&long, v()));
     let put = |item: Value, condition: Option<&str>, values: Value| {
