@@ -28,7 +28,7 @@ use serde::Serialize;
 use crate::{
     error::CliError,
     held,
-    output::{counted, cut, plain, table},
+    output::{counted, cut, indent, plain, table},
     select::{DeadLetter, RETRIES_EXHAUSTED, Selection, Since, glimpse},
     send::{self, Message},
     stack::{Queue, Stack},
@@ -611,9 +611,10 @@ pub(crate) fn in_full(letters: &[DeadLetter]) -> String {
         let others = letter.attributes.iter();
         let others = others.filter(|(name, _)| !FAILURE_ATTRIBUTES.contains(&name.as_str()));
         lines.extend(others.map(|(name, value)| format!("attribute     {name} = {value}")));
-        let body = serde_json::from_str::<serde_json::Value>(&letter.body)
-            .and_then(|json| serde_json::to_string_pretty(&json))
-            .unwrap_or_else(|_| letter.body.clone());
+        let body = match serde_json::from_str::<serde::de::IgnoredAny>(&letter.body) {
+            Ok(_) => indent(&letter.body),
+            Err(_) => letter.body.clone(),
+        };
         lines.extend(body.lines().map(|line| format!("  {line}")));
         lines.iter().map(|line| plain(line)).collect::<Vec<_>>().join("\n")
     };

@@ -137,9 +137,76 @@ pub(crate) fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
+/// A JSON document with a line for each value. Its values stay as they were written: 25.00 is no 25.0.
+pub(crate) fn indent(json: &str) -> String {
+    let (mut text, mut depth, mut in_string, mut is_escaped) = (String::new(), 0_usize, false, false);
+    let new_line = |text: &mut String, depth: usize| {
+        text.push('\n');
+        text.extend(std::iter::repeat_n("  ", depth));
+    };
+    let mut characters = json.chars().filter(|c| !c.is_control()).peekable();
+    while let Some(character) = characters.next() {
+        match character {
+            _ if in_string => {
+                in_string = is_escaped || character != '"';
+                is_escaped = !is_escaped && character == '\\';
+                text.push(character);
+            }
+            ' ' => {}
+            '{' | '[' => {
+                text.push(character);
+                while characters.next_if_eq(&' ').is_some() {}
+                if characters.peek().is_none_or(|next| !matches!(next, '}' | ']')) {
+                    depth += 1;
+                    new_line(&mut text, depth);
+                }
+            }
+            '}' | ']' => {
+                if !text.ends_with(['{', '[']) {
+                    depth = depth.saturating_sub(1);
+                    new_line(&mut text, depth);
+                }
+                text.push(character);
+            }
+            ',' => {
+                text.push(character);
+                new_line(&mut text, depth);
+            }
+            ':' => text.push_str(": "),
+            '"' => {
+                in_string = true;
+                text.push(character);
+            }
+            _ => text.push(character),
+        }
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_indented_document_keeps_its_values_as_they_were_written() {
+        let json = r#"{"total":25.00,"empty":{},"none":[ ],"note":"a, \"b\": {c}","lines":[1,{"a":1e2}]}"#;
+        let pretty = indent(json);
+        assert_eq!(
+            pretty,
+            r#"{
+  "total": 25.00,
+  "empty": {},
+  "none": [],
+  "note": "a, \"b\": {c}",
+  "lines": [
+    1,
+    {
+      "a": 1e2
+    }
+  ]
+}"#
+        );
+    }
 
     #[test]
     fn a_table_aligns_numbers_to_the_right_and_has_no_trailing_blanks() {

@@ -251,7 +251,7 @@ struct Head {
     event_version: String,
 }
 
-/// Maximum number of digits of a minor version: it is recorded, never reckoned with.
+/// Maximum number of digits of a minor version: it is recorded, and nothing is computed with it.
 pub(crate) const MINOR_VERSION_DIGITS_MAX: usize = 9;
 
 /// Whether a version is `1.` and digits. Parsed as numbers, `+1.0` and `01.0` would pass.
@@ -298,7 +298,7 @@ impl DecodeError {
     }
 }
 
-/// So much of a foreign text goes into an error: enough to recognise it.
+/// Maximum length of a foreign text in an error: enough to recognise it.
 const QUOTED_CHARS_MAX: usize = 200;
 
 fn shortened(text: &str) -> String {

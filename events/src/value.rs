@@ -503,7 +503,7 @@ impl FromStr for Stamp {
     }
 }
 
-/// The years of a moment: four digits, well within what the library reckons with.
+/// The years of a moment: four digits, well within what the library can represent.
 const YEAR_MIN: i16 = 1000;
 const YEAR_MAX: i16 = 2999;
 /// To the nanosecond.

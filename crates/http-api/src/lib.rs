@@ -19,4 +19,4 @@ pub use problem::{FieldError, Problem};
 pub use query::{PAGE_DEFAULT, PAGE_MAX, QueryFields};
 pub use request_key::request_key;
 pub use routes::{ROUTES, unrouted};
-pub use serve::{Caller, app, serve};
+pub use serve::{AnswerBy, Caller, app, serve};

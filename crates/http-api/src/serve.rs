@@ -24,11 +24,37 @@ use crate::{BODY_BYTES_MAX, Problem, problem::PROBLEM_JSON};
 /// How long before the invocation's deadline a request is answered, whatever its handler does: Lambda would answer the
 /// gateway with an error, and end the environment.
 const DEADLINE_MARGIN: Duration = Duration::from_millis(800);
+/// How long before that a handler ends what its answer does not need: publishing at once, reading what has been changed.
+const ANSWER_MARGIN: Duration = Duration::from_millis(200);
 const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// Who calls, as the trace of all that the call leads to. Handlers take it as an `Extension`.
 pub type Caller = Trace;
+
+/// When a handler has to have its answer. What it does after its outcome is certain, and what its answer can do without,
+/// ends by then. Handlers take it as an `Extension`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct AnswerBy(Instant);
+
+impl AnswerBy {
+    /// Does some work until then; `None` if it has not ended.
+    pub async fn limit<T>(self, work: impl Future<Output = T>) -> Option<T> {
+        tokio::time::timeout_at(self.0, work).await.ok()
+    }
+
+    /// This moment, or the one after this time if that is earlier.
+    #[must_use]
+    pub fn at_most(self, time: Duration) -> Self {
+        Self(self.0.min(Instant::now() + time))
+    }
+
+    /// Whether there is this much time left.
+    #[must_use]
+    pub fn leaves(self, time: Duration) -> bool {
+        Instant::now() + time <= self.0
+    }
+}
 
 /// Serves until Lambda ends the process. `unrouted` answers what API Gateway found no route for and sent
 /// here by its catch-all: such a request passes no check of the gateway, so it must not reach `routes`.
@@ -113,6 +139,8 @@ async fn boundary(mut request: Request, next: Next, clock: Clock, ids: Ids) -> R
     // What a handler logs is found by the correlation id, too.
     let span = tracing::info_span!("request", correlation_id = caller.correlation_id);
     let time_left = time_left(&request, &clock);
+    let answer_by = AnswerBy(begun + time_left.saturating_sub(ANSWER_MARGIN));
+    request.extensions_mut().insert(answer_by);
     let work = AssertUnwindSafe(next.run(request).instrument(span)).catch_unwind();
     let mut response = match tokio::time::timeout(time_left, work).await {
         Ok(Ok(response)) => response,

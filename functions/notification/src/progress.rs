@@ -1,7 +1,7 @@
 //! How far the mails of an order have come, so that one which has been overtaken says so.
 //!
 //! In: an order and the stage that a mail reports. Out: whether a mail of a later stage was begun before. Guarantee: the
-//! stage of an order only grows, so that no customer takes a late "created" for news after "rejected". One item an order in the
+//! stage of an order only grows, so that no customer takes a late "created" for the present state after "rejected". One item an order in the
 //! idempotency table, with the life of a marker.
 
 use aws_sdk_dynamodb::Client;
@@ -13,7 +13,7 @@ use exactly_once::{
 };
 use jiff::Timestamp;
 
-/// The stage of an order that the mail about an event reports: a later stage makes an earlier one old news.
+/// The stage of an order that the mail about an event reports: a later stage overtakes an earlier one.
 pub(crate) fn stage(event_type: EventType) -> u8 {
     match event_type {
         EventType::OrderCreated => 0,

@@ -12,10 +12,9 @@ use aws_sdk_dynamodb::{
     },
 };
 use events::{Body, Email, Event, OrderId, ProductId, Stamp};
-use exactly_once::Shards;
 use exactly_once::{
-    CallError, Commit, EarlierRequest, Failure, Handled, IdempotencyKeys, Inbox, Item, Outbox,
-    RequestKey, Role, TableError, TransactionWrite, commit,
+    CallError, Commit, EarlierRequest, Failure, Handled, IdempotencyKeys, Inbox, Item, Outbox, Outgoing,
+    RequestKey, Role, Shards, TableError, TransactionWrite, commit,
     idempotency_keys::interpret_key_item,
     table::{batch_get, count_partition, text},
 };
@@ -55,7 +54,8 @@ enum OrderWrite {
 /// What became of a new order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Added {
-    Now,
+    /// It is stored. These events are to be published at once; if they are not, the relay does it.
+    Now(Vec<Outgoing>),
     /// Its idempotency key came before.
     Earlier(EarlierRequest),
 }
@@ -71,8 +71,9 @@ pub struct KeyedAnswer<'a> {
 /// What became of a request for a transition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TransitionOutcome {
-    /// The order is in the requested status, now or already.
-    Applied(Order),
+    /// The order is in the requested status, now or already. These events are to be published at once; if they are not, the
+    /// relay does it.
+    Applied(Order, Vec<Outgoing>),
     /// The order is in a status from which this cannot be done.
     Refused(Status),
     UnknownOrder,
@@ -111,7 +112,12 @@ impl Orders {
         Self { pending_shards, ..self }
     }
 
-    /// Stores a new order with its event, and publishes that; with an idempotency key, once a key.
+    /// Publishes what is stored already. What fails is left to the relay.
+    pub async fn publish(&self, events: &[Outgoing]) {
+        self.outbox.publish(events).await;
+    }
+
+    /// Stores a new order with its event; with an idempotency key, once a key.
     ///
     /// # Errors
     /// The tables did not answer: whether the order is stored is unknown.
@@ -141,12 +147,11 @@ impl Orders {
         }
         match commit(&self.client, &writes).await? {
             Commit::Done => {
-                self.outbox.publish(&events).await;
-                Ok(Added::Now)
+                Ok(Added::Now(events.into()))
             }
             // The id is random: what is there under it is this very order, stored by an attempt whose
             // answer was lost. The sweep publishes it.
-            Commit::GuardFailed(OrderWrite::Order, _) => Ok(Added::Now),
+            Commit::GuardFailed(OrderWrite::Order, _) => Ok(Added::Now(Vec::new())),
             Commit::GuardFailed(OrderWrite::IdempotencyKey, item) => {
                 let fingerprint = keyed.map(|keyed| keyed.key.fingerprint.as_str());
                 let earlier =
@@ -178,7 +183,7 @@ impl Orders {
         for _ in 0..ATTEMPTS_MAX {
             let transition = match decide(&order) {
                 Decision::Apply(transition) => transition,
-                Decision::AlreadyApplied => return Ok(TransitionOutcome::Applied(order)),
+                Decision::AlreadyApplied => return Ok(TransitionOutcome::Applied(order, Vec::new())),
                 Decision::Refused(status) => return Ok(TransitionOutcome::Refused(status)),
             };
             let now = self.event_factory.now();
@@ -188,9 +193,8 @@ impl Orders {
             writes.extend(self.outbox.append(&events));
             match commit(&self.client, &writes).await? {
                 Commit::Done => {
-                    self.outbox.publish(&events).await;
                     let order = Order { status: transition.to, updated_at: now, ..order };
-                    return Ok(TransitionOutcome::Applied(order));
+                    return Ok(TransitionOutcome::Applied(order, events.into()));
                 }
                 Commit::GuardFailed(_, Some(item)) => order = self.read(item)?,
                 Commit::GuardFailed(_, None) => return Ok(TransitionOutcome::UnknownOrder),
@@ -359,31 +363,40 @@ impl OrderConsumer {
         stock: StockDecision<'_>,
         trace: &Trace,
     ) -> Result<Handled, Failure> {
+        // Statuses only move forward: the second time the order is settled or cancelled.
+        const ATTEMPTS_MAX: usize = 2;
         let id = event.body.order_id();
-        let order = self.orders.get(id).await?;
-        let order =
-            order.ok_or_else(|| Failure::poison("unknown_order", format!("no order {id}")))?;
-        let transition = match settle(&order, stock) {
-            Settlement::Apply(transition) => transition,
-            Settlement::AlreadySettled => return Ok(Handled::Duplicate),
-            Settlement::Contradiction => {
-                let (event_type, status) = (event.body.event_type(), order.status.as_str());
-                let detail = format!("{event_type} for an order that is {status}");
-                return Err(Failure::poison("contradiction", detail));
+        for _ in 0..ATTEMPTS_MAX {
+            let order = self.orders.get(id).await?;
+            let order = order
+                .ok_or_else(|| Failure::poison("unknown_order", format!("no order {id}")))?;
+            let transition = match settle(&order, stock) {
+                Settlement::Apply(transition) => transition,
+                Settlement::AlreadySettled => return Ok(Handled::Duplicate),
+                Settlement::Contradiction => {
+                    let (event_type, status) = (event.body.event_type(), order.status.as_str());
+                    let detail = format!("{event_type} for an order that is {status}");
+                    return Err(Failure::poison("contradiction", detail));
+                }
+            };
+            let event_factory = &self.orders.event_factory;
+            let now = event_factory.now();
+            let body = transition.body.clone();
+            let events = [event_factory.outgoing(&event.correlation_id, body, trace)];
+            let mut writes = vec![
+                self.inbox.marker(event.id),
+                self.orders.transition_write(id, &transition, now),
+            ];
+            writes.extend(self.orders.outbox.append(&events));
+            let commit = commit(&self.orders.client, &writes).await?;
+            if commit == Commit::Done {
+                self.orders.outbox.publish(&events).await;
             }
-        };
-        let event_factory = &self.orders.event_factory;
-        let now = event_factory.now();
-        let body = transition.body.clone();
-        let events = [event_factory.outgoing(&event.correlation_id, body, trace)];
-        let mut writes =
-            vec![self.inbox.marker(event.id), self.orders.transition_write(id, &transition, now)];
-        writes.extend(self.orders.outbox.append(&events));
-        let commit = commit(&self.orders.client, &writes).await?;
-        if commit == Commit::Done {
-            self.orders.outbox.publish(&events).await;
+            if let Some(handled) = interpret_settlement(&commit) {
+                return Ok(handled);
+            }
         }
-        Ok(interpret_settlement(&commit))
+        Err(TableError::Contended { subject: "the order".into() }.into())
     }
 }
 

@@ -12,11 +12,10 @@ use axum::{
     routing::{get, post},
 };
 use events::{Currency, Email, Line, Money, OrderId, ProductId, Quantity, Stamp, StockLine};
-use exactly_once::{EarlierRequest, ErrorChain, IdempotencyKeys};
-use http_api::{Caller, Cursor, Fields, Problem, QueryFields, request_key};
+use exactly_once::{EarlierRequest, ErrorChain, IdempotencyKeys, Outgoing};
+use http_api::{AnswerBy, Caller, Cursor, Fields, Problem, QueryFields, request_key};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use tokio::time::Instant;
 
 use crate::{
     dynamodb::{Added, Catalog, KeyedAnswer, OrderCursor, Orders, TransitionOutcome},
@@ -96,6 +95,7 @@ struct OrderHistory {
 async fn create_order(
     State(api): State<OrderApi>,
     Extension(caller): Extension<Caller>,
+    Extension(answer_by): Extension<AnswerBy>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, Problem> {
@@ -117,8 +117,18 @@ async fn create_order(
     let keyed =
         key.as_ref().map(|key| KeyedAnswer { keys: &api.idempotency_keys, key, answer: &answer });
     match api.orders.add(&order, keyed, &caller).await.map_err(Problem::of_write)? {
-        Added::Now => answer_created(answer),
+        Added::Now(events) => {
+            publish(&api, &events, answer_by).await;
+            answer_created(answer)
+        }
         Added::Earlier(earlier) => answer_earlier(earlier),
+    }
+}
+
+/// Publishes what is stored already: a publication that takes too long is the relay's, and no reason for another answer.
+async fn publish(api: &OrderApi, events: &[Outgoing], answer_by: AnswerBy) {
+    if answer_by.limit(api.orders.publish(events)).await.is_none() {
+        tracing::warn!("the events are left to the relay: there is no time left to publish them");
     }
 }
 
@@ -146,6 +156,7 @@ fn answer_created(answer: String) -> Result<Response, Problem> {
 
 async fn show_order(
     State(api): State<OrderApi>,
+    Extension(answer_by): Extension<AnswerBy>,
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
@@ -153,7 +164,7 @@ async fn show_order(
     let wait = headers.get("prefer").and_then(|prefer| preferred_wait(prefer.to_str().ok()?));
     let order = api.orders.get(&order_id).await?.ok_or_else(|| order_not_found(&id))?;
     let order = match wait {
-        Some(wait) => wait_until_settled(&api.orders, order, wait).await,
+        Some(wait) => wait_until_settled(&api.orders, order, answer_by.at_most(wait)).await,
         None => order,
     };
     let mut response = Json(OrderResponse::from(order)).into_response();
@@ -167,14 +178,13 @@ async fn show_order(
 
 /// Reads an order again and again until it is no longer pending or the time is up; returns it as it was last read. A
 /// read that fails or is slow ends the wait: what was read before is a better answer than an error.
-async fn wait_until_settled(orders: &Orders, mut order: Order, wait: Duration) -> Order {
-    let end = Instant::now() + wait;
-    while order.status == Status::Pending && Instant::now() + WAIT_PAUSE <= end {
+async fn wait_until_settled(orders: &Orders, mut order: Order, end: AnswerBy) -> Order {
+    while order.status == Status::Pending && end.leaves(WAIT_PAUSE) {
         tokio::time::sleep(WAIT_PAUSE).await;
-        match tokio::time::timeout_at(end, orders.get(&order.order_id)).await {
-            Ok(Ok(Some(read))) => order = read,
-            Ok(Ok(None)) | Err(_) => break,
-            Ok(Err(error)) => {
+        match end.limit(orders.get(&order.order_id)).await {
+            Some(Ok(Some(read))) => order = read,
+            Some(Ok(None)) | None => break,
+            Some(Err(error)) => {
                 let error = ErrorChain(&error).to_string();
                 tracing::warn!(error, "the wait for an order ends early");
                 break;
@@ -200,29 +210,34 @@ fn preferred_wait(prefer: &str) -> Option<Duration> {
 async fn cancel_order(
     State(api): State<OrderApi>,
     Extension(caller): Extension<Caller>,
+    Extension(answer_by): Extension<AnswerBy>,
     Path(id): Path<String>,
 ) -> Result<Json<OrderResponse>, Problem> {
-    apply_transition(&api, &caller, &id, cancel, "cancelled").await
+    apply_transition(&api, (&caller, answer_by), &id, cancel, "cancelled").await
 }
 
 async fn ship_order(
     State(api): State<OrderApi>,
     Extension(caller): Extension<Caller>,
+    Extension(answer_by): Extension<AnswerBy>,
     Path(id): Path<String>,
 ) -> Result<Json<OrderResponse>, Problem> {
-    apply_transition(&api, &caller, &id, ship, "shipped").await
+    apply_transition(&api, (&caller, answer_by), &id, ship, "shipped").await
 }
 
 async fn apply_transition(
     api: &OrderApi,
-    caller: &Caller,
+    (caller, answer_by): (&Caller, AnswerBy),
     id: &str,
     decide: fn(&Order) -> Decision,
     participle: &str,
 ) -> Result<Json<OrderResponse>, Problem> {
     let order_id = parse_order_id(id)?;
     match api.orders.apply_transition(&order_id, decide, caller).await? {
-        TransitionOutcome::Applied(order) => Ok(Json(order.into())),
+        TransitionOutcome::Applied(order, events) => {
+            publish(api, &events, answer_by).await;
+            Ok(Json(order.into()))
+        }
         TransitionOutcome::Refused(status) => Err(Problem::conflict(
             "order-status",
             format!("The order is {}; it cannot be {participle}.", status.as_str()),

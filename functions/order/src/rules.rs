@@ -254,15 +254,14 @@ pub fn settle(order: &Order, stock: StockDecision<'_>) -> Settlement {
     }))
 }
 
-/// What the transaction of a settlement means for its message. Statuses only move forward: an order that has left
-/// `pending` has been settled or cancelled, so a guard that failed is an answer.
+/// What the transaction of a settlement means for its message, or `None` if the order has left `pending` in the meantime:
+/// by the same decision, by a cancellation, or by a decision that contradicts this one. Deciding again tells which.
 #[must_use]
-pub fn interpret_settlement<Tag>(commit: &Commit<Tag>) -> Handled {
+pub fn interpret_settlement<Tag>(commit: &Commit<Tag>) -> Option<Handled> {
     match commit {
-        Commit::Done => Handled::Done,
-        Commit::Duplicate | Commit::GuardFailed(..) | Commit::ConditionFailed(_) => {
-            Handled::Duplicate
-        }
+        Commit::Done => Some(Handled::Done),
+        Commit::Duplicate => Some(Handled::Duplicate),
+        Commit::GuardFailed(..) | Commit::ConditionFailed(_) => None,
     }
 }
 

@@ -1,7 +1,7 @@
 //! The product service's HTTP calls.
 
 use axum::{
-    Json, Router,
+    Extension, Json, Router,
     body::Bytes,
     extract::{Path, State},
     http::HeaderMap,
@@ -10,7 +10,7 @@ use axum::{
 };
 use events::{Currency, Id, Money, Name, ProductId};
 use exactly_once::{ErrorChain, IdempotencyKeys, Ids};
-use http_api::{Cursor, Fields, Problem, QueryFields, request_key};
+use http_api::{AnswerBy, Cursor, Fields, Problem, QueryFields, request_key};
 use serde::Serialize;
 
 use crate::{
@@ -117,6 +117,7 @@ async fn change_product(
 
 async fn restock_product(
     State(api): State<ProductApi>,
+    Extension(answer_by): Extension<AnswerBy>,
     Path(id): Path<String>,
     headers: HeaderMap,
     body: Bytes,
@@ -130,12 +131,16 @@ async fn restock_product(
     let restocked = api.products.restock(&product_id, delta, &key, keys, changes).await;
     match restocked.map_err(Problem::of_write)? {
         Restocked::Done => {
-            // The change is made: a read that fails now must not make the client believe that it was not.
-            let stock = match api.products.get(&product_id).await {
-                Ok(product) => product.map(|product| product.stock),
-                Err(error) => {
+            // The change is made: a read that fails now, or takes too long, must not make the client believe that it was not.
+            let stock = match answer_by.limit(api.products.get(&product_id)).await {
+                Some(Ok(product)) => product.map(|product| product.stock),
+                Some(Err(error)) => {
                     let error = ErrorChain(&error).to_string();
                     tracing::warn!(error, "the stock was changed but could not be read");
+                    None
+                }
+                None => {
+                    tracing::warn!("the stock was changed but could not be read in time");
                     None
                 }
             };
@@ -270,7 +275,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_price_is_told_the_limits_that_are_enforced() {
+    async fn an_error_about_a_price_names_the_limits_that_are_enforced() {
         let max = Money::from_minor(PRICE_MINOR_MAX).expect("in range");
         assert!(PRICE_EXPECTED.contains(&format!("from 0.00 to {max} ")));
         assert!(new_product(&format!(r#"{{"name":"x","price":{max}}}"#)).is_ok());
@@ -281,7 +286,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_stock_is_told_what_it_has_to_be_and_nothing_of_our_types() {
+    async fn an_error_about_a_stock_says_what_it_has_to_be_and_nothing_of_our_types() {
         for stock in ["-1", "1.5", "true", r#""1""#, "1000000001", "99999999999999999999", "1e400"]
         {
             let answer =

@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_product_is_told_from_an_empty_shelf() {
+    fn an_unknown_product_differs_from_one_without_stock() {
         let empty = Item::from([("stock".to_owned(), AttributeValue::N("0".into()))]);
         let short = short_lines(&[line(0, 1), line(1, 2)], &[(0, Some(empty)), (1, None)]);
         assert_eq!(short.iter().map(|s| s.available).collect::<Vec<_>>(), [Some(0), None]);

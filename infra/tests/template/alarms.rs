@@ -97,8 +97,8 @@ fn a_consumer_that_was_paused_and_forgotten_raises_an_alarm() {
             });
             let alarm = alarm.unwrap_or_else(|| panic!("{name} can be paused unnoticed"));
             // The highest age of a minute. With an average or a sum the threshold would not be one of an age.
-            let reckoned = [&alarm["Statistic"], &alarm["Period"], &alarm["EvaluationPeriods"]];
-            assert_eq!(reckoned, [&json!("Maximum"), &json!(60), &json!(1)], "{name}");
+            let fields = [&alarm["Statistic"], &alarm["Period"], &alarm["EvaluationPeriods"]];
+            assert_eq!(fields, [&json!("Maximum"), &json!(60), &json!(1)], "{name}");
             assert_eq!(alarm["ComparisonOperator"], "GreaterThanThreshold", "{name}");
             assert_eq!(alarm["Threshold"], json!({ "Ref": "OldestMessageMaxSeconds" }), "{name}");
         }

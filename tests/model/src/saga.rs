@@ -354,7 +354,8 @@ impl Saga {
                 // Read again is what the next delivery does, sooner or later.
                 ReleaseOutcome::DecideAgain | ReleaseOutcome::UnknownProduct => None,
             },
-            Process::Settle(..) => Some(order_rules::interpret_settlement(&commit)),
+            // If the order has to be read again, the next delivery does that, sooner or later.
+            Process::Settle(..) => order_rules::interpret_settlement(&commit),
             Process::Transition(order, request, _) => {
                 if let Commit::GuardFailed(_, Some(item)) = commit {
                     let order_now: Order = serde_dynamo::from_item(item).expect("an order");

@@ -1,8 +1,10 @@
 //! Every way an order can go.
 
 use anyhow::{Context, Result};
+use aws_sdk_dynamodb::types::AttributeValue;
+use aws_sdk_sqs::types::SendMessageBatchRequestEntry;
 use e2e::{Capability, Queue, Seconds, Stack, eventually, expect_status, new_event};
-use events::{Body, Event, Order, Stock, StockLine};
+use events::{Body, Event, Order, OrderId, RejectedStock, Stock, StockLine};
 use futures::future::try_join_all;
 use serde_json::Value;
 
@@ -339,6 +341,48 @@ async fn a_decision_about_stock_that_contradicts_the_order_is_a_dead_letter() ->
     assert!(attributes.contains_key("original_message_id"), "{attributes:?}");
     assert!(attributes.contains_key("first_failed_at"), "{attributes:?}");
     assert_eq!(stack.api.status(&order).await?, "rejected");
+    Ok(())
+}
+
+/// Both are decided for an order that is pending, and only one can be carried out.
+#[tokio::test]
+async fn of_two_decisions_at_the_same_moment_that_contradict_each_other_one_is_a_dead_letter()
+-> Result<()> {
+    const ORDERS: usize = 4;
+    let stack = Stack::load().await?;
+    let product = stack.api.product("Raced for", "1", 10).await?;
+    let real = stack.api.order("raced@example.com", &[(&product, 2)]).await?;
+    assert_eq!(stack.api.wait_until_settled(&real).await?, "confirmed");
+    let row = stack.item("ORDERS_TABLE", "order_id", &real).await?.context("the order")?;
+    let items = vec![StockLine { product_id: product.parse()?, quantity: 2_u64.try_into()? }];
+    let (mut orders, mut entries) = (Vec::new(), Vec::new());
+    for _ in 0..ORDERS {
+        let order = uuid::Uuid::new_v4().to_string();
+        let put = stack.dynamodb.put_item().table_name(stack.setting("ORDERS_TABLE"));
+        let put = put.set_item(Some(row.clone())).item("order_id", AttributeValue::S(order.clone()));
+        put.item("status", AttributeValue::S("pending".into())).send().await?;
+        let (order_id, items) = (order.parse::<OrderId>()?, items.clone());
+        let reserved = Stock { order_id: order_id.clone(), items: items.clone() };
+        let rejected = RejectedStock { order_id, items, short: Vec::new() };
+        for body in [Body::StockReserved(reserved), Body::StockRejected(rejected)] {
+            let entry = SendMessageBatchRequestEntry::builder().id(entries.len().to_string());
+            let body = new_event("raced".parse()?, body).encode();
+            entries.push(entry.message_body(body).build()?);
+        }
+        orders.push(order);
+    }
+    let send = stack.sqs.send_message_batch().queue_url(stack.queue(Queue::Order));
+    let sent = send.set_entries(Some(entries)).send().await?;
+    assert_eq!(sent.successful().len(), 2 * ORDERS);
+    for order in &orders {
+        let letter = stack.message_with(stack.dlq(Queue::Order), order).await?;
+        let attributes = letter.message_attributes().context("attributes")?;
+        assert_eq!(attributes["failure_reason"].string_value(), Some("contradiction"));
+        let status = stack.api.status(order).await?;
+        let dead = letter.body().unwrap_or_default();
+        let is_other = dead.contains("StockRejected") == (status == "confirmed");
+        assert!(is_other && status != "pending", "{status}, and the dead letter is {dead}");
+    }
     Ok(())
 }
 

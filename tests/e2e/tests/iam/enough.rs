@@ -61,7 +61,7 @@ async fn an_order_is_cancelled_and_its_stock_given_back() -> Result<()> {
 }
 
 #[tokio::test]
-async fn an_order_is_shipped_listed_and_its_history_told() -> Result<()> {
+async fn an_order_is_shipped_listed_and_its_history_read() -> Result<()> {
     let Some(stack) = crate::enforcing().await? else { return Ok(()) };
     let api = &stack.api;
     let product = api.product("Allowed, then shipped", "10", 5).await?;
