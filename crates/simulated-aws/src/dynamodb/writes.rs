@@ -388,7 +388,8 @@ fn begin<'a>(state: &mut State, request: &'a Value) -> Result<Result<Held<'a>, A
     }
     let is_cancelled = !reasons.is_empty();
     let charged = wanted.into_iter().filter(|(place, demand)| {
-        !places.contains(place) && !(is_cancelled && demand.partition.index.is_some())
+        let is_of_index = demand.partition.index.is_some();
+        !places.contains(place) && (!is_cancelled || !is_of_index)
     });
     state.dynamodb.throughput.charge(charged.map(|(_, demand)| demand));
     if is_hopeless {

@@ -64,11 +64,11 @@ fn field<T>(answer: &mut Value, name: &str, value: Option<T>, json: impl Fn(&T) 
     }
 }
 
-fn items_json(items: &Vec<Attributes>) -> Value {
+fn items_json(items: &[Attributes]) -> Value {
     items.iter().map(item_json).collect::<Vec<_>>().into()
 }
 
-fn sorted(items: &Vec<Attributes>) -> Value {
+fn sorted(items: &[Attributes]) -> Value {
     let mut items: Vec<_> = items.iter().map(item_json).collect();
     items.sort_by_key(Value::to_string);
     items.into()
@@ -225,7 +225,7 @@ pub(crate) async fn call(client: &Client, operation: &str, request: &Value) -> V
             match sent.await {
                 Ok(page) => {
                     answer["Count"] = json!(page.count);
-                    field(&mut answer, "Items", page.items, items_json);
+                    field(&mut answer, "Items", page.items, |items| items_json(items));
                     field(&mut answer, "LastEvaluatedKey", page.last_evaluated_key, item_json);
                 }
                 Err(error) => return failure(&error, |_| None),
@@ -243,7 +243,7 @@ pub(crate) async fn call(client: &Client, operation: &str, request: &Value) -> V
             match sent.await {
                 Ok(page) => {
                     answer["Count"] = json!(page.count);
-                    field(&mut answer, "Items", page.items, sorted);
+                    field(&mut answer, "Items", page.items, |items| sorted(items));
                     field(&mut answer, "LastEvaluatedKey", page.last_evaluated_key, item_json);
                 }
                 Err(error) => return failure(&error, |_| None),
