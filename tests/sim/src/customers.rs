@@ -4,7 +4,7 @@
 //! added to the stock. Guarantee: every answer is checked by itself: a repetition is answered as the first time, a list has only
 //! what is the customer's own, a cancelled order stays cancelled.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use futures::join;
@@ -15,6 +15,8 @@ use crate::clients::{Api, Call};
 
 /// How long after its order a customer may cancel it.
 const CANCEL_MS_MAX: u64 = 20_000;
+/// Number of times that a refused change of stock is asked for again: DynamoDB reports other reasons of a refusal each time.
+const REPETITIONS: usize = 6;
 
 /// One customer.
 #[derive(Debug, Clone, Copy)]
@@ -126,7 +128,16 @@ impl Administered {
     /// A refusal while faults strike is not the last word: an attempt that had no answer may be carried out after the next one was refused.
     pub(crate) async fn settle(mut self, api: &Api) -> Result<(String, i64)> {
         for (key, delta) in self.refused {
-            if restock(api, &self.product, &key, delta).await? == 200 {
+            let mut answers = BTreeSet::new();
+            for _ in 0..REPETITIONS {
+                answers.insert(restock(api, &self.product, &key, delta).await?);
+            }
+            ensure!(
+                answers.len() == 1,
+                "a change of the stock of {} by {delta} is made and refused: {answers:?}",
+                self.product
+            );
+            if answers.contains(&200) {
                 self.added += delta;
             }
         }
