@@ -29,7 +29,7 @@ use tokio::{
 };
 
 use clients::Api;
-use customers::Customer;
+use customers::{Administered, Customer};
 use hostile::Poison;
 use invariants::Invariants;
 use lambda::{Function, Lambda};
@@ -185,12 +185,9 @@ async fn run(
     let customers: Tasks<String> = customers.collect();
     let administrators = products.iter().filter(|_| plan.has_administrators).map(|product| {
         let (aws, api, product) = (aws.clone(), api.clone(), product.clone());
-        spawn_local(async move {
-            let added = customers::administrate(&aws, &api, &product, CHANGES).await?;
-            Ok((product, added))
-        })
+        spawn_local(async move { customers::administrate(&aws, &api, &product, CHANGES).await })
     });
-    let administrators: Tasks<(String, i64)> = administrators.collect();
+    let administrators: Tasks<Administered> = administrators.collect();
     let strangers = Rc::new(RefCell::new(Strangers::default()));
     let others = spawn_others(&lambda, &api, &operator, &plan, &strangers, invariants);
 
@@ -198,9 +195,7 @@ async fn run(
     aws.set_faults(Faults::default());
     lambda.stall(false);
     let placed = ended(customers).await?;
-    for (product, added) in ended(administrators).await? {
-        *stock.entry(product).or_default() += added;
-    }
+    let administered = ended(administrators).await?;
     ended(others).await?;
     let quiet = Instant::now();
     while !books::is_settled(aws) {
@@ -213,6 +208,10 @@ async fn run(
         tokio::time::sleep(LOOK).await;
     }
     let settled_after = quiet.elapsed();
+    for one in administered {
+        let (product, added) = one.settle(&api).await?;
+        *stock.entry(product).or_default() += added;
+    }
     forever.iter().for_each(JoinHandle::abort);
     let strangers = strangers.borrow();
     check_strangers(&lambda, &strangers)?;
