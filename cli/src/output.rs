@@ -139,7 +139,8 @@ pub(crate) fn plain(text: &str) -> String {
 
 /// A JSON document with a line for each value. Its values stay as they were written: 25.00 is no 25.0.
 pub(crate) fn indent(json: &str) -> String {
-    let (mut text, mut depth, mut in_string, mut is_escaped) = (String::new(), 0_usize, false, false);
+    let (mut text, mut depth, mut in_string, mut is_escaped) =
+        (String::new(), 0_usize, false, false);
     let new_line = |text: &mut String, depth: usize| {
         text.push('\n');
         text.extend(std::iter::repeat_n("  ", depth));
@@ -189,7 +190,8 @@ mod tests {
 
     #[test]
     fn an_indented_document_keeps_its_values_as_they_were_written() {
-        let json = r#"{"total":25.00,"empty":{},"none":[ ],"note":"a, \"b\": {c}","lines":[1,{"a":1e2}]}"#;
+        let json =
+            r#"{"total":25.00,"empty":{},"none":[ ],"note":"a, \"b\": {c}","lines":[1,{"a":1e2}]}"#;
         let pretty = indent(json);
         assert_eq!(
             pretty,

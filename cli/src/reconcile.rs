@@ -236,8 +236,8 @@ fn compare_order(
             .push(format!("the order is {status}, its reservation {}", reserved.to_lowercase()));
     }
     if let Some(reservation) = reservation.filter(|one| one.status != ReservationStatus::Cancelled)
-        && pieces(order.items.iter().map(|line| (&line.product_id, line.quantity)))
-            != pieces(reservation.items.iter().map(|line| (&line.product_id, line.quantity)))
+        && pieces(order.lines().into_iter().map(|line| (line.product_id, line.quantity)))
+            != pieces(reservation.items.iter().map(|line| (line.product_id.clone(), line.quantity)))
     {
         problems.push("the order and its reservation name different pieces".to_owned());
     }
@@ -268,7 +268,8 @@ fn compare_order(
             (true, false) => problems
                 .push(format!("its reservation is {reserved}, and its log has no {event_type}")),
             (false, true) => {
-                problems.push(format!("its reservation is {reserved}, and its log has {event_type}"));
+                problems
+                    .push(format!("its reservation is {reserved}, and its log has {event_type}"));
             }
             (true, true) | (false, false) => {}
         }
@@ -289,9 +290,7 @@ fn compare_order(
 }
 
 /// The number of pieces of each product.
-fn pieces<'a>(
-    lines: impl Iterator<Item = (&'a ProductId, Quantity)>,
-) -> BTreeMap<&'a ProductId, u64> {
+fn pieces(lines: impl Iterator<Item = (ProductId, Quantity)>) -> BTreeMap<ProductId, u64> {
     let mut pieces = BTreeMap::new();
     for (product, quantity) in lines {
         *pieces.entry(product).or_default() += u64::from(quantity.get());
@@ -332,7 +331,8 @@ impl Report {
 
 #[cfg(test)]
 mod tests {
-    use events::{Currency, Line, Money, StockLine};
+    use events::{Currency, Money, StockLine};
+    use serde_json::json;
 
     use super::*;
 
@@ -350,13 +350,12 @@ mod tests {
         let order = Order {
             order_id: "o1".parse().expect("an id"),
             status,
-            items: vec![Line {
-                product_id: "p1".parse().expect("an id"),
-                product_name: "Lamp".parse().expect("a name"),
-                quantity: line(3).quantity,
-                unit_price: Money::from_minor(0).expect("in range"),
-                line_total: Money::from_minor(0).expect("in range"),
-            }],
+            items: vec![
+                serde_json::from_value(json!({
+                    "product_id": "p1", "product_name": "Lamp", "quantity": 3, "unit_price": 0, "line_total": 0,
+                }))
+                .expect("a line"),
+            ],
             total: Money::from_minor(0).expect("in range"),
             currency: Currency::default(),
             customer_email: "a@example.com".parse().expect("an address"),
@@ -387,8 +386,8 @@ mod tests {
             Some(ReservationStatus::Rejected) => &["StockRejected"],
             _ => &[],
         };
-        let events = ["OrderCreated", event].iter().chain(of_stock);
-        let events = events.map(|event| ((*event).to_owned(), 1)).collect();
+        let events = ["OrderCreated", event].into_iter().chain(of_stock.iter().copied());
+        let events = events.map(|event| (event.to_owned(), 1)).collect();
         Books {
             orders: BTreeMap::from([("o1".to_owned(), order)]),
             reservations: reserved
@@ -445,8 +444,7 @@ mod tests {
     #[test]
     fn an_event_that_is_missing_or_twice_there_is_a_difference() {
         let mut books = books(Status::Confirmed, Some(ReservationStatus::Reserved), 7);
-        let log =
-            BTreeMap::from([("OrderCreated".to_owned(), 2), ("StockReserved".to_owned(), 1)]);
+        let log = BTreeMap::from([("OrderCreated".to_owned(), 2), ("StockReserved".to_owned(), 1)]);
         books.events.insert("o1".to_owned(), log);
         assert_eq!(
             problems(&books),

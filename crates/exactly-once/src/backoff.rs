@@ -5,9 +5,10 @@
 
 use std::{str::FromStr, time::Duration};
 
-/// Maximum visibility timeout that SQS takes, in seconds (12 hours).
-/// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_ChangeMessageVisibility.html>
-pub const VISIBILITY_TIMEOUT_SECONDS_MAX: u64 = 43_200;
+/// Maximum pause before a retry, in seconds. SQS hides a message for twelve hours at most, and counts from its receive; the
+/// pause is set later, by five minutes of a batching window and a function's fifteen at most.
+/// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-visibility-timeout.html>
+pub const PAUSE_SECONDS_MAX: u64 = 12 * 60 * 60 - 20 * 60;
 
 /// How long a message waits after its first, second, … failed delivery, in seconds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,7 +16,7 @@ pub struct Backoff(Vec<u64>);
 
 /// A text is no [`Backoff`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("must be whole seconds up to {VISIBILITY_TIMEOUT_SECONDS_MAX}, like 30,60,300,900")]
+#[error("must be whole seconds up to {PAUSE_SECONDS_MAX}, like 30,60,300,900")]
 pub struct InvalidBackoff;
 
 impl Backoff {
@@ -42,9 +43,7 @@ impl FromStr for Backoff {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let steps: Result<Vec<u64>, _> = text.split(',').map(|step| step.trim().parse()).collect();
         match steps {
-            Ok(steps) if steps.iter().all(|step| *step <= VISIBILITY_TIMEOUT_SECONDS_MAX) => {
-                Ok(Self(steps))
-            }
+            Ok(steps) if steps.iter().all(|step| *step <= PAUSE_SECONDS_MAX) => Ok(Self(steps)),
             _ => Err(InvalidBackoff),
         }
     }

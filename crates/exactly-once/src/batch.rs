@@ -41,7 +41,7 @@ use tracing::Instrument;
 
 use crate::{
     CallError, Clock, Failure, Handled, LogObserver, Message, Observer, Outcome,
-    backoff::{Backoff, VISIBILITY_TIMEOUT_SECONDS_MAX},
+    backoff::{Backoff, PAUSE_SECONDS_MAX},
     dead_letter::DeadLetter,
     error::{BoxError, ErrorChain, panic_message},
     invocation_deadline,
@@ -56,6 +56,13 @@ const ANSWER_TIME: Duration = Duration::from_millis(500);
 /// How long after its first receive a message that keeps failing is given up, unless said otherwise.
 const GIVE_UP_AFTER_DEFAULT: Duration = Duration::from_secs(2 * 60 * 60);
 
+/// Maximum number of messages of FIFO queues of which it is remembered when they were first tried.
+const TRIED_MAX: usize = 10_000;
+
+/// When each message of a FIFO queue was first tried here. Its first receive says nothing of that: those that wait behind a
+/// failing message of their group are received with it, again and again.
+type FirstTried = Arc<Mutex<HashMap<String, Timestamp>>>;
+
 /// One consumer's queue and DLQ.
 #[derive(Debug, Clone)]
 pub struct Consumer {
@@ -69,6 +76,7 @@ pub struct Consumer {
     deadline_reserve: Duration,
     observer: Arc<dyn Observer>,
     clock: Clock,
+    first_tried: FirstTried,
 }
 
 /// SQS did not do what it was called for.
@@ -116,6 +124,11 @@ impl Answers {
     }
 }
 
+/// The group of a message, or `None` if its queue is no FIFO queue.
+fn group_id(message: &SqsMessage) -> Option<&String> {
+    message.attributes.get("MessageGroupId")
+}
+
 impl Consumer {
     /// The consumer of this queue, whose poison goes to this DLQ. `name` stands in logs, metrics and dead letters. It
     /// goes by the client's clock.
@@ -138,6 +151,7 @@ impl Consumer {
             deadline_reserve: DEADLINE_RESERVE_DEFAULT,
             observer: Arc::new(LogObserver),
             clock,
+            first_tried: FirstTried::default(),
         }
     }
 
@@ -148,7 +162,9 @@ impl Consumer {
     }
 
     /// How long after its first receive a message that keeps failing goes to the DLQ, instead of two hours. It has to
-    /// outlast what the consumer is to survive: an hour in which Lambda throttles it, a provider's outage.
+    /// outlast what the consumer is to survive: an hour in which Lambda throttles it, a provider's outage. In a FIFO queue
+    /// the time counts since this environment has first tried the message, and the queue's `maxReceiveCount` is the bound
+    /// across environments.
     #[must_use]
     pub fn give_up_after(self, give_up_after: Duration) -> Self {
         Self { give_up_after, ..self }
@@ -240,9 +256,8 @@ impl Consumer {
             return messages.into_iter().map(|message| vec![message]).collect();
         }
         let mut groups: Vec<Vec<SqsMessage>> = Vec::new();
-        let group_of = |message: &SqsMessage| message.attributes.get("MessageGroupId").cloned();
         for message in messages {
-            let group = groups.iter_mut().find(|group| group_of(&group[0]) == group_of(&message));
+            let group = groups.iter_mut().find(|group| group_id(&group[0]) == group_id(&message));
             match group {
                 Some(group) => group.push(message),
                 None => groups.push(vec![message]),
@@ -391,12 +406,15 @@ impl Consumer {
         delivery: Delivery,
         result: Result<Handled, Failure>,
     ) -> Outcome {
-        let age = || delivery.first_received.map(|first| self.clock.time_since(first));
+        let age = || self.time_tried(record, &delivery);
         let (reason, detail) = match result {
-            Ok(handled) => return Outcome::Handled(handled),
+            Ok(handled) => {
+                self.forget_tried(record);
+                return Outcome::Handled(handled);
+            }
             Err(Failure::Poison { reason, detail }) => (reason, detail),
             Err(Failure::Transient { error, retry_in: None, reason })
-                if age().unwrap_or_default() >= self.give_up_after =>
+                if age() >= self.give_up_after =>
             {
                 (reason, ErrorChain(error.as_ref()).to_string())
             }
@@ -405,12 +423,41 @@ impl Consumer {
             }
         };
         match self.send_to_dlq(record, delivery, &reason, &detail).await {
-            Ok(()) => Outcome::DeadLettered { reason },
+            Ok(()) => {
+                self.forget_tried(record);
+                Outcome::DeadLettered { reason }
+            }
             Err(source) => {
                 let error = NotDeadLettered { reason, source }.into();
                 self.retry(record, delivery, error, None).await
             }
         }
+    }
+
+    /// For how long a message has been tried.
+    fn time_tried(&self, record: &SqsMessage, delivery: &Delivery) -> Duration {
+        let first = if group_id(record).is_some() {
+            let mut first_tried = self.first_tried();
+            // Who forgets tries for longer, within the queue's own bound.
+            if first_tried.len() >= TRIED_MAX {
+                first_tried.clear();
+            }
+            let id = record.message_id.clone().unwrap_or_default();
+            Some(*first_tried.entry(id).or_insert_with(|| self.clock.now()))
+        } else {
+            delivery.first_received
+        };
+        first.map(|first| self.clock.time_since(first)).unwrap_or_default()
+    }
+
+    fn forget_tried(&self, record: &SqsMessage) {
+        if let Some(id) = &record.message_id {
+            self.first_tried().remove(id);
+        }
+    }
+
+    fn first_tried(&self) -> MutexGuard<'_, HashMap<String, Timestamp>> {
+        self.first_tried.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn retry(
@@ -429,7 +476,7 @@ impl Consumer {
     /// Lets a message come back after a pause. If that fails it comes back after the queue's own timeout.
     async fn delay_redelivery(&self, record: &SqsMessage, pause: Duration, end: Timestamp) {
         // Rounded up: a lease that a message waits for has then ended when it comes back.
-        let seconds = (pause.as_secs_f64().ceil() as u64).min(VISIBILITY_TIMEOUT_SECONDS_MAX);
+        let seconds = (pause.as_secs_f64().ceil() as u64).min(PAUSE_SECONDS_MAX);
         let call = self
             .sqs
             .change_message_visibility()

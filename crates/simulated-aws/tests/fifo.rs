@@ -409,7 +409,6 @@ async fn poison_goes_to_the_fifo_dlq_and_its_group_goes_on() {
 /// What waits behind a message that keeps failing is received with it each time, so that its first receive is as long ago;
 /// it was never tried, though.
 #[tokio::test(start_paused = true)]
-#[ignore = "a message that waited behind another is given up at its first failure"]
 async fn a_message_that_waited_behind_another_has_retries_of_its_own() {
     for seed in SEEDS {
         let at = Setting::plain(seed).await;
@@ -431,7 +430,6 @@ async fn a_message_that_waited_behind_another_has_retries_of_its_own() {
 
 /// SQS counts the twelve hours from the receive, and the pause is set some time after it.
 #[tokio::test(start_paused = true)]
-#[ignore = "SQS refuses the longest pause that the library sets"]
 async fn the_longest_pause_of_the_library_is_one_that_sqs_takes() {
     let at = Setting::plain(1).await;
     at.send("a", "a1").await;

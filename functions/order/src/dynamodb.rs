@@ -13,8 +13,8 @@ use aws_sdk_dynamodb::{
 };
 use events::{Body, Email, Event, OrderId, ProductId, Stamp};
 use exactly_once::{
-    CallError, Commit, EarlierRequest, Failure, Handled, IdempotencyKeys, Inbox, Item, Outbox, Outgoing,
-    RequestKey, Role, Shards, TableError, TransactionWrite, commit,
+    CallError, Commit, EarlierRequest, Failure, Handled, IdempotencyKeys, Inbox, Item, Outbox,
+    Outgoing, RequestKey, Role, Shards, TableError, TransactionWrite, commit,
     idempotency_keys::interpret_key_item,
     table::{batch_get, count_partition, text},
 };
@@ -146,9 +146,7 @@ impl Orders {
             writes.push(keys.record(tag, key, answer));
         }
         match commit(&self.client, &writes).await? {
-            Commit::Done => {
-                Ok(Added::Now(events.into()))
-            }
+            Commit::Done => Ok(Added::Now(events.into())),
             // The id is random: what is there under it is this very order, stored by an attempt whose
             // answer was lost. The sweep publishes it.
             Commit::GuardFailed(OrderWrite::Order, _) => Ok(Added::Now(Vec::new())),
@@ -183,7 +181,9 @@ impl Orders {
         for _ in 0..ATTEMPTS_MAX {
             let transition = match decide(&order) {
                 Decision::Apply(transition) => transition,
-                Decision::AlreadyApplied => return Ok(TransitionOutcome::Applied(order, Vec::new())),
+                Decision::AlreadyApplied => {
+                    return Ok(TransitionOutcome::Applied(order, Vec::new()));
+                }
                 Decision::Refused(status) => return Ok(TransitionOutcome::Refused(status)),
             };
             let now = self.event_factory.now();
@@ -368,8 +368,8 @@ impl OrderConsumer {
         let id = event.body.order_id();
         for _ in 0..ATTEMPTS_MAX {
             let order = self.orders.get(id).await?;
-            let order = order
-                .ok_or_else(|| Failure::poison("unknown_order", format!("no order {id}")))?;
+            let order =
+                order.ok_or_else(|| Failure::poison("unknown_order", format!("no order {id}")))?;
             let transition = match settle(&order, stock) {
                 Settlement::Apply(transition) => transition,
                 Settlement::AlreadySettled => return Ok(Handled::Duplicate),

@@ -267,6 +267,12 @@ impl Products {
                 }
             }
             Commit::ConditionFailed(failed) => {
+                // DynamoDB need not have reported that the key was there, too: then this is a repetition.
+                match keys.find(key).await? {
+                    Some(EarlierRequest::Replayed(_)) => return Ok(Restocked::Done),
+                    Some(EarlierRequest::KeyReused) => return Ok(Restocked::KeyReused),
+                    None => {}
+                }
                 let product = failed.into_iter().find_map(|(_, product)| product);
                 Ok(product.map_or(Restocked::UnknownProduct, |product| {
                     Restocked::OutOfRange(rules::stock_of(&product))

@@ -359,7 +359,8 @@ async fn of_two_decisions_at_the_same_moment_that_contradict_each_other_one_is_a
     for _ in 0..ORDERS {
         let order = uuid::Uuid::new_v4().to_string();
         let put = stack.dynamodb.put_item().table_name(stack.setting("ORDERS_TABLE"));
-        let put = put.set_item(Some(row.clone())).item("order_id", AttributeValue::S(order.clone()));
+        let put =
+            put.set_item(Some(row.clone())).item("order_id", AttributeValue::S(order.clone()));
         put.item("status", AttributeValue::S("pending".into())).send().await?;
         let (order_id, items) = (order.parse::<OrderId>()?, items.clone());
         let reserved = Stock { order_id: order_id.clone(), items: items.clone() };
