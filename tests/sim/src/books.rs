@@ -68,7 +68,7 @@ pub(crate) fn check(
             reservation.with_context(|| format!("no reservation of {id}, {status}"))?;
         let held = text(reservation, "status");
         let fits = match status {
-            "confirmed" => held == "reserved",
+            "confirmed" | "shipped" => held == "reserved",
             "rejected" => held == "rejected",
             "cancelled" => matches!(held, "released" | "cancelled" | "rejected"),
             _ => false,
@@ -119,6 +119,7 @@ fn check_history(aws: &SimulatedAws, order: &str, status: &str) -> Result<()> {
     let is_legal = match (status, &types[..]) {
         ("confirmed", ["OrderConfirmed", "OrderCreated", "StockReserved"]) => true,
         ("rejected", ["OrderCreated", "OrderRejected", "StockRejected"]) => true,
+        ("shipped", ["OrderConfirmed", "OrderCreated", "OrderShipped", "StockReserved"]) => true,
         ("cancelled", rest) => matches!(
             rest,
             // Before stock was decided; after it was taken; after the confirmation; although it was short.
@@ -149,6 +150,7 @@ fn check_mails(aws: &SimulatedAws, invariants: &Invariants) -> Result<()> {
             Some("OrderConfirmed") => "Confirmed",
             Some("OrderRejected") => "Rejected",
             Some("OrderCancelled") => "Cancelled",
+            Some("OrderShipped") => "Shipped",
             Some(_) => continue,
             None => bail!("an event without a type: {body}"),
         };

@@ -15,6 +15,8 @@ use crate::clients::{Api, Call};
 
 /// How long after its order a customer may cancel it.
 const CANCEL_MS_MAX: u64 = 20_000;
+/// How long after its order an administrator may ship it.
+const SHIP_MS_MAX: u64 = 60_000;
 /// Number of times that a refused change of stock is asked for again: DynamoDB reports other reasons of a refusal each time.
 const REPETITIONS: usize = 6;
 
@@ -63,7 +65,7 @@ impl Customer {
             let (status, answer) = api.insist(&Call::post("/orders", other).key(&key)).await?;
             ensure!(status == 422, "{id}: its key for another order: {status} {answer}");
         }
-        match aws.draw(0..8) {
+        match aws.draw(0..9) {
             0 => self.look(api, &id, &email).await?,
             1 => {
                 let call = Call { prefer: Some("wait=5"), ..Call::get("/orders/{id}").id(&id) };
@@ -71,6 +73,7 @@ impl Customer {
                 ensure!(status == 200 && order["id"] == *id, "{id}: {status} {order}");
             }
             2 | 3 => self.cancel(aws, api, &id).await?,
+            4 => ship(aws, api, &id).await?,
             _ => {}
         }
         Ok(id)
@@ -110,6 +113,17 @@ impl Customer {
         ensure!(fits, "{id}: cancelled with {status}, and then {order}");
         Ok(())
     }
+}
+
+/// Ships an order, as an administrator does when it is packed: one that is not confirmed cannot be.
+async fn ship(aws: &SimulatedAws, api: &Api, id: &str) -> Result<()> {
+    tokio::time::sleep(Duration::from_millis(aws.draw(0..SHIP_MS_MAX))).await;
+    let (status, answer) = api.insist(&Call::post("/orders/{id}/ship", Value::Null).id(id)).await?;
+    ensure!(matches!(status, 200 | 409), "{id}: shipped with {status}: {answer}");
+    let (_, order) = api.insist(&Call::get("/orders/{id}").id(id)).await?;
+    let is_shipped = status_of(&order) == "shipped";
+    ensure!(is_shipped || status == 409, "{id}: shipped with {status}, and then {order}");
+    Ok(())
 }
 
 /// What an administrator was answered.

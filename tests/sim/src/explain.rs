@@ -42,7 +42,7 @@ fn explain_plan(seed: u64, orders: usize, mut plan: Plan) -> String {
             needed.push(kind);
         }
     }
-    let Recorded { result, story, unsettled } = record(seed, orders, plan, true);
+    let Recorded { result, story, unsettled, .. } = record(seed, orders, plan, true);
     let Err(error) = result else {
         return format!(
             "seed {seed} fails in one run and succeeds in another: something is left to chance\n"

@@ -31,6 +31,7 @@ use crate::{
     shop::{
         EVENT_LOG, IDEMPOTENCY, ORDERS, PRODUCTS, Queue, RESERVATIONS, STOCK_CHANGES, variables,
     },
+    transactions::describe,
 };
 
 /// By how much the clock of an environment may differ from AWS's, in milliseconds.
@@ -83,6 +84,11 @@ impl Invariants {
     /// Lets a newer consumer than the present ones acknowledge this message.
     pub(crate) fn expect_newer(&self, body: &str) {
         self.lock().newer.insert(body.to_owned());
+    }
+
+    /// The kinds of transactions that orders were seen to have, each as its writes in words.
+    pub(crate) fn transactions(&self) -> BTreeSet<BTreeSet<String>> {
+        self.lock().kinds.clone()
     }
 
     /// Whether every invariant has held so far.
@@ -197,6 +203,7 @@ struct Watch {
     paused: BTreeSet<String>,
     dead_lettered: BTreeSet<String>,
     poison: Vec<Poison>,
+    kinds: BTreeSet<BTreeSet<String>>,
     /// Bodies that only newer consumers take.
     newer: BTreeSet<String>,
     marker_life: u64,
@@ -327,6 +334,7 @@ impl Watch {
             paused: BTreeSet::new(),
             dead_lettered: BTreeSet::new(),
             poison: Vec::new(),
+            kinds: BTreeSet::new(),
             newer: BTreeSet::new(),
             marker_life: retention_seconds(),
         }
@@ -417,7 +425,10 @@ impl Watch {
                         ensure!(keys["ConsistentRead"] == true, "a read of {table} may be stale");
                     }
                 }
-                "TransactWriteItems" => self.check_token(attempt, environment, body)?,
+                "TransactWriteItems" => {
+                    self.kinds.extend(describe(&writes(operation, body)));
+                    self.check_token(attempt, environment, body)?;
+                }
                 "UpdateItem" => {
                     let owner = body["ExpressionAttributeValues"][":owner"]["S"].as_str();
                     let is_completion = body["ExpressionAttributeValues"][":done"].is_object();
@@ -678,6 +689,13 @@ impl Watch {
         Ok(None)
     }
 
+    /// The order of an event, or nothing if the log does not have it.
+    fn order_of(&self, event_id: &str) -> String {
+        let mut logged = self.rows.range(rows_of(EVENT_LOG)).map(|((_, key), _)| key);
+        let key = logged.find(|key| key.ends_with(event_id));
+        key.and_then(|key| key.split('/').next()).unwrap_or_default().to_owned()
+    }
+
     fn is_mail_given_up(&self, event_id: &str) -> bool {
         let claims = self.claims.values().filter(|claim| claim.event_id == event_id);
         claims.filter(|claim| claim.is_noted_unknown).count() >= UNKNOWN_SENDS_MAX
@@ -718,7 +736,9 @@ impl Watch {
                 PRODUCTS => check_stock(change, &changes),
                 EVENT_LOG => self.check_event(change, &changes),
                 IDEMPOTENCY if key.starts_with(MAIL_MARKERS) => {
+                    let order = self.order_of(key.trim_start_matches(MAIL_MARKERS));
                     self.check_lease(aws, caller, change, body)
+                        .with_context(|| format!("a mail of order {order}"))
                 }
                 IDEMPOTENCY => check_marker(change, &changes),
                 _ => {
@@ -943,11 +963,11 @@ impl Watch {
                 claim.send.is_some_and(|send| send.is_heard == Some(true)),
                 "marked as sent before SES has answered"
             );
-        } else if until(after)? < now {
+        } else if change.before.as_ref().map_or(Ok(0), until)? > until(after)? {
             // Given back before its end: then it has to be known that no mail was sent.
             ensure!(
                 claim.send.is_none_or(|send| send.is_heard == Some(true) && !send.is_taken),
-                "a lease is given back, and its mail may have been sent"
+                "a lease is given back, and its mail may have been sent: {claim:?}"
             );
         } else {
             let before = change.before.as_ref().context("a row")?;

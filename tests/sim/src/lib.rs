@@ -17,8 +17,14 @@ mod lambda;
 mod operator;
 mod plan;
 mod shop;
+mod transactions;
 
-use std::{cell::RefCell, collections::BTreeMap, rc::Rc, time::Duration};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+    rc::Rc,
+    time::Duration,
+};
 
 use anyhow::{Context, Result, bail, ensure};
 use exactly_once::Ids;
@@ -93,9 +99,21 @@ pub fn play_plan(seed: u64, orders: usize, plan: Plan) -> Result<Report> {
     record(seed, orders, plan, false).result
 }
 
+/// Plays one seed; the kinds of transactions that its orders had, each as its writes and their conditions in the words of
+/// the model.
+///
+/// # Errors
+/// A promise was broken; it says which.
+pub fn transactions(seed: u64, orders: usize) -> Result<BTreeSet<BTreeSet<String>>> {
+    let recorded = record(seed, orders, Plan::of(seed), false);
+    recorded.result.map(|_| recorded.transactions)
+}
+
 /// A run that has ended.
 pub(crate) struct Recorded {
     pub result: Result<Report>,
+    /// The kinds of transactions that its orders had.
+    pub transactions: BTreeSet<BTreeSet<String>>,
     /// What happened, if that was to be kept.
     pub story: Vec<Moment>,
     /// The orders that something is left to do for.
@@ -123,7 +141,8 @@ pub(crate) fn record(seed: u64, orders: usize, plan: Plan, keeps_story: bool) ->
         // What broke first says more than how it ended.
         let result = invariants.verdict().and(result);
         let unsettled = if result.is_err() { explain::unsettled_orders(&aws) } else { Vec::new() };
-        Recorded { result, story: aws.story(), unsettled }
+        let transactions = invariants.transactions();
+        Recorded { result, transactions, story: aws.story(), unsettled }
     }))
 }
 

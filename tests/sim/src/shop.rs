@@ -95,6 +95,9 @@ pub(crate) fn deploy(aws: &SimulatedAws) {
     table(STOCK_CHANGES, &["product_id", "change_id"], &[]);
     table(IDEMPOTENCY, &["key"], &[]);
     table(EVENT_LOG, &["order_id", "event_id"], &[("outbox", ["outbox_shard", "pending_since"])]);
+    aws.project_keys_only(ORDERS, "pending");
+    aws.project_keys_only(EVENT_LOG, "outbox");
+    aws.set_time_to_live(IDEMPOTENCY, "expires_at");
     let topic_arn = aws.create_topic("orders");
     for queue in Queue::ALL {
         let dlq = QueueSettings {

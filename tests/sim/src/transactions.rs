@@ -1,0 +1,71 @@
+//! What the services write about an order, in the words of the model: `tests/model` promises what it promises of those
+//! writes and conditions only, so a condition that a store drops must not go unnoticed.
+//!
+//! In: the writes of a transaction, as the SDK sends them. Out: each with its condition in words, as `model::tables::Write`
+//! writes them. A write or condition that the model does not know is a text that it does not have.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use crate::shop::{EVENT_LOG, IDEMPOTENCY, ORDERS, PRODUCTS, RESERVATIONS, STOCK_CHANGES};
+
+/// The writes of a transaction in words, or `None` if it is not about an order: administrators change products. Keys of
+/// requests are left out, as in the model.
+pub(crate) fn describe(writes: &[(&str, &Value)]) -> Option<BTreeSet<String>> {
+    let is_administrators = |(_, write): &(&str, &Value)| write["TableName"] == STOCK_CHANGES;
+    if writes.iter().any(is_administrators) {
+        return None;
+    }
+    Some(writes.iter().filter_map(|(kind, write)| describe_write(kind, write)).collect())
+}
+
+/// `None` if it is the key of a request.
+fn describe_write(kind: &str, write: &Value) -> Option<String> {
+    let table = write["TableName"].as_str().unwrap_or_default();
+    let condition = write["ConditionExpression"].as_str().unwrap_or_default();
+    let value = |name: &str| {
+        let value = &write["ExpressionAttributeValues"][name];
+        value["S"].as_str().or(value["N"].as_str()).unwrap_or_default()
+    };
+    let item = |name: &str| write["Item"][name]["S"].as_str().unwrap_or_default();
+    let known = match (kind, table, condition) {
+        ("Put", IDEMPOTENCY, "attribute_not_exists(#key)") if !item("answer").is_empty() => {
+            return None;
+        }
+        ("Put", IDEMPOTENCY, "attribute_not_exists(#key)") if item("state") == "done" => {
+            "the marker, if there is none".to_owned()
+        }
+        ("Put", ORDERS, "attribute_not_exists(order_id)") if item("status") == "pending" => {
+            "the order, if there is none".to_owned()
+        }
+        ("Update", ORDERS, "#status = :from") => {
+            let (from, to) = (value(":from"), value(":to"));
+            format!("the order from {from} to {to}, if it is {from}")
+        }
+        ("Put", RESERVATIONS, "attribute_not_exists(order_id)") => {
+            format!("the reservation {}, if there is none", item("status"))
+        }
+        ("Update", RESERVATIONS, "#status = :reserved")
+            if (value(":reserved"), value(":released")) == ("reserved", "released") =>
+        {
+            "the reservation from reserved to released, if it is reserved".to_owned()
+        }
+        ("Update", PRODUCTS, "attribute_exists(product_id) AND stock >= :least")
+            if value(":delta") == format!("-{}", value(":least")) =>
+        {
+            "stock is taken, if there is enough".to_owned()
+        }
+        ("Update", PRODUCTS, "attribute_exists(product_id)")
+            if !value(":delta").starts_with('-') =>
+        {
+            "stock is given back, if there is such a product".to_owned()
+        }
+        ("Put", EVENT_LOG, "") if !item("outbox_shard").is_empty() => {
+            let event_type = &write["Item"]["attributes"]["M"]["event_type"]["S"];
+            format!("the event {}", event_type.as_str().unwrap_or_default())
+        }
+        _ => format!("{kind} {table} {condition:?}, which the model does not know"),
+    };
+    Some(known)
+}
