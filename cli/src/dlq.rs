@@ -20,6 +20,7 @@ use aws_sdk_sqs::{
         QueueAttributeName,
     },
 };
+use exactly_once::{FAILURE_ATTRIBUTES, RETRIES_EXHAUSTED};
 use futures::future::join_all;
 use indicatif::ProgressBar;
 use jiff::Timestamp;
@@ -29,22 +30,13 @@ use crate::{
     error::CliError,
     held,
     output::{counted, cut, indent, plain, table},
-    select::{DeadLetter, RETRIES_EXHAUSTED, Selection, Since, glimpse},
+    select::{DeadLetter, Selection, Since, glimpse},
     send::{self, Message},
     stack::{Queue, Stack},
     status::counts,
     when::short,
 };
 
-/// The attributes that a consumer adds to what it sends to the DLQ.
-const FAILURE_ATTRIBUTES: [&str; 6] = [
-    "failure_reason",
-    "failure_detail",
-    "failed_at",
-    "consumer",
-    "original_message_id",
-    "first_failed_at",
-];
 /// How long messages are hidden while a DLQ is gone through, in seconds. They are put back at its end, or, if the command is
 /// killed, come back by themselves.
 pub(crate) const LISTING_VISIBILITY_TIMEOUT_SECONDS: i32 = 30;

@@ -9,9 +9,6 @@ use serde_json::Value;
 
 use crate::when::span;
 
-/// The reason of a dead letter that its consumer did not send to the DLQ itself: SQS moved it after its last attempt.
-pub(crate) const RETRIES_EXHAUSTED: &str = "retries_exhausted";
-
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct DeadLetter {
     pub queue: String,

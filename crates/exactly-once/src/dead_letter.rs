@@ -14,6 +14,16 @@ use jiff::Timestamp;
 const ATTRIBUTES_MAX: usize = 10;
 const DETAIL_CHARS_MAX: usize = 1000;
 
+/// The attributes that a dead letter has besides its message's own: what sends it to its queue again leaves them out.
+pub const FAILURE_ATTRIBUTES: [&str; 6] = [
+    "failure_reason",
+    "failure_detail",
+    "failed_at",
+    "first_failed_at",
+    "original_message_id",
+    "consumer",
+];
+
 /// What is wrong with a message, and since when.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct DeadLetter<'a> {
@@ -39,25 +49,25 @@ impl DeadLetter<'_> {
                 .message_group_id(group_id.unwrap_or(&message_id))
                 .message_deduplication_id(&message_id);
         }
-        let own = [
-            ("failure_reason", self.reason.to_owned()),
-            ("failure_detail", printable(self.detail)),
-            ("failed_at", format!("{:.3}", self.failed_at)),
-            ("first_failed_at", format!("{:.3}", self.first_failed_at)),
-            ("original_message_id", message_id),
-            ("consumer", self.consumer.to_owned()),
+        let values: [String; FAILURE_ATTRIBUTES.len()] = [
+            self.reason.to_owned(),
+            printable(self.detail),
+            format!("{:.3}", self.failed_at),
+            format!("{:.3}", self.first_failed_at),
+            message_id,
+            self.consumer.to_owned(),
         ];
         let mut original: Vec<_> = self
             .message
             .message_attributes
             .iter()
-            .filter(|(name, _)| !own.iter().any(|(own, _)| own == name))
+            .filter(|(name, _)| !FAILURE_ATTRIBUTES.contains(&name.as_str()))
             .filter_map(|(name, value)| Some((name, escape_refused(value.string_value.as_ref()?))))
             .collect();
         original.sort();
-        original.truncate(ATTRIBUTES_MAX - own.len());
+        original.truncate(ATTRIBUTES_MAX - FAILURE_ATTRIBUTES.len());
         let original = original.into_iter().map(|(name, value)| (name.clone(), value));
-        let own = own.map(|(name, value)| (name.to_owned(), value));
+        let own = FAILURE_ATTRIBUTES.map(str::to_owned).into_iter().zip(values);
         for (name, value) in original.chain(own).filter(|(_, value)| !value.is_empty()) {
             let value = MessageAttributeValue::builder()
                 .data_type("String")

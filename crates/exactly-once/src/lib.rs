@@ -22,6 +22,7 @@ pub mod transaction;
 pub use backoff::Backoff;
 pub use batch::{Answers, Consumer};
 pub use clock::{Clock, Ids, invocation_deadline};
+pub use dead_letter::FAILURE_ATTRIBUTES;
 pub use error::{CallError, ErrorChain, panic_message};
 pub use idempotency_keys::{EarlierRequest, IdempotencyKeys, RequestKey};
 pub use inbox::{Claim, Effect, EffectError, EffectKey, IdempotentError, Inbox};

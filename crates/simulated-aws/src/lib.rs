@@ -161,7 +161,6 @@ impl SimulatedAws {
             skew_ms,
             died: Arc::default(),
             frost: Arc::default(),
-            struck: Arc::default(),
         }
     }
 
@@ -205,7 +204,6 @@ pub struct Environment {
     skew_ms: i64,
     died: Arc<Death>,
     frost: Arc<Mutex<Frost>>,
-    struck: Arc<AtomicU64>,
 }
 
 impl Environment {
@@ -237,12 +235,6 @@ impl Environment {
     #[must_use]
     pub fn is_dead(&self) -> bool {
         self.died.is_dead.load(Ordering::Relaxed)
-    }
-
-    /// Number of its calls that a fault has struck.
-    #[must_use]
-    pub fn faults_struck(&self) -> u64 {
-        self.struck.load(Ordering::Relaxed)
     }
 
     /// Stops the environment: nothing of it runs until it is thawed, while time passes. Lambda does so between

@@ -468,21 +468,26 @@ fn ms(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// Attributes of a message, by the names that their type, text and bytes have there.
+fn attributes_json<'a>(
+    attributes: impl IntoIterator<Item = (&'a String, &'a Attribute)>,
+    [type_name, text_name, bytes_name]: [&str; 3],
+) -> Map<String, Value> {
+    let attribute = |attribute: &Attribute| {
+        let (name, value) = match &attribute.value {
+            AttributeValue::Text(value) => (text_name, value),
+            AttributeValue::Binary(value) => (bytes_name, value),
+        };
+        json!({ type_name: attribute.data_type, name: value })
+    };
+    attributes.into_iter().map(|(name, one)| (name.clone(), attribute(one))).collect()
+}
+
 /// A message as it stands in the event of a function.
 /// <https://docs.aws.amazon.com/lambda/latest/dg/with-sqs.html>
 fn record(queue: &Queue, message: &Message) -> Value {
-    let attributes: Map<String, Value> = message
-        .content
-        .attributes
-        .iter()
-        .map(|(name, attribute)| {
-            let (field, value) = match &attribute.value {
-                AttributeValue::Text(value) => ("stringValue", value),
-                AttributeValue::Binary(value) => ("binaryValue", value),
-            };
-            (name.clone(), json!({ "dataType": attribute.data_type, field: value }))
-        })
-        .collect();
+    let names = ["dataType", "stringValue", "binaryValue"];
+    let attributes = attributes_json(&message.content.attributes, names);
     json!({
         "messageId": message.id,
         "receiptHandle": queue.handle(message),
@@ -1112,15 +1117,7 @@ fn received(queue: &Queue, message: &Message, request: &Value) -> Value {
         })
     };
     let own = message.content.attributes.iter().filter(|(name, _)| is_own_asked(name));
-    let own: Map<String, Value> = own
-        .map(|(name, attribute)| {
-            let (field, value) = match &attribute.value {
-                AttributeValue::Text(value) => ("StringValue", value),
-                AttributeValue::Binary(value) => ("BinaryValue", value),
-            };
-            (name.clone(), json!({ "DataType": attribute.data_type, field: value }))
-        })
-        .collect();
+    let own = attributes_json(own, ["DataType", "StringValue", "BinaryValue"]);
     let mut answer = json!({
         "MessageId": message.id,
         "ReceiptHandle": queue.handle(message),

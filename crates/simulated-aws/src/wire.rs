@@ -5,7 +5,6 @@
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
-    sync::atomic::Ordering,
     time::Duration,
 };
 
@@ -247,12 +246,8 @@ async fn serve(environment: Environment, call: Call, sender: oneshot::Sender<Ans
     let aws = environment.aws.clone();
     let mut attempt = Attempt::begin(&aws, environment.number, &call);
     let (fault, latency, late) = draw(&aws);
-    if fault != Fault::None {
-        environment.struck.fetch_add(1, Ordering::Relaxed);
-    }
     tokio::time::sleep(latency).await;
     if let Some(refusal) = refusal_of_absent(&aws, &call) {
-        environment.struck.fetch_add(1, Ordering::Relaxed);
         let Some(answer) = refusal else { return forget(sender).await };
         note(&environment, &call, &answer, " (it is away)");
         if sender.send(answer).is_ok() {

@@ -10,13 +10,14 @@ use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use aws_sdk_sqs::types::MessageAttributeValue;
-use exactly_once::Ids;
+use exactly_once::{FAILURE_ATTRIBUTES, Ids};
 use jiff::{SignedDuration, Timestamp};
 use messaging::OutboxConfig;
 use serde_json::Value;
 use simulated_aws::SimulatedAws;
 
 use crate::{
+    books::{Item, text},
     lambda::Lambda,
     shop::{EVENT_LOG, MAIL_MAX_AGE_DAYS, Queue, variables},
 };
@@ -25,15 +26,6 @@ use crate::{
 const ACTIONS: u64 = 5;
 /// Maximum number of times that one thing is tried.
 const TRIES_MAX: usize = 200;
-/// What a consumer adds to a message that it sends to the DLQ.
-const FAILURE_ATTRIBUTES: [&str; 6] = [
-    "failure_reason",
-    "failure_detail",
-    "failed_at",
-    "consumer",
-    "original_message_id",
-    "first_failed_at",
-];
 
 /// One event of the event log.
 #[derive(Debug, Clone)]
@@ -47,10 +39,7 @@ pub(crate) struct Logged {
 
 /// The event log.
 pub(crate) fn event_log(aws: &SimulatedAws) -> Vec<Logged> {
-    let text = |item: &BTreeMap<String, Value>, name: &str| {
-        item.get(name).and_then(|value| value["S"].as_str()).unwrap_or_default().to_owned()
-    };
-    let event = |item: BTreeMap<String, Value>| {
+    let event = |item: Item| {
         let attributes = item.get("attributes").and_then(|value| value["M"].as_object());
         let attributes: BTreeMap<String, String> = attributes
             .into_iter()
@@ -58,10 +47,10 @@ pub(crate) fn event_log(aws: &SimulatedAws) -> Vec<Logged> {
             .filter_map(|(name, value)| Some((name.clone(), value["S"].as_str()?.to_owned())))
             .collect();
         Logged {
-            order_id: text(&item, "order_id"),
-            event_id: text(&item, "event_id"),
+            order_id: text(&item, "order_id").to_owned(),
+            event_id: text(&item, "event_id").to_owned(),
             event_type: attributes.get("event_type").cloned().unwrap_or_default(),
-            body: text(&item, "body"),
+            body: text(&item, "body").to_owned(),
             attributes,
         }
     };
