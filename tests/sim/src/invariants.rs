@@ -9,7 +9,8 @@
 //! - Two lines: had a transaction's marker not been there, its guard would refuse the same transaction, and the other way
 //!   round. Each is asked by itself, because either alone hides that the other is gone.
 //! - Leases (`check_lease`): whoever changes one owns it, and whoever sends a mail does.
-//! - Calls (`check_begun`): what decides is read consistently; a token is kept while its outcome is unknown.
+//! - Calls (`check_begun`): what decides is read consistently; a token is kept while its outcome is unknown, and nothing
+//!   is sent again of which the outcome is known.
 //! - Acknowledgements: a message is gone only if it had its effect, or is on the DLQ, or calls for none.
 
 use std::{
@@ -287,6 +288,29 @@ fn reservation_in<'a>(body: &'a Value, status: &str) -> Option<&'a str> {
     puts.into_iter().find_map(|(_, put)| put["Item"]["order_id"]["S"].as_str())
 }
 
+/// What the reasons of a cancellation say: a marker or a guard that failed is an answer, whatever else failed; another
+/// condition is one if nothing was in the way.
+fn end_of_cancelled(writes: &[(&str, &Value)], answer: &str) -> End {
+    let answer: Value = serde_json::from_str(answer).unwrap_or_default();
+    let reasons = answer["CancellationReasons"].as_array().into_iter().flatten();
+    let mut end = End::Conflict;
+    let mut is_in_the_way = false;
+    for ((_, write), reason) in writes.iter().zip(reasons) {
+        let table = write["TableName"].as_str().unwrap_or_default();
+        match reason["Code"].as_str() {
+            Some("ConditionalCheckFailed")
+                if matches!(table, ORDERS | RESERVATIONS | IDEMPOTENCY) =>
+            {
+                return End::Known;
+            }
+            Some("ConditionalCheckFailed") => end = End::Known,
+            None | Some("None") => {}
+            Some(_) => is_in_the_way = true,
+        }
+    }
+    if is_in_the_way { End::Conflict } else { end }
+}
+
 /// The lines of a reservation, by product.
 fn lines(reservation: &Item) -> Result<BTreeMap<String, i64>> {
     let mut lines = BTreeMap::new();
@@ -499,6 +523,10 @@ impl Watch {
                         earlier.end != End::Unknown,
                         "another token, while the outcome of the transaction with the first is unknown"
                     );
+                    ensure!(
+                        earlier.end != End::Known,
+                        "a transaction is sent again, and its answer has said what became of it"
+                    );
                     let pause = earlier.last_heard.map_or(Duration::ZERO, |heard| now - heard);
                     ensure!(pause >= PAUSE_MIN, "a transaction is tried again after {pause:?}");
                     token.clone_into(&mut earlier.token);
@@ -541,11 +569,11 @@ impl Watch {
             }
         }
         if let Some((_, end)) = self.answers.get_mut(&attempt) {
-            let is_cancelled = answer.contains("TransactionCanceledException");
             *end = match status {
                 200 => End::Known,
-                400 if is_cancelled && !answer.contains("ConditionalCheckFailed") => End::Conflict,
-                400 if is_cancelled => End::Known,
+                400 if answer.contains("TransactionCanceledException") => {
+                    end_of_cancelled(&writes(operation, body), answer)
+                }
                 400 if answer.contains("ValidationException") => End::Known,
                 _ => End::Unknown,
             };
