@@ -1025,7 +1025,6 @@ impl Watch {
                 unknown(after)? == unknown(before)? + 1,
                 "an unknown outcome is counted wrongly"
             );
-            if claim.send.is_none() {}
             claim.is_noted_unknown = true;
         }
         Ok(())
