@@ -57,8 +57,8 @@ build: ## the one dev build that tests and local functions share
 # The long randomized run is made on MiniStack only.
 LONG = $(if $(filter ministack,$(EMULATOR)),e2e-chaos,e2e-left-out)
 
-# Two groups at a time on MiniStack, the longest first: most of them mostly wait. LocalStack alone keeps two cores busy.
-SIDE_BY_SIDE = $(if $(filter ministack,$(EMULATOR)),-j2 $(if $(filter output-sync,$(.FEATURES)),--output-sync=target))
+# `make e2e SIDE_BY_SIDE=-j2` plays two groups at a time, the longest first.
+SIDE_BY_SIDE ?=
 
 e2e: build ## the end-to-end tests, each group against a stack of its own
 	$(MAKE) $(SIDE_BY_SIDE) e2e-faults e2e-cli e2e-shared e2e-iam $(LONG) e2e-alone e2e-lifecycle e2e-demo e2e-conformance

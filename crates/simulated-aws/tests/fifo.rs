@@ -424,7 +424,10 @@ async fn a_message_that_waited_behind_another_has_retries_of_its_own() {
             Err(transient())
         })
         .await;
-        assert_eq!(at.aws.bodies(&at.dlq), ["a1"], "seed {seed}: a2 fails once only");
+        // An invocation that dies after the dead letter was sent sends it once more.
+        let dead = at.aws.bodies(&at.dlq);
+        let is_a1 = !dead.is_empty() && dead.iter().all(|body| body == "a1");
+        assert!(is_a1, "seed {seed}: a2 fails once only, and dead are {dead:?}");
     }
 }
 

@@ -8,13 +8,15 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use crate::shop::{EVENT_LOG, IDEMPOTENCY, ORDERS, PRODUCTS, RESERVATIONS, STOCK_CHANGES};
+use crate::shop::{EVENT_LOG, IDEMPOTENCY, ORDERS, PRODUCTS, RESERVATIONS};
 
 /// The writes of a transaction in words, or `None` if it is not about an order: administrators change products. Keys of
 /// requests are left out, as in the model.
 pub(crate) fn describe(writes: &[(&str, &Value)]) -> Option<BTreeSet<String>> {
-    let is_administrators = |(_, write): &(&str, &Value)| write["TableName"] == STOCK_CHANGES;
-    if writes.iter().any(is_administrators) {
+    let is_of_order = |(_, write): &(&str, &Value)| {
+        write["TableName"] == ORDERS || write["TableName"] == RESERVATIONS
+    };
+    if !writes.iter().any(is_of_order) {
         return None;
     }
     Some(writes.iter().filter_map(|(kind, write)| describe_write(kind, write)).collect())
