@@ -6,6 +6,8 @@
 //! Semantics and their sources:
 //! - A global index and a read that does not ask for consistency may be behind, each item by itself.
 //!   <https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/HowItWorks.ReadConsistency.html>
+//!   Usually for a fraction of a second, longer in failures that no page bounds ([`SimulatedAws::lag_indexes`]).
+//!   <https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/GSI.html#GSI.Writes>
 //! - Expired items are there, in reads, indexes and conditions, until they are deleted, within a few days.
 //!   <https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/TTL.html>
 //! - What a partition can bear: `throughput`.
@@ -34,6 +36,8 @@ pub use throughput::{Units, Usage};
 
 /// How far an index, or a read without consistency, may be behind.
 const LAG_MS_MAX: u64 = 2000;
+/// How far an index may be behind in a failure of DynamoDB's own.
+const LONG_LAG_MS_MAX: u64 = 150_000;
 /// How long an item that has expired may stay.
 const EXPIRED_SECONDS_MAX: u64 = 2 * 24 * 60 * 60;
 /// An item that expired this long ago is taken for one whose attribute means something else, and stays.
@@ -72,6 +76,8 @@ pub(crate) struct DynamoDb {
     throughput: Throughput,
     /// Reports every reason, and lags nowhere.
     is_kind: bool,
+    /// Of a thousand changes of an index, those that come minutes late.
+    long_lags: u64,
 }
 
 impl Default for DynamoDb {
@@ -82,6 +88,7 @@ impl Default for DynamoDb {
             tokens: HashMap::new(),
             throughput: Throughput::default(),
             is_kind: false,
+            long_lags: 0,
         }
     }
 }
@@ -176,6 +183,11 @@ impl SimulatedAws {
         let mut state = self.lock();
         let stored = state.dynamodb.tables.get_mut(table).expect("there is such a table");
         stored.time_to_live = Some(attribute.to_owned());
+    }
+
+    /// From now on, of a thousand changes of an index so many come minutes late.
+    pub fn lag_indexes(&self, permille: u64) {
+        self.lock().dynamodb.long_lags = permille;
     }
 
     /// From now on DynamoDB is as kind as emulators are: it reports every reason of a cancellation, and no read is behind.
@@ -461,11 +473,13 @@ fn store(state: &mut State, table: &Value, key: &str, item: Option<Item>) -> Res
     let State { random, dynamodb, .. } = state;
     let (now, begun) = (Instant::now(), dynamodb.begun);
     let lag_ms_max = if dynamodb.is_kind { 1 } else { LAG_MS_MAX };
+    let long_lags = dynamodb.long_lags;
     let stored = dynamodb.stored(table)?;
-    let mut lags = || -> Vec<Duration> {
-        let readers = 0..=stored.table.indexes.len();
-        readers.map(|_| Duration::from_millis(random.u64(0..lag_ms_max))).collect()
+    let mut lag = |reader: usize| {
+        let is_long = reader != READER_OF_TABLE && random.u64(0..1000) < long_lags;
+        Duration::from_millis(random.u64(0..if is_long { LONG_LAG_MS_MAX } else { lag_ms_max }))
     };
+    let mut lags = || -> Vec<Duration> { (0..=stored.table.indexes.len()).map(&mut lag).collect() };
     let lags_of_write = lags();
     let expires_at = stored.time_to_live.as_ref().and_then(|attribute| {
         // Only a number expires.

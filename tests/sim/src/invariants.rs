@@ -9,7 +9,8 @@
 //! - Two lines: had a transaction's marker not been there, its guard would refuse the same transaction, and the other way
 //!   round. Each is asked by itself, because either alone hides that the other is gone.
 //! - Leases (`check_lease`): whoever changes one owns it, and whoever sends a mail does.
-//! - Calls (`check_begun`): what decides is read consistently; a token is kept while its outcome is unknown.
+//! - Calls (`check_begun`): what decides is read consistently; a token is kept while its outcome is unknown, and nothing
+//!   is sent again of which the outcome is known.
 //! - Acknowledgements: a message is gone only if it had its effect, or is on the DLQ, or calls for none.
 
 use std::{
@@ -42,6 +43,8 @@ const LEASE_MARGIN_MS: u64 = 3000;
 const ATTEMPTS_MAX: u32 = 16;
 /// unless they have taken so long that the invocation may be ending.
 const ATTEMPTS_TIME: Duration = Duration::from_secs(3);
+/// The time-out of a consumer.
+const INVOCATION_MAX: Duration = Duration::from_secs(10);
 /// Least pause between two attempts at a transaction.
 const PAUSE_MIN: Duration = Duration::from_millis(10);
 /// Number of sends without an answer after which a mail is given up.
@@ -202,6 +205,9 @@ struct Watch {
     /// Receipts of deliveries that were given a pause.
     paused: BTreeSet<String>,
     dead_lettered: BTreeSet<String>,
+    /// The environment of an attempt at sending a dead letter that is under way, and when such an attempt had no answer.
+    dead_letters: BTreeMap<u64, u64>,
+    unanswered_dead_letters: BTreeMap<u64, Instant>,
     poison: Vec<Poison>,
     kinds: BTreeSet<BTreeSet<String>>,
     /// Bodies that only newer consumers take.
@@ -287,6 +293,29 @@ fn reservation_in<'a>(body: &'a Value, status: &str) -> Option<&'a str> {
     puts.into_iter().find_map(|(_, put)| put["Item"]["order_id"]["S"].as_str())
 }
 
+/// What the reasons of a cancellation say: a marker or a guard that failed is an answer, whatever else failed; another
+/// condition is one if nothing was in the way.
+fn end_of_cancelled(writes: &[(&str, &Value)], answer: &str) -> End {
+    let answer: Value = serde_json::from_str(answer).unwrap_or_default();
+    let reasons = answer["CancellationReasons"].as_array().into_iter().flatten();
+    let mut end = End::Conflict;
+    let mut is_in_the_way = false;
+    for ((_, write), reason) in writes.iter().zip(reasons) {
+        let table = write["TableName"].as_str().unwrap_or_default();
+        match reason["Code"].as_str() {
+            Some("ConditionalCheckFailed")
+                if matches!(table, ORDERS | RESERVATIONS | IDEMPOTENCY) =>
+            {
+                return End::Known;
+            }
+            Some("ConditionalCheckFailed") => end = End::Known,
+            None | Some("None") => {}
+            Some(_) => is_in_the_way = true,
+        }
+    }
+    if is_in_the_way { End::Conflict } else { end }
+}
+
 /// The lines of a reservation, by product.
 fn lines(reservation: &Item) -> Result<BTreeMap<String, i64>> {
     let mut lines = BTreeMap::new();
@@ -333,6 +362,8 @@ impl Watch {
             last_mail: BTreeMap::new(),
             paused: BTreeSet::new(),
             dead_lettered: BTreeSet::new(),
+            dead_letters: BTreeMap::new(),
+            unanswered_dead_letters: BTreeMap::new(),
             poison: Vec::new(),
             kinds: BTreeSet::new(),
             newer: BTreeSet::new(),
@@ -451,7 +482,9 @@ impl Watch {
             }
             Call::Ses(form) => self.check_send(aws, attempt, environment, form)?,
             Call::Sqs(operation, body) => {
-                if operation == "ChangeMessageVisibility" {
+                if operation == "SendMessage" {
+                    self.dead_letters.insert(attempt, environment);
+                } else if operation == "ChangeMessageVisibility" {
                     let receipt = body["ReceiptHandle"].as_str().unwrap_or_default();
                     self.paused.insert(receipt.to_owned());
                 }
@@ -499,6 +532,10 @@ impl Watch {
                         earlier.end != End::Unknown,
                         "another token, while the outcome of the transaction with the first is unknown"
                     );
+                    ensure!(
+                        earlier.end != End::Known,
+                        "a transaction is sent again, and its answer has said what became of it"
+                    );
                     let pause = earlier.last_heard.map_or(Duration::ZERO, |heard| now - heard);
                     ensure!(pause >= PAUSE_MIN, "a transaction is tried again after {pause:?}");
                     token.clone_into(&mut earlier.token);
@@ -541,11 +578,11 @@ impl Watch {
             }
         }
         if let Some((_, end)) = self.answers.get_mut(&attempt) {
-            let is_cancelled = answer.contains("TransactionCanceledException");
             *end = match status {
                 200 => End::Known,
-                400 if is_cancelled && !answer.contains("ConditionalCheckFailed") => End::Conflict,
-                400 if is_cancelled => End::Known,
+                400 if answer.contains("TransactionCanceledException") => {
+                    end_of_cancelled(&writes(operation, body), answer)
+                }
                 400 if answer.contains("ValidationException") => End::Known,
                 _ => End::Unknown,
             };
@@ -587,6 +624,11 @@ impl Watch {
             send.is_heard = Some(is_heard);
         }
         self.begun_at.remove(&attempt);
+        if let Some(environment) = self.dead_letters.remove(&attempt)
+            && !is_heard
+        {
+            self.unanswered_dead_letters.insert(environment, Instant::now());
+        }
         if let Some((key, end)) = self.answers.remove(&attempt)
             && is_heard
             && let Some(transaction) = self.transactions.get_mut(&key)
@@ -907,7 +949,11 @@ impl Watch {
             let after = change.after.as_ref().context("a row")?;
             ensure!(text(after, "state") == "in_progress", "claimed as {after:?}");
             let begun = self.begun_at.get(&attempt).copied().unwrap_or(now);
-            ensure!(until(after)? > begun + SKEW_MS, "a lease that has ended when it begins");
+            // What stands still calls for a lease of which a part has passed, or all of it.
+            ensure!(
+                until(after)? > begun + SKEW_MS || self.stalled.contains(&environment),
+                "a lease that has ended when it begins"
+            );
             if let Some(before) = &change.before {
                 let ends = until(before)?;
                 ensure!(
@@ -1011,8 +1057,14 @@ impl Watch {
 
     /// What comes again comes after a pause; and a conflict is no reason for it.
     fn check_given_back(&self, environment: u64, receipt_handle: &str, body: &str) -> Result<()> {
+        // A DLQ that does not answer takes the time for it: the queue's own timeout is the pause then.
+        let is_dlq_silent = self.dead_letters.values().any(|one| *one == environment)
+            || self
+                .unanswered_dead_letters
+                .get(&environment)
+                .is_some_and(|at| at.elapsed() < INVOCATION_MAX);
         ensure!(
-            self.paused.contains(receipt_handle),
+            is_dlq_silent || self.paused.contains(receipt_handle),
             "a message is given back without a pause: {body}"
         );
         let Ok(event) = Event::decode(body.as_bytes()) else { return Ok(()) };

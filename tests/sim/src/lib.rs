@@ -193,6 +193,7 @@ async fn run(
     forever.extend(Queue::ALL.map(|queue| spawn_local(lambda.clone().map(queue))));
 
     aws.set_faults(plan.faults);
+    aws.lag_indexes(plan.long_index_lags);
     lambda.stall(true);
     let begun = Instant::now();
     let begins_ms_max = if plan.is_burst { 1000 } else { ORDERING.as_millis() as u64 / 2 };

@@ -11,6 +11,8 @@ use crate::lambda::Harshness;
 
 /// How long customers order, and faults strike.
 pub(crate) const ORDERING: Duration = Duration::from_secs(120);
+/// Of a thousand changes of an index, maximum number of those that come minutes late.
+const LONG_INDEX_LAGS_MAX: u64 = 100;
 /// How long a service may be away.
 const OUTAGE_SECONDS: std::ops::Range<u64> = 20..100;
 
@@ -57,11 +59,13 @@ pub enum Kind {
     Burst,
     /// Malformed messages, contradictions, replays.
     Hostility,
+    /// Indexes that are minutes behind.
+    IndexLag,
 }
 
 impl Kind {
     /// Every kind there is.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::Fail,
         Self::Lose,
         Self::Slow,
@@ -82,6 +86,7 @@ impl Kind {
         Self::Repetition,
         Self::Burst,
         Self::Hostility,
+        Self::IndexLag,
     ];
 }
 
@@ -119,6 +124,8 @@ pub struct Plan {
     pub is_burst: bool,
     /// Whether somebody sends what nobody in the system does.
     pub has_hostility: bool,
+    /// Of a thousand changes of an index, those that come minutes late.
+    pub long_index_lags: u64,
     /// For how long the consumers are throttled completely.
     pub consumers_throttled_for: Duration,
     /// Whether an event comes of a version that no consumer ever understands.
@@ -178,6 +185,7 @@ impl Plan {
             has_repetitions,
             is_burst,
             has_hostility: true,
+            long_index_lags: random.u64(0..=LONG_INDEX_LAGS_MAX),
             consumers_throttled_for: Duration::ZERO,
             has_unknown_version: false,
             settling_max: crate::SETTLING_MAX,
@@ -209,6 +217,7 @@ impl Plan {
             Kind::Repetition => self.has_repetitions = false,
             Kind::Burst => self.is_burst = false,
             Kind::Hostility => self.has_hostility = false,
+            Kind::IndexLag => self.long_index_lags = 0,
         }
         self
     }
