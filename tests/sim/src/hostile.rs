@@ -6,11 +6,12 @@
 use std::collections::BTreeMap;
 
 use events::{Event, EventType};
+use jiff::SignedDuration;
 use serde_json::json;
 use simulated_aws::SimulatedAws;
 use tokio::time::{Duration, sleep};
 
-use crate::shop::{EVENT_LOG, ORDERS, Queue};
+use crate::shop::{EVENT_LOG, MAIL_MAX_AGE_DAYS, ORDERS, Queue};
 
 /// A message that has to end on its queue's DLQ.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,8 +27,10 @@ const TIMES: u64 = 16;
 const PAUSE_MS_MAX: u64 = 13_000;
 /// Maximum number of deliveries of one event that are sent at once.
 const AT_ONCE_MAX: u64 = 8;
-/// Before what a mail is too old to be sent.
-const LONG_AGO: &str = "2025-12-01T00:00:00.000Z";
+/// Age until which an event is mailed.
+const MAIL_MAX_AGE: SignedDuration = SignedDuration::from_hours(24 * MAIL_MAX_AGE_DAYS);
+/// By how much an event that is too old for a mail is too old.
+const TOO_OLD_BY: SignedDuration = SignedDuration::from_mins(1);
 
 /// Sends it; each message that has to be dead-lettered goes to `expect` before.
 pub(crate) async fn send(aws: SimulatedAws, expect: impl Fn(Poison)) {
@@ -118,15 +121,16 @@ fn logged(aws: &SimulatedAws) -> Option<(Event, String)> {
     Some((Event::decode(body.as_bytes()).ok()?, body.clone()))
 }
 
-/// An event of long ago: too old for a mail, and new to every inbox.
+/// An event that is a little too old for a mail, and new to every inbox.
 fn send_old_mail(aws: &SimulatedAws, id: &str) {
     let Some((event, body)) = logged(aws) else { return };
     if event.body.event_type() != EventType::OrderCreated {
         return;
     }
+    let old = event.timestamp.timestamp() - MAIL_MAX_AGE - TOO_OLD_BY;
     let body = body
         .replace(&event.id.to_string(), id)
-        .replace(&format!("\"{}\"", event.timestamp), &format!("\"{LONG_AGO}\""));
+        .replace(&format!("\"{}\"", event.timestamp), &format!("\"{old:.3}\""));
     aws.send(&Queue::Notification.url(), &body, &BTreeMap::new());
 }
 

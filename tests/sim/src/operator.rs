@@ -11,15 +11,14 @@ use std::{collections::BTreeMap, time::Duration};
 use anyhow::{Context, Result, bail};
 use aws_sdk_sqs::types::MessageAttributeValue;
 use exactly_once::{FAILURE_ATTRIBUTES, Ids};
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use messaging::OutboxConfig;
-use serde_json::Value;
 use simulated_aws::SimulatedAws;
 
 use crate::{
     books::{Item, text},
     lambda::Lambda,
-    shop::{EVENT_LOG, MAIL_MAX_AGE_DAYS, Queue, variables},
+    shop::{EVENT_LOG, Queue, variables},
 };
 
 /// Number of times that the operator does something.
@@ -255,20 +254,5 @@ impl Stranger<'_> {
         self.aws.note(|| format!("a newer producer publishes {body}"));
         self.aws.publish(&body, &event.attributes);
         Ok(())
-    }
-
-    /// Gives the queue `notification` an event that is too old for a mail; the id of its order.
-    pub(crate) async fn send_old_event(&self) -> Result<String> {
-        let event = first_event(self.aws, "OrderCreated").await?;
-        let (body, attributes) = self.twin(&event);
-        let json: Value = serde_json::from_str(&body)?;
-        let then: Timestamp = json["timestamp"].as_str().context("a timestamp")?.parse()?;
-        let days = i64::try_from(MAIL_MAX_AGE_DAYS)?;
-        let old = then - SignedDuration::from_hours(24 * days) - SignedDuration::from_mins(1);
-        let body =
-            body.replace(json["timestamp"].as_str().unwrap_or_default(), &format!("{old:.3}"));
-        self.aws.note(|| format!("an old event comes again: {body}"));
-        self.aws.send(&Queue::Notification.url(), &body, &attributes);
-        Ok(json["data"]["order_id"].as_str().context("an order")?.to_owned())
     }
 }

@@ -15,7 +15,7 @@ pub(crate) const STOCK_CHANGES: &str = "stock-changes";
 /// For how long a received message is hidden.
 pub(crate) const VISIBILITY_TIMEOUT: Duration = Duration::from_secs(60);
 /// How old an event may be that is mailed, in days.
-pub(crate) const MAIL_MAX_AGE_DAYS: u64 = 7;
+pub(crate) const MAIL_MAX_AGE_DAYS: i64 = 7;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Queue {
