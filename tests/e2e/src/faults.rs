@@ -28,6 +28,8 @@ pub enum Kind {
     Hang,
     /// The connection of every attempt is closed before it is carried out, without a word.
     Reset,
+    /// The mail provider sends nothing, because the sender is not verified.
+    NotVerified,
 }
 
 /// One call of a function that had to do with a key: its function (the end of its name), operation and number.

@@ -4,6 +4,7 @@
 //! else of the stack. Out: what tests assert on. Guarantees: a wait names its subject and ends; a stack that
 //! is not there is a failure that says so.
 
+pub mod alarms;
 pub mod api;
 mod consumers;
 pub mod faults;

@@ -195,6 +195,7 @@ async fn forward(
         }
         Some(Kind::Cancel) => return cancelled(&text),
         Some(Kind::Partial) => return refused_entries(&operation, &text),
+        Some(Kind::NotVerified) => return not_verified(),
         Some(Kind::Hang) => {
             tokio::time::sleep(HANG).await;
             return broken(&operation);
@@ -407,6 +408,15 @@ fn broken(operation: &str) -> Response {
     let headers = [("content-type", "application/x-amz-json-1.0")];
     let body = r#"{"__type":"InternalServerError","message":"broken on purpose"}"#;
     (StatusCode::INTERNAL_SERVER_ERROR, headers, body).into_response()
+}
+
+/// What SES answers if the sender is not verified, or if in the sandbox the recipient is not.
+/// <https://docs.aws.amazon.com/ses/latest/APIReference/API_SendEmail.html>
+fn not_verified() -> Response {
+    let body = "<ErrorResponse><Error><Type>Sender</Type><Code>MessageRejected</Code><Message>Email address is not \
+                verified. The following identities failed the check in region EU-CENTRAL-1: shop@example.com\
+                </Message></Error></ErrorResponse>";
+    (StatusCode::BAD_REQUEST, [("content-type", "text/xml")], body).into_response()
 }
 
 /// A cancellation that the emulators never make by themselves: a conflict on one item, and a failed

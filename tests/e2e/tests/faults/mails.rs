@@ -4,10 +4,13 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use e2e::{
-    Queue, Seconds, Stack, eventually,
+    Queue, Seconds, Stack,
+    alarms::is_beyond_threshold,
+    eventually,
     faults::{Call, Fault, Kind},
 };
 use futures::future::try_join_all;
+use jiff::Timestamp;
 
 /// Seconds for which notification-consumer leaves alone a provider that keeps failing.
 const PAUSE: u64 = 30;
@@ -111,5 +114,30 @@ async fn a_send_without_an_answer_is_repeated_at_most_as_often_as_documented() -
         assert!(sent <= ATTEMPTS_MAX, "{sent} times {subject}");
     }
     stack.sqs.purge_queue().queue_url(stack.dlq(Queue::Notification)).send().await?;
+    Ok(())
+}
+
+/// It is every mail's fault or none's: it waits, an alarm's metric counts it, and no mail dies of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn while_the_sender_is_not_verified_mails_wait_and_its_alarms_metric_counts() -> Result<()> {
+    let stack = Stack::load().await?;
+    let product = stack.api.product("Not verified", "1", 100).await?;
+    let refused = |nth| Fault {
+        call: Call { function: "notification-consumer".into(), operation: "SendEmail".into(), nth },
+        kind: Kind::NotVerified,
+    };
+    stack.arm(&product, &[refused(0), refused(1)]).await?;
+    let alarm = stack.alarm("mail-configuration").await?;
+    let since = Timestamp::now();
+    let order = stack.api.order("unverified@example.com", &[(&product, 1)]).await?;
+    let counted = eventually("both refusals to be counted", 60.secs(), async || {
+        let values = stack.emitted(&alarm, since).await?;
+        Ok((values.len() >= 2).then_some(values))
+    })
+    .await?;
+    assert!(counted.iter().all(|value| is_beyond_threshold(&alarm, *value)), "{counted:?}");
+    stack.wait_for_mails(&order, 2).await?;
+    stack.wait_until_drained(Queue::Notification).await?;
+    assert_eq!(stack.messages(stack.dlq(Queue::Notification)).await?, 0);
     Ok(())
 }
