@@ -157,3 +157,21 @@ async fn a_mail_that_was_overtaken_says_so() -> Result<()> {
     assert!(created.contains(NOTE), "{created}");
     Ok(())
 }
+
+/// Nothing but the schedule, once a minute, invokes the relay here.
+#[tokio::test]
+async fn an_event_that_is_pending_again_is_published_by_the_relays_schedule() -> Result<()> {
+    let stack = Stack::load().await?;
+    let product = stack.api.product("Scheduled", "1", 9).await?;
+    let order = stack.api.order("scheduled@example.com", &[(&product, 1)]).await?;
+    assert_eq!(stack.api.wait_until_settled(&order).await?, "confirmed");
+    let event = stack.log(&order).await?[0]["event_id"].as_s().ok().context("an id")?.parse()?;
+    assert!(stack.outbox().republish(&order, event, jiff::Timestamp::UNIX_EPOCH).await?);
+    eventually("the schedule to have published it", 130.secs(), async || {
+        let log = stack.log(&order).await?;
+        Ok((!log.iter().any(|event| event.contains_key("outbox_shard"))).then_some(()))
+    })
+    .await?;
+    assert_eq!(stack.api.stock(&product).await?, 8, "nothing happened a second time");
+    Ok(())
+}

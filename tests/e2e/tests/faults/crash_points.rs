@@ -159,15 +159,14 @@ fn kinds_of(stack: &Stack, call: &Call) -> Vec<Kind> {
     if stack.setting("EMULATOR") != "ministack" {
         return kinds;
     }
-    kinds.extend([Kind::Lose, Kind::Reset]);
     match call.operation.as_str() {
         "TransactWriteItems" => kinds.push(Kind::Cancel),
         "PublishBatch" | "BatchGetItem" => kinds.push(Kind::Partial),
         _ => {}
     }
-    // It takes a whole invocation's time, so the first call of an operation stands for the others.
+    // The first call of an operation stands for the others: the simulation breaks every one.
     if call.nth == 0 {
-        kinds.push(Kind::Hang);
+        kinds.extend([Kind::Lose, Kind::Reset, Kind::Hang]);
     }
     kinds
 }

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use e2e::{
     Queue, Seconds, Stack,
     alarms::is_beyond_threshold,
@@ -80,40 +80,6 @@ async fn a_slow_send_is_not_repeated() -> Result<()> {
     stack.wait_until_drained(Queue::Notification).await?;
     let mails = stack.mails(&order).await?;
     assert_eq!(mails.len(), 2, "{mails:?}");
-    Ok(())
-}
-
-/// A send without an answer is repeated when its lease has ended, and then given up: the customer has the mail as often
-/// as documented, never more.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_send_without_an_answer_is_repeated_at_most_as_often_as_documented() -> Result<()> {
-    const ATTEMPTS_MAX: usize = 3;
-    let stack = Stack::load().await?;
-    let product = stack.api.product("Never answered", "1", 0).await?;
-    let lost: Vec<Fault> = (0..10)
-        .map(|nth| Fault {
-            call: Call {
-                function: "notification-consumer".into(),
-                operation: "SendEmail".into(),
-                nth,
-            },
-            kind: Kind::Lose,
-        })
-        .collect();
-    stack.arm(&product, &lost).await?;
-    let order = stack.api.order("lost@example.com", &[(&product, 1)]).await?;
-    let letter = stack.message_with(stack.dlq(Queue::Notification), &order).await?;
-    let attributes = letter.message_attributes().context("attributes")?;
-    let reason = attributes.get("failure_reason").and_then(|value| value.string_value());
-    assert_eq!(reason, Some("mail_outcome_unknown"));
-    stack.wait_until_drained(Queue::Notification).await?;
-    let mails = stack.mails(&order).await?;
-    for subject in ["Created Successfully", "Rejected"] {
-        let subject = format!("Order #{order} {subject}");
-        let sent = mails.iter().filter(|mail| **mail == subject).count();
-        assert!(sent <= ATTEMPTS_MAX, "{sent} times {subject}");
-    }
-    stack.sqs.purge_queue().queue_url(stack.dlq(Queue::Notification)).send().await?;
     Ok(())
 }
 
