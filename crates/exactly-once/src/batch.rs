@@ -1,7 +1,7 @@
 //! An SQS batch, message by message.
 //!
-//! In: a batch, and a handler of one message ([`Consumer::run`]) or of all of them ([`Consumer::run_batch`]). Out: the
-//! answer that names the messages to be delivered again (ReportBatchItemFailures). Guarantees: each message has its own
+//! In: a batch, and a handler of one message ([`Consumer::run`]), of all of them ([`Consumer::run_batch`]), or both
+//! ([`Consumer::run_together`]). Out: the answer that names the messages to be delivered again (ReportBatchItemFailures). Guarantees: each message has its own
 //! outcome; a panic is the failure of its message, not of the batch; a transient failure comes back later and later;
 //! poison goes to the DLQ at once, with its reason, and is acknowledged only when it is there; so does a message that
 //! has kept failing for too long, with its last error; nothing is acknowledged that failed; work stops before the
@@ -219,13 +219,53 @@ impl Consumer {
         H: Fn(Vec<Message>, Answers) -> F,
         F: Future<Output = ()>,
     {
+        let unanswered = async |_, error| Err(Failure::transient(error));
+        self.run_rounds(batch, deadline_ms, &handler, unanswered).await
+    }
+
+    /// Hands a batch to `together` as [`Consumer::run_batch`] does, and what that leaves unanswered to `alone`, message by
+    /// message: because it would rather not handle it with others, or because it panicked. So a message that makes
+    /// `together` panic each time costs the batch a detour, and nothing else.
+    pub async fn run_together<H, F, A, G>(
+        &self,
+        batch: SqsEvent,
+        deadline_ms: u64,
+        together: H,
+        alone: A,
+    ) -> SqsBatchResponse
+    where
+        H: Fn(Vec<Message>, Answers) -> F,
+        F: Future<Output = ()>,
+        A: Fn(Message) -> G,
+        G: Future<Output = Result<Handled, Failure>>,
+    {
+        let alone = async |message: Message, _| {
+            let time_left = message.time_left();
+            let work = async { alone(message).await };
+            let result = run_guarded(work, time_left).await;
+            result.unwrap_or_else(|error| Err(Failure::transient(error)))
+        };
+        self.run_rounds(batch, deadline_ms, &together, alone).await
+    }
+
+    async fn run_rounds<H, F>(
+        &self,
+        batch: SqsEvent,
+        deadline_ms: u64,
+        handler: &H,
+        unanswered: impl AsyncFn(Message, HandlerError) -> Result<Handled, Failure>,
+    ) -> SqsBatchResponse
+    where
+        H: Fn(Vec<Message>, Answers) -> F,
+        F: Future<Output = ()>,
+    {
         let deadline = self.handler_deadline(deadline_ms);
         let mut groups: Vec<VecDeque<SqsMessage>> =
             self.groups(batch.records).into_iter().map(Into::into).collect();
         let mut ended = Vec::new();
         while !groups.is_empty() {
             let round = groups.iter_mut().filter_map(VecDeque::pop_front).collect();
-            let outcomes = self.run_round(round, deadline, &handler).await;
+            let outcomes = self.run_round(round, deadline, handler, &unanswered).await;
             let mut going_on = Vec::new();
             for (rest, outcome) in groups.into_iter().zip(outcomes) {
                 if outcome.outcome.is_redelivered() {
@@ -308,6 +348,7 @@ impl Consumer {
         round: Vec<SqsMessage>,
         deadline: Timestamp,
         handler: &H,
+        unanswered: &impl AsyncFn(Message, HandlerError) -> Result<Handled, Failure>,
     ) -> Vec<Ended>
     where
         H: Fn(Vec<Message>, Answers) -> F,
@@ -317,7 +358,7 @@ impl Consumer {
             round.iter().map(|record| self.read(record, deadline)).collect();
         let time_left = self.clock.time_until(deadline);
         let answers = Answers::default();
-        let unanswered = if time_left.is_zero() {
+        let error = if time_left.is_zero() {
             None
         } else {
             let work = async { handler(messages.clone(), answers.clone()).await };
@@ -326,12 +367,16 @@ impl Consumer {
         let answers = &answers;
         join_all(round.iter().zip(messages).map(|(record, message)| {
             let span = message.span.clone();
-            let unanswered = unanswered.clone();
+            let error = error.clone();
             let work = async move {
-                let Some(unanswered) = unanswered else { return Outcome::NotStarted };
+                let Some(error) = error else { return Outcome::NotStarted };
+                let delivery = self.delivery(&message);
                 let answer = answers.lock().remove(&message.message_id);
-                let result = answer.unwrap_or_else(|| Err(Failure::transient(unanswered)));
-                self.settle(record, self.delivery(&message), result).await
+                let result = match answer {
+                    Some(answer) => answer,
+                    None => unanswered(message, error).await,
+                };
+                self.settle(record, delivery, result).await
             };
             self.report(record.message_id.clone(), work).instrument(span)
         }))

@@ -37,4 +37,25 @@ impl Consumer {
         }))
         .await
     }
+
+    /// Serves the queue until Lambda ends the process: each batch goes to `together` and what that leaves to `alone`, see
+    /// [`Consumer::run_together`].
+    ///
+    /// # Errors
+    /// The runtime API is gone.
+    pub async fn serve_together<H, F, A, G>(&self, together: H, alone: A) -> Result<(), Error>
+    where
+        H: Fn(Vec<Message>, Answers) -> F,
+        F: Future<Output = ()>,
+        A: Fn(Message) -> G,
+        G: Future<Output = Result<Handled, Failure>>,
+    {
+        lambda_runtime::run(service_fn(async |batch: LambdaEvent<SqsEvent>| {
+            let deadline_ms = batch.context.deadline;
+            // In a box: a future of that many futures is deeper than the compiler looks.
+            let answer = Box::pin(self.run_together(batch.payload, deadline_ms, &together, &alone));
+            Ok::<_, Error>(answer.await)
+        }))
+        .await
+    }
 }

@@ -32,4 +32,6 @@ pub use observer::{LogObserver, Observer, Outcome};
 pub use outbox::{Outbox, Outgoing};
 pub use shards::Shards;
 pub use table::{Item, TableError};
-pub use transaction::{Commit, CommitError, Role, TransactionWrite, commit};
+pub use transaction::{
+    Commit, CommitError, CommitTogether, Role, TransactionWrite, commit, commit_together,
+};

@@ -1,6 +1,6 @@
 //! One message of a queue, as a handler sees it, and what a handler says of it.
 
-use std::{borrow::Cow, collections::BTreeMap, fmt, time::Duration};
+use std::{borrow::Cow, collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use aws_lambda_events::event::sqs::SqsMessage;
 use jiff::Timestamp;
@@ -151,6 +151,16 @@ impl Failure {
         Self::transient_because(RETRIES_EXHAUSTED, error)
     }
 
+    /// The failure of one of several messages that share an error, such as that of a transaction of them all.
+    #[must_use]
+    pub fn shared(error: &Arc<TableError>) -> Self {
+        if error.is_permanent() {
+            Self::poison(permanent_reason(error), ErrorChain(error))
+        } else {
+            Self::transient(error.clone())
+        }
+    }
+
     /// A failure that may pass with time, and has a reason of its own if it does not: such as an event of a type that
     /// only the next deployment of this consumer knows.
     pub fn transient_because(
@@ -178,11 +188,14 @@ impl From<TableError> for Failure {
         if !error.is_permanent() {
             return Self::transient(error);
         }
-        let reason = match error {
-            TableError::CorruptItem { .. } => "corrupt_item",
-            _ => "invalid_transaction",
-        };
-        Self::poison(reason, ErrorChain(&error))
+        Self::poison(permanent_reason(&error), ErrorChain(&error))
+    }
+}
+
+fn permanent_reason(error: &TableError) -> &'static str {
+    match error {
+        TableError::CorruptItem { .. } => "corrupt_item",
+        _ => "invalid_transaction",
     }
 }
 

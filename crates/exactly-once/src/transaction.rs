@@ -5,6 +5,9 @@
 //! conflicts, and only then a failed business condition. DynamoDB need not report every failing reason, so a failed
 //! condition that is reported beside a conflict is never believed before the conflict is gone.
 //!
+//! Transactions of several messages can be committed as one ([`commit_together`]): it costs one call, and a member that fails
+//! is told from the others, which go on without it.
+//!
 //! Arithmetic belongs in a transaction: one ClientRequestToken stands for one logical attempt, so that an answer that
 //! is lost does not add twice. The token is kept while the outcome is unknown or in progress, and replaced only after
 //! a definite cancellation.
@@ -97,6 +100,22 @@ pub enum Cancellation<Tag> {
     Invalid(String),
 }
 
+/// What became of transactions that were committed as one ([`commit_together`]).
+#[derive(Debug, Clone, PartialEq)]
+pub enum CommitTogether<Tag> {
+    /// All writes of all members were carried out.
+    Done,
+    /// No write was carried out, because of these members, by their places: what became of each is final, as if it had been
+    /// committed by itself. DynamoDB need not report every one that has failed. The others may be committed without them.
+    MembersFailed(Vec<(usize, Commit<Tag>)>),
+    /// No write was carried out: these conditions of the business failed, each with its item as it is now. What that means
+    /// for each member, the caller decides.
+    ConditionFailed(Vec<(Tag, Option<Item>)>),
+}
+
+/// Maximum number of writes in one transaction.
+/// <https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html>
+pub const TRANSACTION_WRITES_MAX: usize = 100;
 /// Maximum number of attempts at a transaction that others are in the way of: fifty writers of one item get through.
 const ATTEMPTS_MAX: u32 = 16;
 /// First pause between two attempts, before jitter.
@@ -113,17 +132,68 @@ pub async fn commit<Tag: Clone>(
     writes: &[TransactionWrite<Tag>],
 ) -> Result<Commit<Tag>, CommitError> {
     let roles: Vec<Role<Tag>> = writes.iter().map(|write| write.role.clone()).collect();
+    let interpret = |reasons: &[CancellationReason]| match interpret_cancellation(&roles, reasons) {
+        Cancellation::Duplicate => Verdict::Known(Commit::Duplicate),
+        Cancellation::GuardFailed(tag, item) => Verdict::Known(Commit::GuardFailed(tag, item)),
+        Cancellation::ConditionFailed(failed) => Verdict::Known(Commit::ConditionFailed(failed)),
+        Cancellation::Transient => Verdict::Transient,
+        Cancellation::Invalid(why) => Verdict::Invalid(why),
+    };
+    let items = writes.iter().map(|write| write.item.clone()).collect();
+    Ok(transact(client, items, interpret).await?.unwrap_or(Commit::Done))
+}
+
+/// Commits several transactions as one, and tries again as [`commit`] does. `members` are the transactions, each with its own
+/// marker and guards; `shared` are writes that belong to several of them, such as the sum of what they take of one
+/// stock, because a transaction names each item once. Together they are at most [`TRANSACTION_WRITES_MAX`] writes.
+///
+/// # Errors
+/// [`CommitError`], of all members: whether anything was carried out is known unless it is [`CommitError::Unknown`].
+pub async fn commit_together<Tag: Clone>(
+    client: &Client,
+    members: &[Vec<TransactionWrite<Tag>>],
+    shared: &[TransactionWrite<Tag>],
+) -> Result<CommitTogether<Tag>, CommitError> {
+    let roles = |writes: &[TransactionWrite<Tag>]| -> Vec<Role<Tag>> {
+        writes.iter().map(|write| write.role.clone()).collect()
+    };
+    let member_roles: Vec<Vec<Role<Tag>>> = members.iter().map(|writes| roles(writes)).collect();
+    let shared_roles = roles(shared);
+    let interpret = |reasons: &[CancellationReason]| {
+        interpret_cancellation_together(&member_roles, &shared_roles, reasons)
+    };
+    let items = members.iter().flatten().chain(shared).map(|write| write.item.clone()).collect();
+    Ok(transact(client, items, interpret).await?.unwrap_or(CommitTogether::Done))
+}
+
+/// What a cancellation means, as far as it decides what is done next.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Verdict<T> {
+    /// The answer is known.
+    Known(T),
+    /// It passes with time: try the whole transaction again.
+    Transient,
+    /// See [`CommitError::Invalid`].
+    Invalid(String),
+}
+
+/// Sends a transaction until its outcome is known: `None` if it was carried out, or what its cancellation means.
+async fn transact<T>(
+    client: &Client,
+    items: Vec<TransactWriteItem>,
+    interpret: impl Fn(&[CancellationReason]) -> Verdict<T>,
+) -> Result<Option<T>, CommitError> {
     let mut token = new_request_token();
     let mut in_progress = None;
     for attempt in 0..ATTEMPTS_MAX {
         let sent = client
             .transact_write_items()
             .client_request_token(&token)
-            .set_transact_items(Some(writes.iter().map(|write| write.item.clone()).collect()))
+            .set_transact_items(Some(items.clone()))
             .send()
             .await;
         let error = match sent {
-            Ok(_) => return Ok(Commit::Done),
+            Ok(_) => return Ok(None),
             Err(error) => error,
         };
         if error.code() == Some("TransactionInProgressException") {
@@ -132,14 +202,12 @@ pub async fn commit<Tag: Clone>(
             pause(attempt).await;
             continue;
         }
-        let cancellation = interpret_error(&roles, error)?;
+        let verdict = interpret_error(error, &interpret)?;
         in_progress = None;
-        match cancellation {
-            Cancellation::Duplicate => return Ok(Commit::Duplicate),
-            Cancellation::GuardFailed(tag, item) => return Ok(Commit::GuardFailed(tag, item)),
-            Cancellation::ConditionFailed(failed) => return Ok(Commit::ConditionFailed(failed)),
-            Cancellation::Invalid(why) => return Err(CommitError::Invalid(why)),
-            Cancellation::Transient => {
+        match verdict {
+            Verdict::Known(outcome) => return Ok(Some(outcome)),
+            Verdict::Invalid(why) => return Err(CommitError::Invalid(why)),
+            Verdict::Transient => {
                 token = new_request_token();
                 pause(attempt).await;
             }
@@ -158,13 +226,13 @@ async fn pause(attempt: u32) {
     tokio::time::sleep(pause).await;
 }
 
-fn interpret_error<Tag: Clone>(
-    roles: &[Role<Tag>],
+fn interpret_error<T>(
     error: SdkError<TransactWriteItemsError>,
-) -> Result<Cancellation<Tag>, CommitError> {
+    interpret: impl Fn(&[CancellationReason]) -> Verdict<T>,
+) -> Result<Verdict<T>, CommitError> {
     match error.as_service_error() {
         Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) => {
-            Ok(interpret_cancellation(roles, cancelled.cancellation_reasons()))
+            Ok(interpret(cancelled.cancellation_reasons()))
         }
         Some(error)
             if matches!(
@@ -172,7 +240,7 @@ fn interpret_error<Tag: Clone>(
                 Some("ValidationException" | "IdempotentParameterMismatchException")
             ) =>
         {
-            Ok(Cancellation::Invalid(error.message().unwrap_or_default().to_owned()))
+            Ok(Verdict::Invalid(error.message().unwrap_or_default().to_owned()))
         }
         _ => Err(CommitError::Unknown(CallError::of("TransactWriteItems")(error))),
     }
@@ -214,6 +282,45 @@ pub fn interpret_cancellation<Tag: Clone>(
         return Cancellation::Transient;
     }
     Cancellation::ConditionFailed(conditions_failed)
+}
+
+/// What the reasons of a cancellation mean for transactions that were committed as one, `members` and then `shared` writes.
+/// Markers and guards are each member's own, and are believed whatever else is reported; a failed condition is believed as
+/// [`interpret_cancellation`] believes it: only if nothing else is in the way.
+#[must_use]
+pub fn interpret_cancellation_together<Tag: Clone>(
+    members: &[Vec<Role<Tag>>],
+    shared: &[Role<Tag>],
+    reasons: &[CancellationReason],
+) -> Verdict<CommitTogether<Tag>> {
+    let mut failed = Vec::new();
+    let mut rest = reasons;
+    for (place, roles) in members.iter().enumerate() {
+        let (own, others) = rest.split_at(roles.len().min(rest.len()));
+        rest = others;
+        match interpret_cancellation(roles, own) {
+            Cancellation::Duplicate => failed.push((place, Commit::Duplicate)),
+            Cancellation::GuardFailed(tag, item) => {
+                failed.push((place, Commit::GuardFailed(tag, item)));
+            }
+            Cancellation::ConditionFailed(_)
+            | Cancellation::Transient
+            | Cancellation::Invalid(_) => {}
+        }
+    }
+    if !failed.is_empty() {
+        return Verdict::Known(CommitTogether::MembersFailed(failed));
+    }
+    let all: Vec<Role<Tag>> = members.iter().flatten().chain(shared).cloned().collect();
+    match interpret_cancellation(&all, reasons) {
+        Cancellation::ConditionFailed(failed) => {
+            Verdict::Known(CommitTogether::ConditionFailed(failed))
+        }
+        Cancellation::Invalid(why) => Verdict::Invalid(why),
+        Cancellation::Transient | Cancellation::Duplicate | Cancellation::GuardFailed(..) => {
+            Verdict::Transient
+        }
+    }
 }
 
 #[cfg(test)]
@@ -281,6 +388,38 @@ mod tests {
         );
     }
 
+    #[test]
+    fn a_member_that_fails_is_told_from_the_others() {
+        let members = [vec![Role::Marker, Role::Guard("a")], vec![Role::Marker, Role::Guard("b")]];
+        let shared = [Role::Condition("stock")];
+        let (fine, failed) = (reason("None"), reason("ConditionalCheckFailed"));
+        let conflict = reason("TransactionConflict");
+        let interpret = |reasons: [&CancellationReason; 5]| {
+            let reasons: Vec<_> = reasons.into_iter().cloned().collect();
+            interpret_cancellation_together(&members, &shared, &reasons)
+        };
+        assert_eq!(
+            interpret([&fine, &fine, &failed, &failed, &failed]),
+            Verdict::Known(CommitTogether::MembersFailed(vec![(1, Commit::Duplicate)]))
+        );
+        assert_eq!(
+            interpret([&failed, &fine, &fine, &failed, &conflict]),
+            Verdict::Known(CommitTogether::MembersFailed(vec![
+                (0, Commit::Duplicate),
+                (1, Commit::GuardFailed("b", None)),
+            ]))
+        );
+        assert_eq!(
+            interpret([&fine, &fine, &fine, &fine, &failed]),
+            Verdict::Known(CommitTogether::ConditionFailed(vec![("stock", None)]))
+        );
+        assert_eq!(interpret([&fine, &conflict, &fine, &fine, &failed]), Verdict::Transient);
+        assert_eq!(
+            interpret([&fine, &fine, &fine, &reason("ValidationError"), &fine]),
+            Verdict::Invalid(String::new())
+        );
+    }
+
     const CODES: [&str; 6] = [
         "None",
         "ConditionalCheckFailed",
@@ -327,6 +466,37 @@ mod tests {
                     prop_assert!(!marker_failed && !guard_failed && (other || !condition_failed));
                 }
                 Cancellation::Invalid(why) => prop_assert!(false, "{}", why),
+            }
+        }
+
+        /// A member fails together with others exactly as it would by itself, and nothing fails that was not reported.
+        #[test]
+        fn each_member_fails_as_it_would_by_itself(
+            writes in prop::collection::vec(
+                prop::collection::vec((select(&ROLES[..]), select(&CODES[..])), 1..5), 1..6,
+            ),
+        ) {
+            let members: Vec<Vec<Role<usize>>> =
+                writes.iter().map(|member| member.iter().enumerate().map(|(n, (role, _))| role(n)).collect()).collect();
+            let reasons: Vec<Vec<_>> =
+                writes.iter().map(|member| member.iter().map(|(_, code)| reason(code)).collect()).collect();
+            let alone: Vec<_> = members.iter().zip(&reasons).enumerate().filter_map(|(place, (roles, reasons))| {
+                match interpret_cancellation(roles, reasons) {
+                    Cancellation::Duplicate => Some((place, Commit::Duplicate)),
+                    Cancellation::GuardFailed(tag, item) => Some((place, Commit::GuardFailed(tag, item))),
+                    _ => None,
+                }
+            }).collect();
+            match interpret_cancellation_together(&members, &[], &reasons.concat()) {
+                Verdict::Known(CommitTogether::MembersFailed(failed)) => prop_assert_eq!(failed, alone),
+                Verdict::Known(CommitTogether::ConditionFailed(_)) => {
+                    prop_assert!(alone.is_empty());
+                    prop_assert!(reasons.concat().iter().all(|r| matches!(r.code(), Some("None" | "ConditionalCheckFailed"))));
+                }
+                verdict => {
+                    prop_assert!(alone.is_empty());
+                    prop_assert_eq!(verdict, Verdict::Transient);
+                }
             }
         }
 

@@ -10,8 +10,8 @@ use aws_config::SdkConfig;
 use aws_lambda_events::event::sqs::{SqsBatchResponse, SqsEvent};
 use events::{Body, CorrelationId, DecodeError, Event, Id, Stamp};
 use exactly_once::{
-    Backoff, Clock, Consumer, Failure, Handled, Ids, Inbox, LogObserver, Message, Observer, Outbox,
-    Outcome, Outgoing, Shards,
+    Answers, Backoff, Clock, Consumer, Failure, Handled, Ids, Inbox, LogObserver, Message,
+    Observer, Outbox, Outcome, Outgoing, Shards,
 };
 use lambda_runtime::Error;
 use settings::Environment;
@@ -127,6 +127,50 @@ impl EventConsumer {
         self.consumer.run(batch, deadline_ms, |message| self.handle(message, &handler)).await
     }
 
+    /// Serves the queue until Lambda ends the process: the events of a batch together, and what that leaves, one by one.
+    ///
+    /// # Errors
+    /// The runtime API is gone.
+    pub async fn serve_together<H, F, A, G>(&self, together: H, alone: A) -> Result<(), Error>
+    where
+        H: Fn(Vec<ReceivedEvent>, Answers) -> F,
+        F: Future<Output = ()>,
+        A: Fn(Event, Trace, Message) -> G,
+        G: Future<Output = Result<Handled, Failure>>,
+    {
+        let together = |messages, answers| together(self.receive(messages), answers);
+        self.consumer.serve_together(together, |message| self.handle(message, &alone)).await
+    }
+
+    /// Handles one batch, as [`Consumer::run_together`] does.
+    pub async fn run_together<H, F, A, G>(
+        &self,
+        batch: SqsEvent,
+        deadline_ms: u64,
+        together: H,
+        alone: A,
+    ) -> SqsBatchResponse
+    where
+        H: Fn(Vec<ReceivedEvent>, Answers) -> F,
+        F: Future<Output = ()>,
+        A: Fn(Event, Trace, Message) -> G,
+        G: Future<Output = Result<Handled, Failure>>,
+    {
+        let together = |messages, answers| together(self.receive(messages), answers);
+        let alone = |message| self.handle(message, &alone);
+        self.consumer.run_together(batch, deadline_ms, together, alone).await
+    }
+
+    /// The events of those messages that have one. What the others are is said when they are handled by themselves.
+    fn receive(&self, messages: Vec<Message>) -> Vec<ReceivedEvent> {
+        let received = messages.into_iter().filter_map(|message| {
+            let trace = read_trace(&message, &self.ids);
+            let event = decode(&message).ok()?;
+            Some(ReceivedEvent { event, trace, message })
+        });
+        received.collect()
+    }
+
     async fn handle<H, F>(&self, message: Message, handler: &H) -> Result<Handled, Failure>
     where
         H: Fn(Event, Trace, Message) -> F,
@@ -136,6 +180,16 @@ impl EventConsumer {
         let event = decode(&message)?;
         handler(event, trace, message).await
     }
+}
+
+/// An event as it came in a batch.
+#[derive(Debug, Clone)]
+pub struct ReceivedEvent {
+    pub event: Event,
+    /// What it goes on with.
+    pub trace: Trace,
+    /// By which it is answered.
+    pub message: Message,
 }
 
 /// Reads the event of a message, and names it in the log line that the message ends with.

@@ -3,7 +3,10 @@
 //! In: decisions of [`crate::rules`]. Out: what DynamoDB made of them. Guarantee: an order and the event that
 //! reports it change in one transaction or not at all, and the event is then published at least once.
 
-use std::collections::HashMap;
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use aws_sdk_dynamodb::{
     Client,
@@ -13,14 +16,16 @@ use aws_sdk_dynamodb::{
 };
 use events::{Body, Email, Event, OrderId, ProductId, Stamp};
 use exactly_once::{
-    CallError, Commit, EarlierRequest, Failure, Handled, IdempotencyKeys, Inbox, Item, Outbox,
-    Outgoing, RequestKey, Role, Shards, TableError, TransactionWrite, commit,
+    Answers, CallError, Commit, CommitError, CommitTogether, EarlierRequest, Failure, Handled,
+    IdempotencyKeys, Inbox, Item, Message, Outbox, Outgoing, RequestKey, Role, Shards, TableError,
+    TransactionWrite, commit, commit_together,
     idempotency_keys::interpret_key_item,
     table::{batch_get, count_partition, text},
+    transaction::TRANSACTION_WRITES_MAX,
 };
-use futures::future::try_join_all;
+use futures::future::{join_all, try_join_all};
 use jiff::Timestamp;
-use messaging::EventFactory;
+use messaging::{EventFactory, ReceivedEvent};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use telemetry::Trace;
 
@@ -296,6 +301,28 @@ impl Orders {
         answer.item.map(|item| self.read(item)).transpose()
     }
 
+    /// Several orders, as the last write left them. An order that is not there is left out.
+    ///
+    /// # Errors
+    /// The table did not answer, or not with everything in several tries.
+    async fn get_all(
+        &self,
+        ids: impl Iterator<Item = &OrderId>,
+    ) -> Result<HashMap<OrderId, Order>, TableError> {
+        const OPERATION: &str = "BatchGetItem orders";
+        let key = |id: &OrderId| Item::from([("order_id".to_owned(), text(id.as_str()))]);
+        let read = batch_get(&self.client, &self.table, ids.map(key).collect(), OPERATION).await?;
+        // What a throttled table leaves out is no missing order.
+        if read.unprocessed > 0 {
+            return Err(TableError::Unprocessed { operation: OPERATION.into() });
+        }
+        let orders = read.items.into_iter().map(|item| {
+            let order: Order = self.read(item)?;
+            Ok((order.order_id.clone(), order))
+        });
+        orders.collect()
+    }
+
     fn read<T: DeserializeOwned>(&self, item: Item) -> Result<T, TableError> {
         serde_dynamo::from_item(item).map_err(TableError::corrupt(&self.table))
     }
@@ -337,19 +364,122 @@ pub struct OrderConsumer {
     pub inbox: Inbox,
 }
 
+/// A decision about an order's stock, as it came.
+#[derive(Debug, Clone, Copy)]
+struct Settling<'a> {
+    event: &'a Event,
+    stock: StockDecision<'a>,
+    trace: &'a Trace,
+}
+
+impl<'a> Settling<'a> {
+    /// `None` if the event is no decision about stock.
+    fn new(event: &'a Event, trace: &'a Trace) -> Option<Self> {
+        let stock = match &event.body {
+            Body::StockReserved(_) => StockDecision::Reserved,
+            Body::StockRejected(rejected) => StockDecision::Rejected(rejected),
+            _ => return None,
+        };
+        Some(Self { event, stock, trace })
+    }
+}
+
+/// Number of transactions that are tried for orders that are settled together, before each is settled by itself: the first,
+/// and two that leave out those that had moved on.
+const ROUNDS_MAX: usize = 3;
+
 impl OrderConsumer {
+    /// Handles the decisions of a batch together: the orders in one read, their transitions in one transaction, as far as
+    /// its limits allow. It leaves to [`OrderConsumer::handle`] whatever it cannot settle with others.
+    pub async fn handle_together(&self, received: Vec<ReceivedEvent>, answers: Answers) {
+        // Marker, order and event.
+        const WRITES_OF_ORDER: usize = 3;
+        // A transaction names each item once.
+        let (mut events, mut orders) = (HashSet::new(), HashSet::new());
+        let settlings: Vec<(&Message, Settling<'_>)> = received
+            .iter()
+            .filter_map(|one| Some((&one.message, Settling::new(&one.event, &one.trace)?)))
+            .filter(|(_, one)| {
+                events.insert(one.event.id) && orders.insert(one.event.body.order_id())
+            })
+            .collect();
+        let groups = settlings.chunks(TRANSACTION_WRITES_MAX / WRITES_OF_ORDER);
+        let events = groups.map(|group| self.settle_together(group, &answers));
+        let events = join_all(events).await.concat();
+        self.orders.outbox.publish(&events).await;
+    }
+
     /// Handles one event of the queue `order`.
     ///
     /// # Errors
     /// There is no such order, which is poison; or nothing was done, or whether it was is unknown, and another try
     /// finds out.
     pub async fn handle(&self, event: Event, trace: Trace) -> Result<Handled, Failure> {
-        let stock = match &event.body {
-            Body::StockReserved(_) => StockDecision::Reserved,
-            Body::StockRejected(rejected) => StockDecision::Rejected(rejected),
-            _ => return Ok(Handled::Ignored),
-        };
-        self.settle(&event, stock, &trace).await
+        match Settling::new(&event, &trace) {
+            Some(settling) => self.settle(settling).await,
+            None => Ok(Handled::Ignored),
+        }
+    }
+
+    /// Settles several orders, and answers those of whose decision something has become. Returns the events that report
+    /// it, to be published.
+    async fn settle_together(
+        &self,
+        group: &[(&Message, Settling<'_>)],
+        answers: &Answers,
+    ) -> Vec<Outgoing> {
+        let orders =
+            match self.orders.get_all(group.iter().map(|(_, one)| one.event.body.order_id())).await
+            {
+                Ok(orders) => orders,
+                Err(error) => {
+                    let error = Arc::new(error);
+                    group.iter().for_each(|(message, _)| {
+                        answers.set(message, Err(Failure::shared(&error)))
+                    });
+                    return Vec::new();
+                }
+            };
+        let mut open = Vec::with_capacity(group.len());
+        for (message, settling) in group {
+            let order = orders.get(settling.event.body.order_id());
+            match transition_of(*settling, order) {
+                Ok(transition) => open.push((*message, *settling, transition)),
+                Err(result) => answers.set(message, result),
+            }
+        }
+        for _ in 0..ROUNDS_MAX {
+            if open.is_empty() {
+                break;
+            }
+            let members = open.iter().map(|(_, one, transition)| self.settlement(*one, transition));
+            let (members, events): (Vec<_>, Vec<_>) = members.unzip();
+            match commit_together(&self.orders.client, &members, &[]).await {
+                Ok(CommitTogether::Done) => {
+                    open.iter().for_each(|(message, ..)| answers.set(message, Ok(Handled::Done)));
+                    return events;
+                }
+                Ok(CommitTogether::MembersFailed(failed)) => {
+                    for (member, commit) in failed.into_iter().rev() {
+                        let (message, ..) = open.remove(member);
+                        // An order that has moved on is read again, by itself.
+                        if let Some(handled) = interpret_settlement(&commit) {
+                            answers.set(message, Ok(handled));
+                        }
+                    }
+                }
+                // One of them is wrong in itself, and is found by itself.
+                Ok(CommitTogether::ConditionFailed(_)) | Err(CommitError::Invalid(_)) => break,
+                Err(error) => {
+                    let error = Arc::new(TableError::from(error));
+                    open.iter().for_each(|(message, ..)| {
+                        answers.set(message, Err(Failure::shared(&error)))
+                    });
+                    break;
+                }
+            }
+        }
+        Vec::new()
     }
 
     /// Moves an order as the decision about its stock says, with the event that reports it.
@@ -357,46 +487,65 @@ impl OrderConsumer {
     /// # Errors
     /// There is no such order, which is poison; or nothing was done, or whether it was is unknown, and another try
     /// finds out.
-    async fn settle(
-        &self,
-        event: &Event,
-        stock: StockDecision<'_>,
-        trace: &Trace,
-    ) -> Result<Handled, Failure> {
+    async fn settle(&self, settling: Settling<'_>) -> Result<Handled, Failure> {
         // Statuses only move forward: the second time the order is settled or cancelled.
         const ATTEMPTS_MAX: usize = 2;
-        let id = event.body.order_id();
         for _ in 0..ATTEMPTS_MAX {
-            let order = self.orders.get(id).await?;
-            let order =
-                order.ok_or_else(|| Failure::poison("unknown_order", format!("no order {id}")))?;
-            let transition = match settle(&order, stock) {
-                Settlement::Apply(transition) => transition,
-                Settlement::AlreadySettled => return Ok(Handled::Duplicate),
-                Settlement::Contradiction => {
-                    let (event_type, status) = (event.body.event_type(), order.status.as_str());
-                    let detail = format!("{event_type} for an order that is {status}");
-                    return Err(Failure::poison("contradiction", detail));
-                }
+            let order = self.orders.get(settling.event.body.order_id()).await?;
+            let transition = match transition_of(settling, order.as_ref()) {
+                Ok(transition) => transition,
+                Err(result) => return result,
             };
-            let event_factory = &self.orders.event_factory;
-            let now = event_factory.now();
-            let body = transition.body.clone();
-            let events = [event_factory.outgoing(&event.correlation_id, body, trace)];
-            let mut writes = vec![
-                self.inbox.marker(event.id),
-                self.orders.transition_write(id, &transition, now),
-            ];
-            writes.extend(self.orders.outbox.append(&events));
+            let (writes, event) = self.settlement(settling, &transition);
             let commit = commit(&self.orders.client, &writes).await?;
             if commit == Commit::Done {
-                self.orders.outbox.publish(&events).await;
+                self.orders.outbox.publish(&[event]).await;
             }
             if let Some(handled) = interpret_settlement(&commit) {
                 return Ok(handled);
             }
         }
         Err(TableError::Contended { subject: "the order".into() }.into())
+    }
+
+    /// The writes that settle an order, and the event that reports it.
+    fn settlement(
+        &self,
+        settling: Settling<'_>,
+        transition: &Transition,
+    ) -> (Vec<TransactionWrite<OrderWrite>>, Outgoing) {
+        let Settling { event, trace, .. } = settling;
+        let event_factory = &self.orders.event_factory;
+        let now = event_factory.now();
+        let outgoing =
+            event_factory.outgoing(&event.correlation_id, transition.body.clone(), trace);
+        let mut writes = vec![
+            self.inbox.marker(event.id),
+            self.orders.transition_write(event.body.order_id(), transition, now),
+        ];
+        writes.extend(self.orders.outbox.append(std::slice::from_ref(&outgoing)));
+        (writes, outgoing)
+    }
+}
+
+/// The transition that a decision about stock calls for, or what becomes of its message without one.
+fn transition_of(
+    settling: Settling<'_>,
+    order: Option<&Order>,
+) -> Result<Box<Transition>, Result<Handled, Failure>> {
+    let body = &settling.event.body;
+    let Some(order) = order else {
+        let detail = format!("no order {}", body.order_id());
+        return Err(Err(Failure::poison("unknown_order", detail)));
+    };
+    match settle(order, settling.stock) {
+        Settlement::Apply(transition) => Ok(transition),
+        Settlement::AlreadySettled => Err(Ok(Handled::Duplicate)),
+        Settlement::Contradiction => {
+            let (event_type, status) = (body.event_type(), order.status.as_str());
+            let detail = format!("{event_type} for an order that is {status}");
+            Err(Err(Failure::poison("contradiction", detail)))
+        }
     }
 }
 

@@ -3,25 +3,34 @@
 //! In: decisions of [`crate::rules`]. Out: what DynamoDB made of them. Guarantee: marker, reservation, stock
 //! and the event that reports it change in one transaction or not at all.
 
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
 use aws_sdk_dynamodb::{
     Client,
     types::{Put, ReturnValuesOnConditionCheckFailure::AllOld, TransactWriteItem, Update},
 };
-use events::{
-    Body, Event, Id, Name, OrderId, ProductId, Quantity, RejectedStock, Stock, StockLine,
-};
+use events::{Body, Event, Id, Name, OrderId, ProductId, RejectedStock, Stock, StockLine};
 use exactly_once::{
-    CallError, Clock, Commit, EarlierRequest, Failure, Handled, IdempotencyKeys, Ids, Inbox, Item,
-    Outbox, Outgoing, RequestKey, Role, TableError, TransactionWrite, commit,
+    Answers, CallError, Clock, Commit, CommitError, CommitTogether, EarlierRequest, Failure,
+    Handled, IdempotencyKeys, Ids, Inbox, Item, Message, Outbox, Outgoing, RequestKey, Role,
+    TableError, TransactionWrite, commit, commit_together,
     idempotency_keys::interpret_key_item,
-    table::{number, text},
+    table::{batch_get, number, text},
+    transaction::TRANSACTION_WRITES_MAX,
 };
-use messaging::EventFactory;
+use futures::future::join_all;
+use messaging::{EventFactory, ReceivedEvent};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use telemetry::Trace;
+use tokio::time::Instant;
 
 use crate::rules::{
-    self, Product, Release, ReleaseOutcome, Reservation, ReservationStatus, StockChange,
+    self, Allocation, Product, Release, ReleaseOutcome, Reservation, ReservationStatus, SeenStock,
+    StockChange,
 };
 
 /// The products table.
@@ -282,6 +291,28 @@ impl Products {
         }
     }
 
+    /// The stock of these products as the last write left it: `None` for one that is not there.
+    ///
+    /// # Errors
+    /// The table did not answer, or not with everything in several tries.
+    async fn stock_of(&self, products: &[&ProductId]) -> Result<SeenStock, TableError> {
+        const OPERATION: &str = "BatchGetItem stock";
+        let key =
+            |product: &&ProductId| Item::from([("product_id".to_owned(), text(product.as_str()))]);
+        let keys = products.iter().map(key).collect();
+        let read = batch_get(&self.client, &self.table, keys, OPERATION).await?;
+        if read.unprocessed > 0 {
+            return Err(TableError::Unprocessed { operation: OPERATION.into() });
+        }
+        let mut seen: SeenStock =
+            products.iter().map(|product| ((*product).clone(), None)).collect();
+        for item in read.items {
+            let product: Product = self::read(item, &self.table)?;
+            seen.insert(product.product_id, Some(product.stock));
+        }
+        Ok(seen)
+    }
+
     /// The write that changes stock, if the stock allows it.
     fn stock_change(&self, id: &ProductId, change: StockChange) -> TransactWriteItem {
         let allowed = change.allowed_stock();
@@ -309,77 +340,251 @@ impl Products {
 }
 
 /// The writes whose failure means something of its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum StockWrite {
     Reservation,
-    /// The stock of a line, by its place in the order.
-    Line(usize),
+    Stock(ProductId),
+}
+
+/// Number of transactions that are tried for orders that are decided together, before each is decided by itself: the first,
+/// one that knows what is short, and two that leave out who had its reservation already.
+const ROUNDS_MAX: usize = 4;
+/// For how long a product of which there was too little is read before it is decided: its stock is then no longer a part of
+/// transactions that could only fail, and that would be in each other's way.
+const SHORT_FOR: Duration = Duration::from_secs(60);
+/// Maximum number of products that are remembered as short.
+const SHORT_PRODUCTS_MAX: usize = 1000;
+
+/// An order that was created and is to be decided.
+#[derive(Debug)]
+struct Candidate<'a> {
+    event: &'a Event,
+    trace: &'a Trace,
+    /// Its lines, one a product.
+    lines: Vec<StockLine>,
+}
+
+impl<'a> Candidate<'a> {
+    /// An order by the event of its creation.
+    ///
+    /// # Errors
+    /// Its lines of one product have more pieces than a line may have: the event breaks the contract.
+    fn new(event: &'a Event, order: &events::Order, trace: &'a Trace) -> Result<Self, Failure> {
+        let lines = order
+            .items
+            .iter()
+            .map(|line| StockLine { product_id: line.product_id.clone(), quantity: line.quantity });
+        let lines = events::merge(lines)
+            .map_err(|product| Failure::poison("schema", format!("{product}: too many pieces")))?;
+        Ok(Self { event, trace, lines })
+    }
+}
+
+/// What was decided about candidates, by their places. Who is not named was not decided.
+#[derive(Debug, Default)]
+struct Decided {
+    results: Vec<(usize, Result<Handled, Failure>)>,
+    /// The events that report it, to be published.
+    events: Vec<Outgoing>,
+}
+
+impl Decided {
+    /// These have failed by one error.
+    fn fail(&mut self, places: impl IntoIterator<Item = usize>, error: TableError) {
+        let error = Arc::new(error);
+        let failed = places.into_iter().map(|place| (place, Err(Failure::shared(&error))));
+        self.results.extend(failed);
+    }
+}
+
+/// The products of which there was too little a short while ago. It decides nothing: it says what is worth reading first.
+#[derive(Debug, Clone, Default)]
+struct ShortProducts(Arc<Mutex<HashMap<ProductId, Instant>>>);
+
+impl ShortProducts {
+    fn note(&self, product: &ProductId) {
+        let mut products = self.lock();
+        if products.len() >= SHORT_PRODUCTS_MAX {
+            products.clear();
+        }
+        products.insert(product.clone(), Instant::now());
+    }
+
+    fn contains(&self, product: &ProductId) -> bool {
+        self.lock().get(product).is_some_and(|since| since.elapsed() < SHORT_FOR)
+    }
+
+    /// Each product is put in at once, so a panic elsewhere leaves none half-made.
+    fn lock(&self) -> MutexGuard<'_, HashMap<ProductId, Instant>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// What product-consumer works with.
 #[derive(Debug, Clone)]
 pub struct ProductConsumer {
-    /// Where stock is.
-    pub products: Products,
-    /// The table of reservations.
-    pub reservations_table: String,
-    /// The events that have had their effect.
-    pub inbox: Inbox,
-    /// The events on their way out.
-    pub outbox: Outbox,
-    /// What makes them.
-    pub event_factory: EventFactory,
+    products: Products,
+    reservations_table: String,
+    inbox: Inbox,
+    outbox: Outbox,
+    event_factory: EventFactory,
+    short_products: ShortProducts,
 }
 
 impl ProductConsumer {
+    /// Takes stock of these products, with reservations in this table.
+    #[must_use]
+    pub fn new(
+        products: Products,
+        reservations_table: String,
+        inbox: Inbox,
+        outbox: Outbox,
+        event_factory: EventFactory,
+    ) -> Self {
+        let short_products = ShortProducts::default();
+        Self { products, reservations_table, inbox, outbox, event_factory, short_products }
+    }
+
+    /// Handles the new orders of a batch together: in one transaction, as far as its limits allow. It leaves to
+    /// [`ProductConsumer::handle`] whatever it cannot decide with others.
+    pub async fn handle_together(&self, received: Vec<ReceivedEvent>, answers: Answers) {
+        let groups = join_all(groups(&received).into_iter().map(async |group| {
+            let (messages, candidates): (Vec<_>, Vec<_>) = group.into_iter().unzip();
+            let decided = self.decide(&candidates).await;
+            for (place, result) in decided.results {
+                answers.set(messages[place], result);
+            }
+            decided.events
+        }));
+        self.outbox.publish(&groups.await.concat()).await;
+    }
+
     /// Handles one event of the queue `product`.
     ///
     /// # Errors
     /// Nothing was done, or whether it was is unknown; another try finds out.
     pub async fn handle(&self, event: Event, trace: Trace) -> Result<Handled, Failure> {
         match &event.body {
-            Body::OrderCreated(order) => self.reserve(&event, order, &trace).await,
+            Body::OrderCreated(order) => {
+                let candidate = Candidate::new(&event, order, &trace)?;
+                let Decided { results, events } = self.decide(&[candidate]).await;
+                self.outbox.publish(&events).await;
+                let result = results.into_iter().next().map(|(_, result)| result);
+                result.unwrap_or_else(|| Err(contended("stock")))
+            }
             Body::OrderCancelled(order) => self.release(&event, &order.order_id, &trace).await,
             _ => Ok(Handled::Ignored),
         }
     }
 
-    /// Takes the stock of all lines, or rejects the order; with the event that reports it.
-    async fn reserve(
-        &self,
-        event: &Event,
-        order: &events::Order,
-        trace: &Trace,
-    ) -> Result<Handled, Failure> {
-        let lines = events::merge(order.items.iter().map(|line| StockLine {
-            product_id: line.product_id.clone(),
-            quantity: line.quantity,
-        }))
-        .map_err(|product| Failure::poison("schema", format!("{product}: too many pieces")))?;
-        let id = &order.order_id;
-        let body = Body::StockReserved(Stock { order_id: id.clone(), items: lines.clone() });
-        let mut writes = self.first_writes(event, id, ReservationStatus::Reserved, &lines)?;
-        writes.extend(self.line_writes(&lines, StockChange::Reserve));
-        let reserved = self.event_factory.outgoing(&event.correlation_id, body, trace);
-        let failed = match rules::interpret_reservation(self.commit(writes, reserved).await?) {
-            Ok(handled) => return Ok(handled),
-            Err(failed) => failed,
+    /// Takes the stock of all lines of each order, or rejects it; with the events that report it, in one transaction.
+    async fn decide(&self, candidates: &[Candidate<'_>]) -> Decided {
+        let mut decided = Decided::default();
+        let mut open: Vec<usize> = (0..candidates.len()).collect();
+        let mut seen = match self.see_short_products(candidates).await {
+            Ok(seen) => seen,
+            Err(error) => {
+                decided.fail(open, error);
+                return decided;
+            }
         };
-        let failed: Vec<_> = failed
-            .into_iter()
-            .filter_map(|(write, item)| match write {
-                StockWrite::Line(place) => Some((place, item)),
-                StockWrite::Reservation => None,
-            })
-            .collect();
-        let short = rules::short_lines(&lines, &failed);
-        // Stock may have come in between. The rejection stands: the first look decides.
-        let writes = self.first_writes(event, id, ReservationStatus::Rejected, &lines)?;
-        let body = Body::StockRejected(RejectedStock { order_id: id.clone(), items: lines, short });
-        let rejected = self.event_factory.outgoing(&event.correlation_id, body, trace);
-        let commit = self.commit(writes, rejected).await?;
-        // It has no line that could be short again.
-        Ok(rules::interpret_reservation(commit).unwrap_or(Handled::Duplicate))
+        for _ in 0..ROUNDS_MAX {
+            if open.is_empty() {
+                break;
+            }
+            let lines: Vec<&[StockLine]> =
+                open.iter().map(|place| &*candidates[*place].lines).collect();
+            let allocations = rules::allocate(&lines, &seen);
+            let transaction = open
+                .iter()
+                .zip(&allocations)
+                .map(|(place, allocation)| self.order_writes(&candidates[*place], allocation));
+            let (members, events): (Vec<_>, Vec<_>) =
+                match transaction.collect::<Result<Vec<_>, _>>() {
+                    Ok(transaction) => transaction.into_iter().unzip(),
+                    // An item that cannot be written is found by itself.
+                    Err(_) if open.len() > 1 => break,
+                    Err(error) => {
+                        decided.results.push((open[0], Err(error.into())));
+                        break;
+                    }
+                };
+            let reserved = lines.iter().zip(&allocations);
+            let reserved = reserved.filter(|(_, allocation)| **allocation == Allocation::Reserve);
+            let taken = rules::total_by_product(reserved.flat_map(|(lines, _)| *lines));
+            let shared: Vec<_> = taken
+                .into_iter()
+                .map(|(product, pieces)| self.stock_write(product, StockChange::Reserve(pieces)))
+                .collect();
+            match commit_together(&self.products.client, &members, &shared).await {
+                Ok(CommitTogether::Done) => {
+                    decided.results.extend(open.drain(..).map(|place| (place, Ok(Handled::Done))));
+                    decided.events = events;
+                }
+                Ok(CommitTogether::MembersFailed(failed)) => {
+                    // By marker or guard: a reservation that is there already stands, whatever it says.
+                    for (member, _) in failed.into_iter().rev() {
+                        decided.results.push((open.remove(member), Ok(Handled::Duplicate)));
+                    }
+                }
+                Ok(CommitTogether::ConditionFailed(failed)) => {
+                    for (write, item) in failed {
+                        let StockWrite::Stock(product) = write else { continue };
+                        self.short_products.note(&product);
+                        seen.insert(product, item.as_ref().map(rules::stock_of));
+                    }
+                }
+                // One of them is wrong in itself, and is found by itself.
+                Err(CommitError::Invalid(_)) if open.len() > 1 => break,
+                Err(error) => {
+                    let error = Arc::new(TableError::from(error));
+                    decided
+                        .results
+                        .extend(open.drain(..).map(|place| (place, Err(Failure::shared(&error)))));
+                }
+            }
+        }
+        decided
+    }
+
+    /// The stock of those products of these orders of which there was too little a short while ago.
+    async fn see_short_products(
+        &self,
+        candidates: &[Candidate<'_>],
+    ) -> Result<SeenStock, TableError> {
+        let lines = candidates.iter().flat_map(|candidate| &candidate.lines);
+        let products: BTreeSet<&ProductId> = lines.map(|line| &line.product_id).collect();
+        let short = products.into_iter().filter(|product| self.short_products.contains(product));
+        let short: Vec<&ProductId> = short.collect();
+        if short.is_empty() {
+            return Ok(SeenStock::new());
+        }
+        self.products.stock_of(&short).await
+    }
+
+    /// The writes of one order and its event, except for its stock.
+    fn order_writes(
+        &self,
+        candidate: &Candidate<'_>,
+        allocation: &Allocation,
+    ) -> Result<(Vec<TransactionWrite<StockWrite>>, Outgoing), TableError> {
+        let Candidate { event, trace, lines } = candidate;
+        let (order_id, items) = (event.body.order_id().clone(), lines.clone());
+        let (status, body) = match allocation {
+            Allocation::Reserve => {
+                let stock = Stock { order_id: order_id.clone(), items };
+                (ReservationStatus::Reserved, Body::StockReserved(stock))
+            }
+            Allocation::Reject(short) => {
+                let short = short.clone();
+                let stock = RejectedStock { order_id: order_id.clone(), items, short };
+                (ReservationStatus::Rejected, Body::StockRejected(stock))
+            }
+        };
+        let outgoing = self.event_factory.outgoing(&event.correlation_id, body, trace);
+        let mut writes = self.first_writes(event, &order_id, status, lines)?;
+        writes.extend(self.outbox.append(std::slice::from_ref(&outgoing)));
+        Ok((writes, outgoing))
     }
 
     /// Gives back what a cancelled order has taken, with the event that reports it, or sees to it that the order takes
@@ -407,7 +612,7 @@ impl ProductConsumer {
                 }
             }
         }
-        Err(TableError::Contended { subject: "the reservation".into() }.into())
+        Err(contended("the reservation"))
     }
 
     async fn tombstone(
@@ -415,7 +620,8 @@ impl ProductConsumer {
         event: &Event,
         order_id: &OrderId,
     ) -> Result<Commit<StockWrite>, Failure> {
-        let writes = self.first_writes(event, order_id, ReservationStatus::Cancelled, &[])?;
+        let status = ReservationStatus::Cancelled;
+        let writes = self.first_writes(event, order_id, status, &[])?;
         Ok(commit(&self.products.client, &writes).await?)
     }
 
@@ -433,19 +639,13 @@ impl ProductConsumer {
                 self.reserved_to_released(order_id),
             ),
         ];
-        writes.extend(self.line_writes(&lines, StockChange::Release));
+        writes.extend(
+            lines.iter().map(|line| {
+                self.stock_write(&line.product_id, StockChange::Release(line.quantity))
+            }),
+        );
         let body = Body::StockReleased(Stock { order_id: order_id.clone(), items: lines });
-        let released = self.event_factory.outgoing(&event.correlation_id, body, trace);
-        self.commit(writes, released).await
-    }
-
-    /// Commits, with the event that reports it, and publishes that.
-    async fn commit(
-        &self,
-        mut writes: Vec<TransactionWrite<StockWrite>>,
-        event: Outgoing,
-    ) -> Result<Commit<StockWrite>, Failure> {
-        let events = [event];
+        let events = [self.event_factory.outgoing(&event.correlation_id, body, trace)];
         writes.extend(self.outbox.append(&events));
         let commit = commit(&self.products.client, &writes).await?;
         if commit == Commit::Done {
@@ -462,7 +662,7 @@ impl ProductConsumer {
         order_id: &Id,
         status: ReservationStatus,
         lines: &[StockLine],
-    ) -> Result<Vec<TransactionWrite<StockWrite>>, Failure> {
+    ) -> Result<Vec<TransactionWrite<StockWrite>>, TableError> {
         let reservation = Reservation { status, items: lines.to_vec() };
         let item: Item = serde_dynamo::to_item(&reservation)
             .map_err(TableError::corrupt(&self.reservations_table))?;
@@ -481,16 +681,14 @@ impl ProductConsumer {
         ])
     }
 
-    /// The writes that change the stock of each line.
-    fn line_writes(
+    /// The write that changes the stock of a product.
+    fn stock_write(
         &self,
-        lines: &[StockLine],
-        change: fn(Quantity) -> StockChange,
-    ) -> impl Iterator<Item = TransactionWrite<StockWrite>> {
-        lines.iter().enumerate().map(move |(place, line)| {
-            let change = self.products.stock_change(&line.product_id, change(line.quantity));
-            TransactionWrite::new(Role::Condition(StockWrite::Line(place)), change)
-        })
+        product: &ProductId,
+        change: StockChange,
+    ) -> TransactionWrite<StockWrite> {
+        let role = Role::Condition(StockWrite::Stock(product.clone()));
+        TransactionWrite::new(role, self.products.stock_change(product, change))
     }
 
     fn reserved_to_released(&self, order_id: &OrderId) -> TransactWriteItem {
@@ -521,6 +719,45 @@ impl ProductConsumer {
             .map_err(CallError::of("GetItem reservation"))?;
         answer.item.map(|item| read(item, &self.reservations_table)).transpose()
     }
+}
+
+/// The new orders among these events, as many in a group as one transaction has room for. An event or order that came
+/// twice is in the groups once, because a transaction names each item once.
+fn groups(received: &[ReceivedEvent]) -> Vec<Vec<(&Message, Candidate<'_>)>> {
+    // Marker, reservation and event.
+    const WRITES_OF_ORDER: usize = 3;
+    let mut groups: Vec<Vec<(&Message, Candidate<'_>)>> = Vec::new();
+    let (mut events, mut orders) = (HashSet::new(), HashSet::new());
+    // Of the last group.
+    let mut products: HashSet<&ProductId> = HashSet::new();
+    for ReceivedEvent { event, trace, message } in received {
+        let Body::OrderCreated(order) = &event.body else { continue };
+        let Ok(candidate) = Candidate::new(event, order, trace) else { continue };
+        if !events.insert(event.id) || !orders.insert(&order.order_id) {
+            continue;
+        }
+        let of_order = order.items.iter().map(|line| &line.product_id);
+        let together: HashSet<&ProductId> =
+            products.iter().copied().chain(of_order.clone()).collect();
+        match groups.last_mut() {
+            Some(group)
+                if (group.len() + 1) * WRITES_OF_ORDER + together.len()
+                    <= TRANSACTION_WRITES_MAX =>
+            {
+                group.push((message, candidate));
+                products = together;
+            }
+            _ => {
+                groups.push(vec![(message, candidate)]);
+                products = of_order.collect();
+            }
+        }
+    }
+    groups
+}
+
+fn contended(subject: &'static str) -> Failure {
+    TableError::Contended { subject: subject.into() }.into()
 }
 
 fn read<T: DeserializeOwned>(item: Item, table: &str) -> Result<T, TableError> {

@@ -1,6 +1,6 @@
 //! What follows from what was read: pure functions, no clock and no network.
 
-use std::ops::RangeInclusive;
+use std::{collections::HashMap, ops::RangeInclusive};
 
 use events::{Currency, Money, Name, ProductId, Quantity, ShortLine, StockLine};
 use exactly_once::{Commit, Handled, Item};
@@ -72,20 +72,61 @@ pub fn release(reservation: Option<Reservation>) -> Release {
     }
 }
 
-/// What the transaction that reserves or rejects means for its message: a reservation that was there already stands,
-/// whatever it says.
-///
-/// # Errors
-/// The products whose stock was short, by the tags of their writes, each with the product as it is now: the order is
-/// to be rejected.
-pub fn interpret_reservation<Tag>(
-    commit: Commit<Tag>,
-) -> Result<Handled, Vec<(Tag, Option<Item>)>> {
-    match commit {
-        Commit::Done => Ok(Handled::Done),
-        Commit::Duplicate | Commit::GuardFailed(..) => Ok(Handled::Duplicate),
-        Commit::ConditionFailed(failed) => Err(failed),
+/// What is known of the stock of products of which there was too little: pieces, or `None` if there is no such product.
+pub type SeenStock = HashMap<ProductId, Option<u64>>;
+
+/// What an order gets when it is decided.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Allocation {
+    /// All of its lines.
+    Reserve,
+    /// None of them, for good: these are short.
+    Reject(Vec<ShortLine>),
+}
+
+/// Decides about several orders that are committed together, each for itself: who comes first is served first, and an order
+/// that cannot have all of its lines takes none. Stock that was not seen to be short is taken to be enough; its
+/// condition finds out. Stock may come in after it was seen: a rejection stands, because the first look decides.
+#[must_use]
+pub fn allocate(orders: &[&[StockLine]], seen: &SeenStock) -> Vec<Allocation> {
+    let mut left = seen.clone();
+    let mut allocate_one = |lines: &&[StockLine]| {
+        let short: Vec<ShortLine> =
+            lines.iter().filter_map(|line| short_line(line, &left)).collect();
+        if !short.is_empty() {
+            return Allocation::Reject(short);
+        }
+        for line in *lines {
+            if let Some(Some(stock)) = left.get_mut(&line.product_id) {
+                *stock -= u64::from(line.quantity.get());
+            }
+        }
+        Allocation::Reserve
+    };
+    orders.iter().map(&mut allocate_one).collect()
+}
+
+/// What a line lacks of the stock that is left, or `None` if it lacks nothing that is known.
+fn short_line(line: &StockLine, left: &SeenStock) -> Option<ShortLine> {
+    let available = *left.get(&line.product_id)?;
+    let requested = line.quantity;
+    let is_enough = available.is_some_and(|pieces| pieces >= requested.get().into());
+    (!is_enough).then(|| ShortLine { product_id: line.product_id.clone(), requested, available })
+}
+
+/// The pieces that these orders take of each product, in the order of first mention: a transaction names each item once.
+#[must_use]
+pub fn total_by_product<'a>(
+    lines: impl IntoIterator<Item = &'a StockLine>,
+) -> Vec<(&'a ProductId, u32)> {
+    let mut totals: Vec<(&ProductId, u32)> = Vec::new();
+    for StockLine { product_id, quantity } in lines {
+        match totals.iter_mut().find(|(product, _)| *product == product_id) {
+            Some((_, total)) => *total += quantity.get(),
+            None => totals.push((product_id, quantity.get())),
+        }
     }
+    totals
 }
 
 /// What the transaction of a release means.
@@ -114,8 +155,8 @@ pub fn interpret_release<Tag>(commit: &Commit<Tag>) -> ReleaseOutcome {
 /// A change of a product's stock, by its cause.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StockChange {
-    /// An order takes pieces.
-    Reserve(Quantity),
+    /// Orders take this number of pieces together.
+    Reserve(u32),
     /// A cancelled order gives them back.
     Release(Quantity),
     /// An administrator adds pieces, or takes them.
@@ -127,7 +168,7 @@ impl StockChange {
     #[must_use]
     pub fn delta(self) -> i64 {
         match self {
-            Self::Reserve(quantity) => -i64::from(quantity.get()),
+            Self::Reserve(pieces) => -i64::from(pieces),
             Self::Release(quantity) => i64::from(quantity.get()),
             Self::Adjust(delta) => delta,
         }
@@ -145,23 +186,6 @@ impl StockChange {
     }
 }
 
-/// The lines that were short. `failed` are the lines whose condition failed, by their place, each with
-/// the product as it is now (`None` if there is no such product).
-#[must_use]
-pub fn short_lines(lines: &[StockLine], failed: &[(usize, Option<Item>)]) -> Vec<ShortLine> {
-    failed
-        .iter()
-        .filter_map(|(place, product)| {
-            let line = lines.get(*place)?;
-            Some(ShortLine {
-                product_id: line.product_id.clone(),
-                requested: line.quantity,
-                available: product.as_ref().map(stock_of),
-            })
-        })
-        .collect()
-}
-
 /// The stock of a product's item.
 #[must_use]
 pub fn stock_of(product: &Item) -> u64 {
@@ -175,7 +199,6 @@ pub fn stock_of(product: &Item) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use aws_sdk_dynamodb::types::AttributeValue;
     use proptest::prelude::*;
 
     fn line(product: usize, quantity: u64) -> StockLine {
@@ -199,9 +222,23 @@ mod tests {
 
     #[test]
     fn an_unknown_product_differs_from_one_without_stock() {
-        let empty = Item::from([("stock".to_owned(), AttributeValue::N("0".into()))]);
-        let short = short_lines(&[line(0, 1), line(1, 2)], &[(0, Some(empty)), (1, None)]);
+        let seen =
+            SeenStock::from([(line(0, 1).product_id, Some(0)), (line(1, 1).product_id, None)]);
+        let allocations = allocate(&[&[line(0, 1), line(1, 2), line(2, 3)]], &seen);
+        let [Allocation::Reject(short)] = &allocations[..] else { panic!("{allocations:?}") };
         assert_eq!(short.iter().map(|s| s.available).collect::<Vec<_>>(), [Some(0), None]);
+    }
+
+    #[test]
+    fn an_order_that_cannot_have_all_of_its_lines_leaves_them_to_the_next() {
+        let seen =
+            SeenStock::from([(line(0, 1).product_id, Some(5)), (line(1, 1).product_id, Some(0))]);
+        let orders: [&[StockLine]; 4] =
+            [&[line(0, 3), line(1, 1)], &[line(0, 4)], &[line(0, 2)], &[line(0, 1)]];
+        let allocations = allocate(&orders, &seen);
+        let is_reserved: Vec<_> =
+            allocations.iter().map(|one| *one == Allocation::Reserve).collect();
+        assert_eq!(is_reserved, [false, true, false, true]);
     }
 
     proptest! {
@@ -214,27 +251,64 @@ mod tests {
             prop_assert_eq!(StockChange::Adjust(delta).allowed_stock().contains(&stock), fits);
             let quantity = pieces.try_into().expect("a quantity");
             prop_assert!(StockChange::Release(quantity).allowed_stock().contains(&stock));
-            prop_assert_eq!(StockChange::Reserve(quantity).allowed_stock().contains(&stock), stock >= pieces);
+            let reserve = StockChange::Reserve(Quantity::get(quantity));
+            prop_assert_eq!(reserve.allowed_stock().contains(&stock), stock >= pieces);
         }
 
         #[test]
-        fn each_short_line_says_what_was_asked_for_and_what_there_was(
-            quantities in prop::collection::vec(1..=1000_u64, 1..50),
-            stocks in prop::collection::vec(prop::option::of(0..=1000_u64), 50),
+        fn orders_get_no_more_than_was_seen_and_only_those_that_lack_something_are_rejected(
+            orders in prop::collection::vec(prop::collection::vec(1..=9_u64, 1..4), 1..10),
+            stocks in prop::collection::vec(prop::option::of(prop::option::of(0..=20_u64)), 4),
         ) {
-            let lines: Vec<_> = quantities.iter().enumerate().map(|(n, q)| line(n, *q)).collect();
-            let failed: Vec<_> = lines.iter().enumerate()
-                .filter(|(n, line)| stocks[*n].is_none_or(|stock| stock < line.quantity.get().into()))
-                .map(|(n, _)| (n, stocks[n].map(|s| Item::from([("stock".to_owned(), AttributeValue::N(s.to_string()))]))))
+            let orders: Vec<Vec<StockLine>> = orders.iter()
+                .map(|quantities| quantities.iter().enumerate().map(|(n, q)| line(n, *q)).collect())
                 .collect();
-            let short = short_lines(&lines, &failed);
-            prop_assert_eq!(short.len(), failed.len());
-            for shown in short {
-                let n = lines.iter().position(|line| line.product_id == shown.product_id).expect("one of the lines");
-                prop_assert_eq!(shown.requested, lines[n].quantity);
-                prop_assert_eq!(shown.available, stocks[n]);
-                prop_assert!(shown.available.is_none_or(|available| available < u64::from(shown.requested.get())));
+            let seen: SeenStock = stocks.iter().enumerate()
+                .filter_map(|(n, stock)| Some((line(n, 1).product_id, (*stock)?)))
+                .collect();
+            let lines: Vec<&[StockLine]> = orders.iter().map(Vec::as_slice).collect();
+            let allocations = allocate(&lines, &seen);
+            let mut left = seen.clone();
+            for (lines, allocation) in lines.iter().zip(allocations) {
+                let short: Vec<_> = lines.iter().filter(|line| {
+                    let stock = left.get(&line.product_id);
+                    stock.is_some_and(|stock| stock.is_none_or(|stock| stock < line.quantity.get().into()))
+                }).collect();
+                match allocation {
+                    Allocation::Reserve => {
+                        prop_assert!(short.is_empty());
+                        for line in *lines {
+                            if let Some(Some(stock)) = left.get_mut(&line.product_id) {
+                                *stock -= u64::from(line.quantity.get());
+                            }
+                        }
+                    }
+                    Allocation::Reject(said) => {
+                        prop_assert!(!said.is_empty());
+                        prop_assert_eq!(said.len(), short.len());
+                        for (said, line) in said.iter().zip(short) {
+                            prop_assert_eq!(&said.product_id, &line.product_id);
+                            prop_assert_eq!(said.requested, line.quantity);
+                            prop_assert_eq!(said.available, left[&line.product_id]);
+                        }
+                    }
+                }
             }
+        }
+
+        #[test]
+        fn totals_have_each_product_once_and_lose_no_piece(
+            lines in prop::collection::vec((0..4_usize, 1..=1000_u64), 0..50),
+        ) {
+            let lines: Vec<_> = lines.into_iter().map(|(product, quantity)| line(product, quantity)).collect();
+            let totals = total_by_product(&lines);
+            let pieces: u32 = lines.iter().map(|line| line.quantity.get()).sum();
+            prop_assert_eq!(totals.iter().map(|(_, total)| total).sum::<u32>(), pieces);
+            let mut products: Vec<_> = totals.iter().map(|(product, _)| product).collect();
+            products.dedup();
+            products.sort();
+            products.dedup();
+            prop_assert_eq!(products.len(), totals.len());
         }
     }
 }

@@ -83,13 +83,13 @@ impl ProductConsumerConfig {
     /// The consumer of the queue `product`, and its handler.
     #[must_use]
     pub fn consumer(self, aws: &SdkConfig, ids: &Ids) -> (EventConsumer, ProductConsumer) {
-        let handler = ProductConsumer {
-            products: Products::new(Client::new(aws), self.products_table),
-            reservations_table: self.reservations_table,
-            inbox: self.consumer.inbox(aws, ids, CONSUMER),
-            outbox: self.outbox.outbox(aws),
-            event_factory: EventFactory::new(aws, ids.clone()),
-        };
+        let handler = ProductConsumer::new(
+            Products::new(Client::new(aws), self.products_table),
+            self.reservations_table,
+            self.consumer.inbox(aws, ids, CONSUMER),
+            self.outbox.outbox(aws),
+            EventFactory::new(aws, ids.clone()),
+        );
         (self.consumer.event_consumer(aws, ids, CONSUMER), handler)
     }
 }

@@ -13,13 +13,13 @@ use std::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},
 };
 
-use events::{EventType, ProductId, RejectedStock};
-use exactly_once::{Commit, Handled};
+use events::{EventType, RejectedStock, StockLine};
+use exactly_once::{Commit, CommitTogether};
 use order::rules::{
     self as order_rules, Decision, Order, Settlement, Status, StockDecision, Transition,
 };
 use product::rules::{
-    self as product_rules, Release, ReleaseOutcome, ReservationStatus, StockChange,
+    self as product_rules, Allocation, Release, ReleaseOutcome, ReservationStatus, StockChange,
 };
 use stateright::{Model, Property};
 
@@ -27,7 +27,7 @@ use crate::{
     properties,
     tables::{
         EventId, LoggedEvent, Message, Report, Row, STATUSES, Scenario, Short, Tables, Write,
-        commit, reports,
+        commit, commit_together, reports,
     },
 };
 
@@ -43,11 +43,9 @@ pub struct State {
 /// A process that has read something and not yet written what follows.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Process {
-    /// product-consumer, with an order that it has not yet tried to reserve. It has read nothing, so it is
-    /// never kept.
-    Reserve(usize),
-    /// product-consumer, with an order for which it could not get everything.
-    Reject(usize, Short),
+    /// product-consumer, with orders that it decides together, and the products of which it has seen too little. As
+    /// long as it has seen nothing it is never kept.
+    Reserve(Vec<usize>, SeenShort),
     /// product-consumer, with a cancelled order and the reservation that it has read.
     Release(usize, Option<ReservationStatus>),
     /// order-consumer, with a decision about stock and the status that it has read.
@@ -55,6 +53,9 @@ pub enum Process {
     /// order-api, with a request and the status that it has read.
     Transition(usize, Request, Status),
 }
+
+/// Products of which a consumer has seen too little, with the pieces that it has seen.
+pub type SeenShort = Vec<(usize, Option<u64>)>;
 
 /// What can be requested of an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -83,6 +84,14 @@ pub enum Step {
         /// How DynamoDB reports the transaction, if it comes to one.
         report: Report,
         /// Whether the consumer, if that was all, lives to acknowledge the message.
+        acknowledged: bool,
+    },
+    /// product-consumer receives two orders in one batch, and decides them together.
+    ReceiveTogether {
+        orders: Vec<usize>,
+        /// How DynamoDB reports the transaction.
+        report: Report,
+        /// Whether the consumer, if that was all, lives to acknowledge the messages.
         acknowledged: bool,
     },
     /// A process writes what follows from what it has read.
@@ -117,15 +126,15 @@ pub struct Saga {
 }
 
 impl Process {
-    /// The message that it is about.
-    fn event(&self) -> Option<EventId> {
+    /// The messages that it is about.
+    fn events(&self) -> Vec<EventId> {
         match self {
-            Self::Reserve(order) | Self::Reject(order, _) => {
-                Some((*order, EventType::OrderCreated))
+            Self::Reserve(orders, _) => {
+                orders.iter().map(|order| (*order, EventType::OrderCreated)).collect()
             }
-            Self::Release(order, _) => Some((*order, EventType::OrderCancelled)),
-            Self::Settle(event, _) => Some(*event),
-            Self::Transition(..) => None,
+            Self::Release(order, _) => vec![(*order, EventType::OrderCancelled)],
+            Self::Settle(event, _) => vec![*event],
+            Self::Transition(..) => Vec::new(),
         }
     }
 
@@ -133,11 +142,10 @@ impl Process {
         self.rank().0
     }
 
-    /// The same of another order.
+    /// The same of another order. Not for processes of several orders.
     fn of(&self, order: usize) -> Self {
         match self.clone() {
-            Self::Reserve(_) => Self::Reserve(order),
-            Self::Reject(_, short) => Self::Reject(order, short),
+            Self::Reserve(_, seen) => Self::Reserve(vec![order], seen),
             Self::Release(_, read) => Self::Release(order, read),
             Self::Settle((_, kind), read) => Self::Settle((order, kind), read),
             Self::Transition(_, request, read) => Self::Transition(order, request, read),
@@ -147,10 +155,12 @@ impl Process {
     /// By which processes are kept in one order: who came first makes no difference.
     fn rank(&self) -> (usize, u8, u8) {
         match self {
-            Self::Reserve(order) => (*order, 0, 0),
-            Self::Reject(order, _) => (*order, 1, 0),
-            Self::Release(order, read) => (*order, 2, read.map_or(0, |read| 1 + read as u8)),
-            Self::Settle((order, kind), read) => (*order, 3 + *kind as u8, *read as u8),
+            Self::Reserve(orders, seen) => {
+                let few = |number: usize| u8::try_from(number).unwrap_or(u8::MAX);
+                (orders[0], few(orders.len()), few(seen.len()))
+            }
+            Self::Release(order, read) => (*order, 3, read.map_or(0, |read| 1 + read as u8)),
+            Self::Settle((order, kind), read) => (*order, 4 + *kind as u8, *read as u8),
             Self::Transition(order, Request::Cancel, read) => (*order, 100, *read as u8),
             Self::Transition(order, Request::Ship, read) => (*order, 101, *read as u8),
         }
@@ -232,7 +242,7 @@ impl Saga {
     fn receiver(&self, state: &State, event: EventId) -> Option<Process> {
         let row = &state.tables.orders[event.0];
         Some(match event.1 {
-            EventType::OrderCreated => Process::Reserve(event.0),
+            EventType::OrderCreated => Process::Reserve(vec![event.0], SeenShort::new()),
             EventType::OrderCancelled => Process::Release(event.0, row.reservation),
             // There is no event of an order that there is not.
             _ => Process::Settle(event, row.status?),
@@ -241,21 +251,13 @@ impl Saga {
 
     /// The transaction that a process decides on, or `None` if there is nothing to write.
     fn decide(&self, state: &State, process: &Process) -> Option<Vec<Write>> {
-        let mark = process.event().map(Write::PutMarker);
-        let mut writes: Vec<Write> = mark.into_iter().collect();
+        if let Process::Reserve(orders, seen) = process {
+            let (members, shared) = self.decide_stock(orders, seen);
+            return Some(members.into_iter().flatten().chain(shared).collect());
+        }
+        let mut writes: Vec<Write> = process.events().into_iter().map(Write::PutMarker).collect();
         match process {
-            Process::Reserve(order) => {
-                writes.push(Write::Reserve(*order, ReservationStatus::Reserved));
-                writes.extend(self.scenario.orders[*order].lines.iter().map(|line| {
-                    let product = self.scenario.product(&line.product_id);
-                    Write::Stock(product, StockChange::Reserve(line.quantity))
-                }));
-                writes.push(Write::Append(*order, EventType::StockReserved, Short::new()));
-            }
-            Process::Reject(order, short) => {
-                writes.push(Write::Reserve(*order, ReservationStatus::Rejected));
-                writes.push(Write::Append(*order, EventType::StockRejected, short.clone()));
-            }
+            Process::Reserve(..) => {}
             Process::Release(order, read) => {
                 let read = read.map(|standing| self.scenario.reservation(*order, standing));
                 match product_rules::release(read) {
@@ -308,6 +310,78 @@ impl Saga {
         Some(writes)
     }
 
+    /// The transactions of orders that are decided together, and the writes that they share.
+    fn decide_stock(&self, orders: &[usize], seen: &SeenShort) -> (Vec<Vec<Write>>, Vec<Write>) {
+        let lines: Vec<&[StockLine]> =
+            orders.iter().map(|order| &*self.scenario.orders[*order].lines).collect();
+        let seen = seen.iter().map(|(product, stock)| (self.scenario.product_id(*product), *stock));
+        let allocations = product_rules::allocate(&lines, &seen.collect());
+        let members = orders.iter().zip(&allocations).map(|(order, allocation)| {
+            let (status, kind, short) = match allocation {
+                Allocation::Reserve => {
+                    (ReservationStatus::Reserved, EventType::StockReserved, Short::new())
+                }
+                Allocation::Reject(short) => {
+                    let short = self.scenario.short_places(*order, short);
+                    (ReservationStatus::Rejected, EventType::StockRejected, short)
+                }
+            };
+            vec![
+                Write::PutMarker((*order, EventType::OrderCreated)),
+                Write::Reserve(*order, status),
+                Write::Append(*order, kind, short),
+            ]
+        });
+        let reserved = lines.iter().zip(&allocations);
+        let reserved = reserved.filter(|(_, allocation)| **allocation == Allocation::Reserve);
+        let taken = product_rules::total_by_product(reserved.flat_map(|(lines, _)| *lines));
+        let shared = taken.into_iter().map(|(product, pieces)| {
+            Write::Stock(self.scenario.product(product), StockChange::Reserve(pieces))
+        });
+        (members.collect(), shared.collect())
+    }
+
+    /// The state after product-consumer has tried to decide orders together, or `None` if it is where it was.
+    fn proceed_stock(
+        &self,
+        mut state: State,
+        (orders, mut seen): (Vec<usize>, SeenShort),
+        report: Report,
+        acknowledged: bool,
+    ) -> Option<State> {
+        let (members, shared) = self.decide_stock(&orders, &seen);
+        let commit = commit_together(&self.scenario, &mut state.tables, &members, &shared, report);
+        self.seen.count_together(commit.as_ref());
+        let mut handled = Vec::new();
+        match commit? {
+            CommitTogether::Done => handled = orders,
+            CommitTogether::MembersFailed(failed) => {
+                let mut open = orders;
+                for (member, _) in failed.into_iter().rev() {
+                    handled.push(open.remove(member));
+                }
+                // What it has seen so far it knows no more: that is what the next delivery does, too.
+                if !open.is_empty() && !seen.is_empty() {
+                    self.start(&mut state, Process::Reserve(open, seen))?;
+                }
+            }
+            CommitTogether::ConditionFailed(failed) => {
+                let first = members.iter().map(Vec::len).sum::<usize>();
+                for (place, item) in failed {
+                    let Write::Stock(product, _) = &shared[place - first] else { continue };
+                    seen.retain(|(known, _)| known != product);
+                    seen.push((*product, item.as_ref().map(product_rules::stock_of)));
+                }
+                seen.sort_unstable();
+                self.start(&mut state, Process::Reserve(orders, seen))?;
+            }
+        }
+        for order in handled {
+            state.acknowledge(Some((order, EventType::OrderCreated)).filter(|_| acknowledged));
+        }
+        Some(state)
+    }
+
     /// The state after a process, which is no more among those of the state, has gone on, or `None` if it is where it
     /// was.
     fn proceed(
@@ -317,7 +391,13 @@ impl Saga {
         report: Report,
         acknowledged: bool,
     ) -> Option<State> {
-        let event = process.event().filter(|_| acknowledged);
+        let process = match process {
+            Process::Reserve(orders, seen) => {
+                return self.proceed_stock(state, (orders, seen), report, acknowledged);
+            }
+            process => process,
+        };
+        let event = process.events().first().copied().filter(|_| acknowledged);
         let Some(writes) = self.decide(&state, &process) else {
             state.acknowledge(event);
             return Some(state);
@@ -326,29 +406,7 @@ impl Saga {
         self.seen.count(commit.as_ref());
         let commit = commit?;
         let handled = match process {
-            Process::Reserve(order) => match product_rules::interpret_reservation(commit) {
-                Ok(handled) => Some(handled),
-                Err(failed) => {
-                    let first_line =
-                        writes.iter().position(|write| matches!(write, Write::Stock(..)))?;
-                    let failed: Vec<_> = failed
-                        .into_iter()
-                        .map(|(place, item)| (place - first_line, item))
-                        .collect();
-                    let lines = &self.scenario.orders[order].lines;
-                    let place = |id: &ProductId| lines.iter().position(|l| l.product_id == *id);
-                    let short = product_rules::short_lines(lines, &failed);
-                    let short = short
-                        .iter()
-                        .filter_map(|short| Some((place(&short.product_id)?, short.available)))
-                        .collect();
-                    self.start(&mut state, Process::Reject(order, short))?;
-                    None
-                }
-            },
-            Process::Reject(..) => {
-                Some(product_rules::interpret_reservation(commit).unwrap_or(Handled::Duplicate))
-            }
+            Process::Reserve(..) => None,
             Process::Release(..) => match product_rules::interpret_release(&commit) {
                 ReleaseOutcome::Settled(handled) => Some(handled),
                 // Read again is what the next delivery does, sooner or later.
@@ -383,7 +441,12 @@ impl Saga {
             Write::Append(ORDER, kind, Short::new()).apply(&mut state.tables);
         }
         let reserved = [None, Some(ReservationStatus::Reserved)];
-        let mut processes = vec![Process::Reserve(ORDER), Process::Reject(ORDER, Short::new())];
+        let short =
+            self.scenario.orders[ORDER].pieces.iter().map(|(product, _)| (*product, Some(0)));
+        let mut processes = vec![
+            Process::Reserve(vec![ORDER], SeenShort::new()),
+            Process::Reserve(vec![ORDER], short.collect()),
+        ];
         processes.extend(reserved.map(|read| Process::Release(ORDER, read)));
         for status in STATUSES {
             processes.extend(stock_events.map(|kind| Process::Settle((ORDER, kind), status)));
@@ -458,6 +521,19 @@ fn events(state: &State) -> impl Iterator<Item = (EventId, &LoggedEvent)> {
 }
 
 impl Seen {
+    fn count_together(&self, commit: Option<&CommitTogether<usize>>) {
+        match commit {
+            None => self.count(None),
+            Some(CommitTogether::Done) => self.count(Some(&Commit::Done)),
+            Some(CommitTogether::ConditionFailed(_)) => {
+                self.count(Some(&Commit::ConditionFailed(Vec::new())));
+            }
+            Some(CommitTogether::MembersFailed(failed)) => {
+                failed.iter().for_each(|(_, commit)| self.count(Some(commit)));
+            }
+        }
+    }
+
     fn count(&self, commit: Option<&Commit<usize>>) {
         let counter = match commit {
             Some(Commit::Done) => &self.done,
@@ -511,6 +587,22 @@ impl Model for Saga {
                 }
             }
         }
+        if self.scenario.has_batches {
+            let created = EventType::OrderCreated;
+            let is_waiting = |order: &usize| {
+                state.event((*order, created)).is_some_and(|one| one.message == Message::Waiting)
+            };
+            let waiting: Vec<usize> = (0..state.tables.orders.len()).filter(is_waiting).collect();
+            for orders in
+                waiting.windows(2).flat_map(|pair| [vec![pair[0], pair[1]], vec![pair[1], pair[0]]])
+            {
+                let process = Process::Reserve(orders.clone(), SeenShort::new());
+                let ways = self.ways(state, &process);
+                steps.extend(ways.into_iter().map(|(report, acknowledged)| {
+                    Step::ReceiveTogether { orders: orders.clone(), report, acknowledged }
+                }));
+            }
+        }
         for process in &state.processes {
             steps.push(Step::Lose(process.clone()));
             let ways = self.ways(state, process);
@@ -543,12 +635,16 @@ impl Model for Saga {
             Step::Repeat(event) => state.event_mut(event)?.message = Message::Waiting,
             Step::Receive { event, report, acknowledged } => {
                 let process = self.receiver(&state, event)?;
-                let reads = !matches!(process, Process::Reserve(_));
+                let reads = !matches!(process, Process::Reserve(..));
                 if reads && self.decide(&state, &process).is_some() {
                     self.start(&mut state, process)?;
                 } else {
                     state = self.proceed(state, process, report, acknowledged)?;
                 }
+            }
+            Step::ReceiveTogether { orders, report, acknowledged } => {
+                let nothing = SeenShort::new();
+                state = self.proceed_stock(state, (orders, nothing), report, acknowledged)?;
             }
             Step::Proceed { process, report, acknowledged } => {
                 state.end(&process);

@@ -9,8 +9,8 @@ use std::{collections::HashMap, fmt};
 use aws_sdk_dynamodb::types::{AttributeValue, CancellationReason};
 use events::{Currency, EventType, Money, OrderId, ProductId, Quantity, ShortLine, StockLine};
 use exactly_once::{
-    Commit, Item, Role,
-    transaction::{Cancellation, interpret_cancellation},
+    Commit, CommitTogether, Item, Role,
+    transaction::{Cancellation, Verdict, interpret_cancellation, interpret_cancellation_together},
 };
 use order::rules::{CatalogEntry, Order, OrderRequest, Status, place};
 use product::rules::{Reservation, ReservationStatus, StockChange};
@@ -25,6 +25,8 @@ pub struct Scenario {
     /// Publishing and clearing are two steps. In one, there are far fewer states, and what the loss of a
     /// clearing leads to is there all the same: the message comes back.
     pub clears_apart: bool,
+    /// product-consumer may receive two orders in one batch.
+    pub has_batches: bool,
     /// Conditions that are not checked: to find out what they are good for.
     pub unchecked: Vec<Condition>,
 }
@@ -70,6 +72,7 @@ impl Scenario {
             orders,
             processes_max,
             clears_apart: false,
+            has_batches: false,
             unchecked: Vec::new(),
         }
     }
@@ -78,6 +81,12 @@ impl Scenario {
     #[must_use]
     pub fn clearing_apart(self) -> Self {
         Self { clears_apart: true, ..self }
+    }
+
+    /// The same scenario, where product-consumer may receive two orders in one batch.
+    #[must_use]
+    pub fn with_batches(self) -> Self {
+        Self { has_batches: true, ..self }
     }
 
     /// The same shop with tables that do not check these conditions.
@@ -113,6 +122,23 @@ impl Scenario {
     pub fn product(&self, id: &ProductId) -> usize {
         let number = id.as_str().strip_prefix('p').and_then(|number| number.parse().ok());
         number.expect("the id of a product of this shop")
+    }
+
+    /// The id of a product, by its place.
+    #[must_use]
+    pub fn product_id(&self, product: usize) -> ProductId {
+        format!("p{product}").parse().expect("an id")
+    }
+
+    /// What is short of an order, as the log keeps it here: by the places of its lines.
+    #[must_use]
+    pub fn short_places(&self, order: usize, short: &[ShortLine]) -> Short {
+        let lines = &self.orders[order].lines;
+        let place = |id: &ProductId| lines.iter().position(|line| line.product_id == *id);
+        short
+            .iter()
+            .filter_map(|short| Some((place(&short.product_id)?, short.available)))
+            .collect()
     }
 
     /// What is short, as events report it.
@@ -428,6 +454,63 @@ pub fn commit(
         writes.iter().for_each(|write| write.apply(tables));
         return Some(Commit::Done);
     }
+    let reasons = reasons(scenario, tables, writes, failing, report);
+    match interpret_cancellation(&roles(writes), &reasons) {
+        Cancellation::Duplicate => Some(Commit::Duplicate),
+        Cancellation::GuardFailed(place, item) => Some(Commit::GuardFailed(place, item)),
+        Cancellation::ConditionFailed(failed) => Some(Commit::ConditionFailed(failed)),
+        Cancellation::Transient => None,
+        Cancellation::Invalid(why) => panic!("a transaction of the model is invalid: {why}"),
+    }
+}
+
+/// Carries out transactions that are committed as one, or returns `None` if they are to be tried again.
+///
+/// # Panics
+/// The transaction is judged invalid.
+pub fn commit_together(
+    scenario: &Scenario,
+    tables: &mut Tables,
+    members: &[Vec<Write>],
+    shared: &[Write],
+    report: Report,
+) -> Option<CommitTogether<usize>> {
+    let writes: Vec<Write> = members.iter().flatten().chain(shared).cloned().collect();
+    let failing = failing(scenario, tables, &writes);
+    if failing == 0 {
+        writes.iter().for_each(|write| write.apply(tables));
+        return Some(CommitTogether::Done);
+    }
+    let reasons = reasons(scenario, tables, &writes, failing, report);
+    let all = roles(&writes);
+    let mut rest = &all[..];
+    let of_members: Vec<Vec<Role<usize>>> = members
+        .iter()
+        .map(|writes| {
+            let (own, others) = rest.split_at(writes.len());
+            rest = others;
+            own.to_vec()
+        })
+        .collect();
+    match interpret_cancellation_together(&of_members, rest, &reasons) {
+        Verdict::Known(commit) => Some(commit),
+        Verdict::Transient => None,
+        Verdict::Invalid(why) => panic!("a transaction of the model is invalid: {why}"),
+    }
+}
+
+fn roles(writes: &[Write]) -> Vec<Role<usize>> {
+    writes.iter().enumerate().map(|(place, write)| write.role(place)).collect()
+}
+
+/// How DynamoDB reports these writes, of which some would fail.
+fn reasons(
+    scenario: &Scenario,
+    tables: &Tables,
+    writes: &[Write],
+    failing: u32,
+    report: Report,
+) -> Vec<CancellationReason> {
     let mut conflict = report.conflict;
     let mut reason = |place: usize, write: &Write| {
         let reason = CancellationReason::builder();
@@ -439,15 +522,5 @@ pub fn commit(
             reason.code("None").build()
         }
     };
-    let reasons: Vec<_> =
-        writes.iter().enumerate().map(|(place, write)| reason(place, write)).collect();
-    let roles: Vec<Role<usize>> =
-        writes.iter().enumerate().map(|(place, write)| write.role(place)).collect();
-    match interpret_cancellation(&roles, &reasons) {
-        Cancellation::Duplicate => Some(Commit::Duplicate),
-        Cancellation::GuardFailed(place, item) => Some(Commit::GuardFailed(place, item)),
-        Cancellation::ConditionFailed(failed) => Some(Commit::ConditionFailed(failed)),
-        Cancellation::Transient => None,
-        Cancellation::Invalid(why) => panic!("a transaction of the model is invalid: {why}"),
-    }
+    writes.iter().enumerate().map(|(place, write)| reason(place, write)).collect()
 }

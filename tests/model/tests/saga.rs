@@ -92,6 +92,15 @@ fn two_orders_for_what_is_enough_for_one() {
 }
 
 #[test]
+fn two_orders_that_may_be_decided_together() {
+    check(
+        "two orders in batches",
+        checker(two_orders().with_batches()).spawn_bfs(),
+        &[LOST_UNCLEARED],
+    );
+}
+
+#[test]
 fn two_orders_of_several_products_one_of_which_is_scarce() {
     let scenario = Scenario::new(&[2, 1, 0], &[&[1, 1, 0], &[2, 1, 0]], 1);
     check("three products", checker(scenario).spawn_bfs(), &[LOST_UNCLEARED]);

@@ -192,6 +192,8 @@ struct Watch {
     answers: BTreeMap<u64, ((u64, u64), End)>,
     /// Orders of which an environment was answered that stock is short, and nothing else was in the way.
     short: BTreeSet<(u64, String)>,
+    /// The stock that an environment has read last, by product.
+    read_stock: BTreeMap<(u64, String), i64>,
     /// Events that SNS has accepted, and those that it has refused for good.
     accepted: BTreeSet<String>,
     refused: BTreeSet<String>,
@@ -283,14 +285,38 @@ fn digest(value: &Value) -> u64 {
     hasher.finish()
 }
 
-/// The order whose reservation a transaction writes with this status.
-fn reservation_in<'a>(body: &'a Value, status: &str) -> Option<&'a str> {
+/// The reservations that a transaction puts with this status, each with its order.
+fn reservations_in<'a>(body: &'a Value, status: &str) -> Vec<(&'a str, Item)> {
     let puts = writes("TransactWriteItems", body).into_iter().filter(|(kind, write)| {
         *kind == "Put"
             && write["TableName"] == RESERVATIONS
             && write["Item"]["status"]["S"] == status
     });
-    puts.into_iter().find_map(|(_, put)| put["Item"]["order_id"]["S"].as_str())
+    let put = |(_, put): (&str, &'a Value)| {
+        let order = put["Item"]["order_id"]["S"].as_str()?;
+        Some((order, serde_json::from_value(put["Item"].clone()).ok()?))
+    };
+    puts.filter_map(put).collect()
+}
+
+/// The products whose stock was too little for a transaction, if nothing else was in its way.
+fn short_products(body: &Value, answer: &str) -> BTreeSet<String> {
+    let answer: Value = serde_json::from_str(answer).unwrap_or_default();
+    let reasons = answer["CancellationReasons"].as_array().into_iter().flatten();
+    let codes = reasons.map(|reason| reason["Code"].as_str().unwrap_or("None"));
+    let mut short = BTreeSet::new();
+    for ((_, write), code) in writes("TransactWriteItems", body).into_iter().zip(codes) {
+        match code {
+            "None" => {}
+            "ConditionalCheckFailed" => {
+                if write["TableName"] == PRODUCTS {
+                    short.extend(write["Key"]["product_id"]["S"].as_str().map(str::to_owned));
+                }
+            }
+            _ => return BTreeSet::new(),
+        }
+    }
+    short
 }
 
 /// What the reasons of a cancellation say: a marker or a guard that failed is an answer, whatever else failed; another
@@ -354,6 +380,7 @@ impl Watch {
             transactions: BTreeMap::new(),
             answers: BTreeMap::new(),
             short: BTreeSet::new(),
+            read_stock: BTreeMap::new(),
             accepted: BTreeSet::new(),
             refused: BTreeSet::new(),
             known_pending: BTreeSet::new(),
@@ -496,9 +523,20 @@ impl Watch {
 
     /// One token stands for one logical attempt; the next one waits until the outcome of the last is known.
     fn check_token(&mut self, attempt: u64, environment: u64, body: &Value) -> Result<()> {
-        if let Some(order) = reservation_in(body, "rejected") {
+        let rejected = reservations_in(body, "rejected");
+        let reserved = reservations_in(body, "reserved");
+        for (order, reservation) in &rejected {
+            let mut is_read_short = false;
+            for product in lines(reservation)?.into_keys() {
+                let read = self.read_stock.get(&(environment, product.clone()));
+                let together = rejected.iter().chain(&reserved);
+                let wanted =
+                    together.map(|(_, one)| Ok(lines(one)?.get(&product).copied().unwrap_or(0)));
+                let wanted: i64 = wanted.sum::<Result<i64>>()?;
+                is_read_short |= read.is_some_and(|stock| *stock < wanted);
+            }
             ensure!(
-                self.short.contains(&(environment, order.to_owned())),
+                is_read_short || self.short.contains(&(environment, (*order).to_owned())),
                 "{order} is rejected, and whether stock is short was in doubt"
             );
         }
@@ -559,11 +597,13 @@ impl Watch {
         if operation != "TransactWriteItems" {
             return;
         }
-        if let (Some(order), 400) = (reservation_in(body, "reserved"), status) {
-            const DOUBTS: [&str; 3] = ["TransactionConflict", "Throttling", "ThroughputExceeded"];
-            let is_clear = !DOUBTS.iter().any(|code| answer.contains(code));
-            if answer.contains("ConditionalCheckFailed") && is_clear {
-                self.short.insert((environment, order.to_owned()));
+        if status == 400 {
+            let short = short_products(body, answer);
+            for (order, reservation) in reservations_in(body, "reserved") {
+                let lines = lines(&reservation).unwrap_or_default();
+                if lines.keys().any(|product| short.contains(product)) {
+                    self.short.insert((environment, order.to_owned()));
+                }
             }
         }
         if status == 200 {
@@ -594,6 +634,12 @@ impl Watch {
             return;
         }
         let answer: Value = serde_json::from_str(answer).unwrap_or_default();
+        for row in answer["Responses"][PRODUCTS].as_array().into_iter().flatten() {
+            let stock = row["stock"]["N"].as_str().and_then(|stock| stock.parse().ok());
+            if let (Some(product), Some(stock)) = (row["product_id"]["S"].as_str(), stock) {
+                self.read_stock.insert((environment, product.to_owned()), stock);
+            }
+        }
         for row in answer["Responses"][EVENT_LOG].as_array().into_iter().flatten() {
             if let (true, Some(id)) =
                 (row["outbox_shard"].is_object(), row["event_id"]["S"].as_str())
@@ -834,11 +880,11 @@ impl Watch {
         match to {
             "confirmed" => {
                 ensure!(matches!(held, "reserved" | "released"), "confirmed, and {held:?}");
-                marked(ORDER_MARKERS, all)?;
+                self.cause(ORDER_MARKERS, &change.key, all)?;
             }
             "rejected" => {
                 ensure!(held == "rejected", "rejected, and its reservation is {held:?}");
-                marked(ORDER_MARKERS, all)?;
+                self.cause(ORDER_MARKERS, &change.key, all)?;
             }
             _ => {}
         }
@@ -849,28 +895,34 @@ impl Watch {
         let Some(after) = &change.after else { bail!("a reservation is gone") };
         let (from, to) =
             (change.before.as_ref().map(|row| text(row, "status")), text(after, "status"));
-        let (cause, report, sign) = match (from, to) {
-            (None, "reserved") => (EventType::OrderCreated, Some(EventType::StockReserved), -1),
-            (None, "rejected") => (EventType::OrderCreated, Some(EventType::StockRejected), 0),
-            (None, "cancelled") => (EventType::OrderCancelled, None, 0),
+        let (cause, report, moves_stock) = match (from, to) {
+            (None, "reserved") => (EventType::OrderCreated, Some(EventType::StockReserved), true),
+            (None, "rejected") => (EventType::OrderCreated, Some(EventType::StockRejected), false),
+            (None, "cancelled") => (EventType::OrderCancelled, None, false),
             (Some("reserved"), "released") => {
-                (EventType::OrderCancelled, Some(EventType::StockReleased), 1)
+                (EventType::OrderCancelled, Some(EventType::StockReleased), true)
             }
             _ => bail!("a reservation goes from {from:?} to {to:?}"),
         };
-        let event_id = marked(PRODUCT_MARKERS, all)?;
-        let event = self.row(EVENT_LOG, &format!("{}/{event_id}", change.key));
-        let event = event_of(event.context("its marker is that of no event of this order")?)?;
+        let event = self.cause(PRODUCT_MARKERS, &change.key, all)?;
         ensure!(event.body.event_type() == cause, "{to} because of {}", event.body.event_type());
         if let Some(report) = report {
             reported(&change.key, report, all)?;
         }
-        for (product, quantity) in lines(after)? {
-            let product = all.iter().find(|c| c.table == PRODUCTS && c.key == product);
-            let taken = product.map_or(Ok(0), stock_delta)?;
-            ensure!(taken == sign * quantity, "{to}, and stock has changed by {taken}");
+        // By how much, together with other orders of the step, `check_stock` asks.
+        for product in lines(after)?.into_keys().filter(|_| moves_stock) {
+            let is_moved = all.iter().any(|c| c.table == PRODUCTS && c.key == product);
+            ensure!(is_moved, "{to}, and stock has not changed");
         }
         Ok(())
+    }
+
+    /// The event that has changed this order, or its reservation, in this step: the one whose marker came with it.
+    fn cause(&self, prefix: &str, order: &str, all: &[Change]) -> Result<Event> {
+        let markers = all.iter().filter(|change| change.is_new(IDEMPOTENCY, prefix));
+        let mut ids = markers.map(|marker| &marker.key[prefix.len()..]);
+        let row = ids.find_map(|id| self.row(EVENT_LOG, &format!("{order}/{id}")));
+        event_of(row.with_context(|| format!("an effect without its marker {prefix}"))?)
     }
 
     fn check_event(&self, change: &Change, all: &[Change]) -> Result<()> {
@@ -1204,13 +1256,6 @@ fn check_stock(change: &Change, all: &[Change]) -> Result<()> {
     Ok(())
 }
 
-/// The event that a marker of this step belongs to.
-fn marked<'a>(prefix: &str, all: &'a [Change]) -> Result<&'a str> {
-    let marker = all.iter().find(|change| change.is_new(IDEMPOTENCY, prefix));
-    let marker = marker.with_context(|| format!("an effect without its marker {prefix}"))?;
-    Ok(&marker.key[prefix.len()..])
-}
-
 /// An effect is reported by an event of this type in the same step.
 fn reported(order: &str, event_type: EventType, all: &[Change]) -> Result<()> {
     for change in all.iter().filter(|change| change.is_new(EVENT_LOG, order)) {
@@ -1238,6 +1283,12 @@ fn check_marker(change: &Change, all: &[Change]) -> Result<()> {
         _ => bail!("a marker of nobody"),
     };
     ensure!(has(effect), "a marker without its effect in {effect}");
+    if matches!(effect, RESERVATIONS | ORDERS) {
+        let prefix = change.key.split_once('#').map_or("", |(consumer, _)| consumer);
+        let markers = all.iter().filter(|change| change.is_new(IDEMPOTENCY, prefix)).count();
+        let effects = all.iter().filter(|change| change.table == effect).count();
+        ensure!(markers == effects, "{markers} markers of {prefix} with {effects} effects");
+    }
     if let Some(answer) = after.get("answer").and_then(|answer| answer["S"].as_str())
         && effect == ORDERS
     {

@@ -468,12 +468,16 @@ impl Consumer {
         let batch = serde_json::from_value(event.clone()).expect("a batch of messages");
         let answer = match self {
             Self::Product(consumer, handler) => {
-                let handle = async |event, trace, _| handler.handle(event, trace).await;
-                consumer.run(batch, deadline_ms, handle).await
+                let together =
+                    async |received, answers| handler.handle_together(received, answers).await;
+                let alone = async |event, trace, _| handler.handle(event, trace).await;
+                consumer.run_together(batch, deadline_ms, together, alone).await
             }
             Self::Order(consumer, handler) => {
-                let handle = async |event, trace, _| handler.handle(event, trace).await;
-                consumer.run(batch, deadline_ms, handle).await
+                let together =
+                    async |received, answers| handler.handle_together(received, answers).await;
+                let alone = async |event, trace, _| handler.handle(event, trace).await;
+                consumer.run_together(batch, deadline_ms, together, alone).await
             }
             Self::Notification(consumer, notifier) => {
                 let handle = async |event, _, message| notifier.handle(event, message).await;

@@ -10,16 +10,40 @@ use serde_json::Value;
 
 use crate::shop::{EVENT_LOG, IDEMPOTENCY, ORDERS, PRODUCTS, RESERVATIONS};
 
-/// The writes of a transaction in words, or `None` if it is not about an order: administrators change products. Keys of
-/// requests are left out, as in the model.
-pub(crate) fn describe(writes: &[(&str, &Value)]) -> Option<BTreeSet<String>> {
-    let is_of_order = |(_, write): &(&str, &Value)| {
-        write["TableName"] == ORDERS || write["TableName"] == RESERVATIONS
-    };
-    if !writes.iter().any(is_of_order) {
-        return None;
+/// The writes of a transaction in words, those of each order that it is about; none if it is about no order: administrators
+/// change products. Keys of requests are left out, as in the model. Of stock, which orders of one transaction may share,
+/// each of them has what it takes.
+pub(crate) fn describe(writes: &[(&str, &Value)]) -> Vec<BTreeSet<String>> {
+    let is_of = |write: &Value, table: &str| write["TableName"] == table;
+    if !writes.iter().any(|(_, write)| is_of(write, ORDERS) || is_of(write, RESERVATIONS)) {
+        return Vec::new();
     }
-    Some(writes.iter().filter_map(|(kind, write)| describe_write(kind, write)).collect())
+    let (shared, own): (Vec<_>, Vec<_>) =
+        writes.iter().partition(|(_, write)| is_of(write, PRODUCTS));
+    let mut members: Vec<Vec<&(&str, &Value)>> = Vec::new();
+    for write in own {
+        let is_marker = is_of(write.1, IDEMPOTENCY) && write.1["Item"]["state"]["S"] == "done";
+        match members.last_mut() {
+            // The transaction of a consumer begins with its marker.
+            Some(member) if !is_marker => member.push(write),
+            _ => members.push(vec![write]),
+        }
+    }
+    let takes_stock = |member: &[&(&str, &Value)]| {
+        member.iter().any(|(kind, write)| {
+            is_of(write, RESERVATIONS)
+                && (*kind == "Update" || write["Item"]["status"]["S"] == "reserved")
+        })
+    };
+    let in_words = |member: Vec<&(&str, &Value)>| {
+        let shared = if takes_stock(&member) { &shared[..] } else { &[] };
+        member
+            .iter()
+            .chain(shared)
+            .filter_map(|(kind, write)| describe_write(kind, write))
+            .collect()
+    };
+    members.into_iter().map(in_words).collect()
 }
 
 /// `None` if it is the key of a request.

@@ -9,5 +9,7 @@ async fn main() -> Result<(), Error> {
     telemetry::init();
     let config = settings::read(OrderConsumerConfig::read)?;
     let (consumer, handler) = config.consumer(&settings::aws().await, &Ids::default());
-    consumer.serve(async |event, trace, _| handler.handle(event, trace).await).await
+    let together = async |received, answers| handler.handle_together(received, answers).await;
+    let alone = async |event, trace, _| handler.handle(event, trace).await;
+    consumer.serve_together(together, alone).await
 }

@@ -41,10 +41,14 @@ async fn an_order_is_confirmed_published_and_mailed_of() -> Result<()> {
 async fn an_order_for_too_much_is_rejected_published_and_mailed_of() -> Result<()> {
     let Some(stack) = crate::enforcing().await? else { return Ok(()) };
     let product = stack.api.product("Allowed, but short", "10", 1).await?;
-    let order = stack.api.order("short@example.com", &[(&product, 2)]).await?;
-    assert_eq!(stack.api.wait_until_settled(&order).await?, "rejected");
-    published(&stack, &order, 3).await?;
-    mailed(&stack, &order, 2).await
+    // Of the second it is known that the product was short, and its stock is read first.
+    for _ in 0..2 {
+        let order = stack.api.order("short@example.com", &[(&product, 2)]).await?;
+        assert_eq!(stack.api.wait_until_settled(&order).await?, "rejected");
+        published(&stack, &order, 3).await?;
+        mailed(&stack, &order, 2).await?;
+    }
+    Ok(())
 }
 
 #[tokio::test]
