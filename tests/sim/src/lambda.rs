@@ -471,13 +471,15 @@ impl Consumer {
                 let together =
                     async |received, answers| handler.handle_together(received, answers).await;
                 let alone = async |event, trace, _| handler.handle(event, trace).await;
-                consumer.run_together(batch, deadline_ms, together, alone).await
+                // In a box: a future of that many futures is deeper than the compiler looks.
+                Box::pin(consumer.run_together(batch, deadline_ms, together, alone)).await
             }
             Self::Order(consumer, handler) => {
                 let together =
                     async |received, answers| handler.handle_together(received, answers).await;
                 let alone = async |event, trace, _| handler.handle(event, trace).await;
-                consumer.run_together(batch, deadline_ms, together, alone).await
+                // In a box: a future of that many futures is deeper than the compiler looks.
+                Box::pin(consumer.run_together(batch, deadline_ms, together, alone)).await
             }
             Self::Notification(consumer, notifier) => {
                 let handle = async |event, _, message| notifier.handle(event, message).await;

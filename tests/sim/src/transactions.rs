@@ -18,7 +18,7 @@ pub(crate) fn describe(writes: &[(&str, &Value)]) -> Vec<BTreeSet<String>> {
     if !writes.iter().any(|(_, write)| is_of(write, ORDERS) || is_of(write, RESERVATIONS)) {
         return Vec::new();
     }
-    let (shared, own): (Vec<_>, Vec<_>) =
+    let (shared, own): (Vec<&(&str, &Value)>, Vec<&(&str, &Value)>) =
         writes.iter().partition(|(_, write)| is_of(write, PRODUCTS));
     let mut members: Vec<Vec<&(&str, &Value)>> = Vec::new();
     for write in own {
