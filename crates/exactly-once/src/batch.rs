@@ -53,6 +53,8 @@ const CONCURRENCY_DEFAULT: usize = 10;
 const DEADLINE_RESERVE_DEFAULT: Duration = Duration::from_millis(1500);
 /// The end of that reserve that is for the invocation's answer; SQS can take messages back in what is before it.
 const ANSWER_TIME: Duration = Duration::from_millis(500);
+/// The end of what is before it that a DLQ does not get: a message that it did not take is still given its pause.
+const PAUSE_TIME: Duration = Duration::from_millis(300);
 /// How long after its first receive a message that keeps failing is given up, unless said otherwise.
 const GIVE_UP_AFTER_DEFAULT: Duration = Duration::from_secs(2 * 60 * 60);
 
@@ -239,8 +241,11 @@ impl Consumer {
         A: Fn(Message) -> G,
         G: Future<Output = Result<Handled, Failure>>,
     {
-        let alone = async |message: Message, _| {
+        let alone = async |message: Message, error| {
             let time_left = message.time_left();
+            if time_left.is_zero() {
+                return Err(Failure::transient(error));
+            }
             let work = async { alone(message).await };
             let result = run_guarded(work, time_left).await;
             result.unwrap_or_else(|error| Err(Failure::transient(error)))
@@ -550,7 +555,7 @@ impl Consumer {
         let letter = DeadLetter { message, consumer, reason, detail, failed_at, first_failed_at };
         let call = self.sqs.send_message().queue_url(&self.dlq_url);
         let send = letter.fill(call, self.dlq_url.ends_with(".fifo")).send();
-        self.call_until(delivery.end, "SendMessage dead letter", send).await
+        self.call_until(delivery.end - PAUSE_TIME, "SendMessage dead letter", send).await
     }
 
     /// Calls SQS, and gives up at `end`.

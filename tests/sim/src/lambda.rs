@@ -19,6 +19,7 @@ use std::{
 use anyhow::Result;
 use aws_config::SdkConfig;
 use exactly_once::Ids;
+use futures::future::join_all;
 use messaging::EventConsumer;
 use notification::{NotificationConfig, Notifier};
 use order::{dynamodb::OrderConsumer, wiring::OrderConsumerConfig};
@@ -39,6 +40,11 @@ const RELAY_INTERVAL: Duration = Duration::from_secs(60);
 const RELAY_LATE_MS_MAX: u64 = 30_000;
 /// How long a mapping takes to notice a message.
 const POLL_MS_MAX: u64 = 300;
+/// How long a call of SQS takes at the most.
+const CALL_MS_MAX: u64 = 25;
+/// Number of batches that a mapping polls for at a time.
+/// <https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-scaling.html>
+const POLLERS: usize = 5;
 /// How long a throttled invocation waits before Lambda tries it again.
 const THROTTLE_PAUSE_MS: std::ops::Range<u64> = 1000..10_000;
 /// How long an idle environment is kept.
@@ -318,6 +324,12 @@ impl Lambda {
     pub(crate) async fn map(self, queue: Queue) {
         let busy = Rc::new(RefCell::new(0));
         let ended = Rc::new(Notify::new());
+        let pollers = [(); POLLERS].map(|()| self.poll(queue, &busy, &ended));
+        join_all(pollers).await;
+    }
+
+    async fn poll(&self, queue: Queue, busy: &Rc<RefCell<usize>>, ended: &Rc<Notify>) {
+        let mut was_full = false;
         loop {
             let resumed = self.resumed.notified();
             if self.state.borrow().paused.contains(&queue) {
@@ -330,12 +342,16 @@ impl Lambda {
                 continue;
             }
             self.aws.message_visible(&queue.url()).await;
-            let notices = Duration::from_millis(self.aws.draw(0..POLL_MS_MAX));
+            // Where there is more, a poll is as quick as its call.
+            let notices_ms = if was_full { CALL_MS_MAX } else { POLL_MS_MAX };
+            let notices = Duration::from_millis(self.aws.draw(0..notices_ms));
             tokio::time::sleep(notices).await;
-            if self.state.borrow().paused.contains(&queue) {
+            let is_paused = self.state.borrow().paused.contains(&queue);
+            if is_paused || *busy.borrow() >= queue.concurrency_max() {
                 continue;
             }
             let batch = self.aws.receive(&queue.url(), queue.batch_size());
+            was_full = batch.len() == queue.batch_size();
             if batch.is_empty() {
                 continue;
             }

@@ -16,6 +16,7 @@ mod invariants;
 mod lambda;
 mod operator;
 mod plan;
+mod sale;
 mod shop;
 mod transactions;
 
@@ -46,6 +47,7 @@ use shop::{Queue, STOCK_CHANGES};
 pub use explain::explain;
 pub use lambda::Harshness;
 pub use plan::{Kind, Outage, Plan};
+pub use sale::{Sale, SaleReport, sell};
 
 /// For how long after the last fault something may be unsettled: twice the longest pause of the backoff schedule (15 minutes), and
 /// the relay's minute.
