@@ -189,7 +189,7 @@ mod tests {
     use axum::{
         body::Bytes,
         extract::Path,
-        routing::{get, post},
+        routing::{any, get, post},
     };
     use serde_json::{Value, json};
 
@@ -229,6 +229,62 @@ mod tests {
         assert_eq!(status("/").await, 404);
         // The gateway took the path for another: it has not checked the signature that this one needs.
         assert_eq!(status("/open/{id}").await, 404);
+    }
+
+    /// What the gateway sends for a path that it has read as this route.
+    async fn handler_that_ran(path: &str, route: &str) -> Option<String> {
+        let event = json!({
+            "resource": route, "path": path, "httpMethod": "POST", "headers": {},
+            "multiValueHeaders": {}, "isBase64Encoded": false, "body": null,
+            "requestContext": { "resourcePath": route, "httpMethod": "POST" },
+        });
+        let routes = crate::ROUTES
+            .into_iter()
+            .fold(Router::new(), |routes, (path, _)| routes.route(path, any(async move || path)));
+        let answer = answer(app(routes, crate::unrouted()), &event).await;
+        let is_ok = answer.status() == StatusCode::OK;
+        let body = axum::body::to_bytes(answer.into_body(), 4096).await.expect("a body");
+        is_ok.then(|| String::from_utf8(body.to_vec()).expect("text"))
+    }
+
+    #[tokio::test]
+    async fn a_path_that_the_gateway_reads_as_another_route_than_axum_reaches_no_handler() {
+        // Each path with the route that axum finds for it, once lambda_http has read it as a URL: there `\` is a `/`, what
+        // begins with a `#` is no part of the path, and segments that are dots are resolved.
+        // https://url.spec.whatwg.org/#path-state
+        for (path, found) in [
+            ("/orders/o/ship", Some("/orders/{id}/ship")),
+            (r"/orders/o\ship", Some("/orders/{id}/ship")),
+            (r"/orders\o\events", Some("/orders/{id}/events")),
+            (r"/products/p\stock", Some("/products/{id}/stock")),
+            (r"\products", Some("/products")),
+            ("/orders/o/ship#/cancel", Some("/orders/{id}/ship")),
+            ("/products#p", Some("/products")),
+            ("/products/p/stock#", Some("/products/{id}/stock")),
+            ("/orders/./o/ship", Some("/orders/{id}/ship")),
+            ("/orders/o/./ship", Some("/orders/{id}/ship")),
+            ("/orders/o/%2e/ship", Some("/orders/{id}/ship")),
+            ("/orders/o/cancel/../ship", Some("/orders/{id}/ship")),
+            ("/orders/../products", Some("/products")),
+            // Encoded, they are a part of an id.
+            ("/orders/o%5Cship", Some("/orders/{id}")),
+            ("/orders/o%23/ship", Some("/orders/{id}/ship")),
+            ("/orders/o%2Fship", Some("/orders/{id}")),
+            ("/products/p%5Cstock", Some("/products/{id}")),
+            ("/products%23p", None),
+            // An empty id, which is the id of nothing.
+            ("/orders//ship", Some("/orders/{id}/ship")),
+            ("/orders/o//ship", None),
+            ("//orders/o/ship", None),
+            ("/products//", None),
+        ] {
+            let routes = crate::ROUTES.iter().map(|(route, _)| *route);
+            for route in routes.chain(["/", "/{proxy+}"]) {
+                let ran = handler_that_ran(path, route).await;
+                let may_run = found.filter(|found| *found == route);
+                assert_eq!(ran.as_deref(), may_run, "{path}, which came by {route}");
+            }
+        }
     }
 
     /// One that has no deadline of its own, as a request whose table never answers.

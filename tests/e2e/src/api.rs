@@ -1,6 +1,10 @@
 //! The API as its clients see it: a customer's calls, and an administrator's signed ones.
 
-use std::time::SystemTime;
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+    time::{Duration, SystemTime},
+};
 
 use anyhow::{Context, Result, anyhow};
 use aws_credential_types::Credentials;
@@ -16,6 +20,9 @@ use crate::{
     expect_status,
     wait::{Seconds, eventually},
 };
+
+/// How long an answer to a call with a raw path may take.
+const RAW_ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Clone)]
 pub struct Api {
@@ -82,6 +89,33 @@ impl Api {
     ) -> Result<Answer> {
         let url = format!("{}{path}", self.url);
         answer(self.request(method, &url, body.into(), headers)?).await
+    }
+
+    /// A customer's call with this path byte by byte: every library for URLs would make another of a backslash or a dot. Returns
+    /// the status.
+    ///
+    /// # Errors
+    /// No answer came.
+    pub async fn call_with_raw_path(&self, method: &str, path: &str) -> Result<u16> {
+        let url = self.url.strip_prefix("http://").context("an API without TLS")?;
+        let (authority, base) = url.split_once('/').unwrap_or((url, ""));
+        let base = if base.is_empty() { String::new() } else { format!("/{base}") };
+        let request = format!(
+            "{method} {base}{path} HTTP/1.1\r\nhost: {authority}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+        );
+        let authority = authority.to_owned();
+        tokio::task::spawn_blocking(move || {
+            let mut connection = TcpStream::connect(authority)?;
+            connection.set_read_timeout(Some(RAW_ANSWER_TIMEOUT))?;
+            connection.write_all(request.as_bytes())?;
+            let mut answer = Vec::new();
+            connection.read_to_end(&mut answer)?;
+            let answer = String::from_utf8_lossy(&answer);
+            let status =
+                answer.split(' ').nth(1).with_context(|| format!("no status: {answer}"))?;
+            Ok(status.parse()?)
+        })
+        .await?
     }
 
     /// An administrator's call: signed with AWS Signature Version 4.

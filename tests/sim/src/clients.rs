@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use crate::{
     lambda::{Environments, Function, Lambda, TIMEOUT},
-    shop::{Queue, variables},
+    shop::Queue,
 };
 
 /// Maximum number of times that a client tries one call.
@@ -105,7 +105,7 @@ impl Api {
 
     /// Makes a function in an environment with this configuration.
     fn start(&self, function: Function, config: &SdkConfig) -> Result<Router> {
-        let (variables, ids) = (variables(Queue::Order), &self.lambda.ids);
+        let (variables, ids) = (self.lambda.variables(Queue::Order), &self.lambda.ids);
         let routes = match function {
             Function::ProductApi => {
                 settings::read_from(variables, ProductApiConfig::read)?.routes(config, ids)

@@ -30,7 +30,8 @@ use crate::{
     books::{Item, number, text},
     hostile::Poison,
     shop::{
-        EVENT_LOG, IDEMPOTENCY, ORDERS, PRODUCTS, Queue, RESERVATIONS, STOCK_CHANGES, variables,
+        EVENT_LOG, IDEMPOTENCY, ORDERS, PRODUCTS, Queue, RESERVATIONS, SHARDS_DEFAULT,
+        STOCK_CHANGES, variables,
     },
     transactions::describe,
 };
@@ -753,7 +754,7 @@ impl Watch {
 
     /// Two environments share the mails of a second.
     fn check_pace(&mut self, environment: u64) -> Result<()> {
-        let variables = variables(Queue::Notification);
+        let variables = variables(Queue::Notification, SHARDS_DEFAULT);
         let rate: f64 = variables["MAILS_PER_SECOND"].parse()?;
         let apart = Duration::from_secs_f64(2.0 / rate) - Duration::from_millis(2);
         let now = Instant::now();

@@ -10,8 +10,8 @@
 //! - Mappings: <https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html>. The template sets no batching window.
 
 use std::{
-    cell::RefCell,
-    collections::{BTreeMap, BTreeSet},
+    cell::{Cell, RefCell},
+    collections::{BTreeMap, BTreeSet, HashMap},
     rc::Rc,
     time::Duration,
 };
@@ -29,7 +29,7 @@ use serde_json::{Value, json};
 use simulated_aws::{Environment, Received, SimulatedAws};
 use tokio::{sync::Notify, time::Instant};
 
-use crate::shop::{Queue, VISIBILITY_TIMEOUT, variables};
+use crate::shop::{self, Queue, SHARDS_DEFAULT, VISIBILITY_TIMEOUT};
 
 /// The functions' time-out, as the template has it.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
@@ -155,6 +155,8 @@ pub(crate) struct Lambda {
     pub config: SdkConfig,
     pub ids: Ids,
     harshness: Harshness,
+    /// Number of shards in the settings of environments that begin now.
+    shards: Rc<Cell<u64>>,
     state: Rc<RefCell<State>>,
     consumers: Rc<BTreeMap<Queue, Environments<Consumer>>>,
     relays: Rc<Environments<Relay>>,
@@ -181,6 +183,7 @@ impl Lambda {
             config: config.clone(),
             ids: ids.clone(),
             harshness,
+            shards: Rc::new(Cell::new(SHARDS_DEFAULT)),
             state: Rc::new(RefCell::new(state)),
             consumers: Rc::new(consumers.into()),
             relays: Rc::default(),
@@ -222,12 +225,28 @@ impl Lambda {
         self.state.borrow_mut().newer.insert(body.to_owned());
     }
 
-    /// Deploys: environments that are idle end, others after their invocation; the new consumers understand the newer events.
+    /// Deploys consumers that understand the newer events.
     pub(crate) fn deploy(&self) {
         self.aws.note(|| "the consumers are deployed anew".to_owned());
+        self.end_idle();
+        self.state.borrow_mut().is_newer_deployed = true;
+    }
+
+    /// Deploys another number of shards of both indexes. Environments that are busy keep the old one.
+    pub(crate) fn set_shards(&self, shards: u64) {
+        self.aws.note(|| format!("the indexes have {shards} shards"));
+        self.shards.set(shards);
+        self.end_idle();
+    }
+
+    fn end_idle(&self) {
         self.consumers.values().for_each(Environments::end);
         self.relays.end();
-        self.state.borrow_mut().is_newer_deployed = true;
+    }
+
+    /// The environment variables of an environment that begins now, those of a consumer for this queue.
+    pub(crate) fn variables(&self, queue: Queue) -> HashMap<String, String> {
+        shop::variables(queue, self.shards.get())
     }
 
     /// Whether the newer consumer of a queue was given this event.
@@ -378,7 +397,9 @@ impl Lambda {
         let event = json!({ "Records": records });
         let (function, environments) = (Function::Consumer(queue), &self.consumers[&queue]);
         let invoked = loop {
-            let start = |config: &SdkConfig| Consumer::start(config, &self.ids, queue);
+            let start = |config: &SdkConfig| {
+                Consumer::start(config, &self.ids, queue, self.variables(queue))
+            };
             let work =
                 async |consumer: Rc<Consumer>, deadline_ms| consumer.run(&event, deadline_ms).await;
             if let Some(invoked) = self.invoke(function, environments, TIMEOUT, start, work).await?
@@ -439,9 +460,9 @@ impl Lambda {
     }
 
     /// One sweep. One that was throttled, or has failed, is followed by the next.
-    async fn run_relay(&self) -> Result<()> {
+    pub(crate) async fn run_relay(&self) -> Result<()> {
         let start = |config: &SdkConfig| {
-            let read = settings::read_from(variables(Queue::Order), RelayConfig::read)?;
+            let read = settings::read_from(self.variables(Queue::Order), RelayConfig::read)?;
             Ok(read.relay(config))
         };
         let work = async |relay: Rc<Relay>, deadline_ms| drop(relay.sweep(deadline_ms).await);
@@ -458,8 +479,12 @@ enum Consumer {
 }
 
 impl Consumer {
-    fn start(config: &SdkConfig, ids: &Ids, queue: Queue) -> Result<Self> {
-        let variables = variables(queue);
+    fn start(
+        config: &SdkConfig,
+        ids: &Ids,
+        queue: Queue,
+        variables: HashMap<String, String>,
+    ) -> Result<Self> {
         Ok(match queue {
             Queue::Product => {
                 let read = settings::read_from(variables, ProductConsumerConfig::read)?;

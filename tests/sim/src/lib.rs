@@ -17,6 +17,8 @@ mod lambda;
 mod operator;
 mod plan;
 mod sale;
+#[cfg(test)]
+mod resharding;
 mod shop;
 mod transactions;
 
@@ -61,6 +63,8 @@ const SCARCE_PRODUCTS: usize = 3;
 const SCARCE_STOCK: u64 = 20;
 /// The highest stock that a product may have: of one product there is so much, and what is cancelled comes back all the same.
 const FULL_STOCK: u64 = 1_000_000_000;
+/// Numbers of shards that are deployed one after the other: the most that there may be, the fewest, and some.
+const RESHARDINGS: [u64; 3] = [16, 1, 5];
 /// Number of changes that an administrator makes of a product.
 const CHANGES: u64 = 5;
 
@@ -306,6 +310,17 @@ fn spawn_others(
         let invariants = invariants.clone();
         tasks.push(spawn_local(async move {
             deploy_newer(&lambda, &api, &strangers, &invariants).await
+        }));
+    }
+    if plan.has_resharding {
+        let (lambda, api) = (lambda.clone(), api.clone());
+        tasks.push(spawn_local(async move {
+            for shards in RESHARDINGS {
+                tokio::time::sleep(Duration::from_millis(lambda.aws.draw(0..35_000))).await;
+                lambda.set_shards(shards);
+                api.deploy();
+            }
+            Ok(())
         }));
     }
     if plan.has_unknown_version {

@@ -18,7 +18,7 @@ use simulated_aws::SimulatedAws;
 use crate::{
     books::{Item, text},
     lambda::Lambda,
-    shop::{EVENT_LOG, Queue, variables},
+    shop::{EVENT_LOG, Queue},
 };
 
 /// Number of times that the operator does something.
@@ -127,7 +127,8 @@ impl Operator {
         for _ in 0..TRIES_MAX {
             let environment = aws.environment();
             let config = environment.config(&self.lambda.config);
-            let read = settings::read_from(variables(Queue::Order), OutboxConfig::read)?;
+            let read =
+                settings::read_from(self.lambda.variables(Queue::Order), OutboxConfig::read)?;
             let outbox = read.outbox(&config);
             let since = Timestamp::from_millisecond(i64::try_from(environment.now_ms())?)?;
             let id = event.event_id.parse()?;

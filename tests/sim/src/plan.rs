@@ -61,11 +61,13 @@ pub enum Kind {
     Hostility,
     /// Indexes that are minutes behind.
     IndexLag,
+    /// Indexes whose number of shards is raised and lowered.
+    Resharding,
 }
 
 impl Kind {
     /// Every kind there is.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::Fail,
         Self::Lose,
         Self::Slow,
@@ -87,6 +89,7 @@ impl Kind {
         Self::Burst,
         Self::Hostility,
         Self::IndexLag,
+        Self::Resharding,
     ];
 }
 
@@ -126,6 +129,8 @@ pub struct Plan {
     pub has_hostility: bool,
     /// Of a thousand changes of an index, those that come minutes late.
     pub long_index_lags: u64,
+    /// Whether the indexes' number of shards is raised and lowered.
+    pub has_resharding: bool,
     /// For how long the consumers are throttled completely.
     pub consumers_throttled_for: Duration,
     /// Whether an event comes of a version that no consumer ever understands.
@@ -186,6 +191,7 @@ impl Plan {
             is_burst,
             has_hostility: true,
             long_index_lags: random.u64(0..=LONG_INDEX_LAGS_MAX),
+            has_resharding: random.u64(0..4) == 0,
             consumers_throttled_for: Duration::ZERO,
             has_unknown_version: false,
             settling_max: crate::SETTLING_MAX,
@@ -218,6 +224,7 @@ impl Plan {
             Kind::Burst => self.is_burst = false,
             Kind::Hostility => self.has_hostility = false,
             Kind::IndexLag => self.long_index_lags = 0,
+            Kind::Resharding => self.has_resharding = false,
         }
         self
     }

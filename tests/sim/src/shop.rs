@@ -120,10 +120,14 @@ pub(crate) fn deploy(aws: &SimulatedAws) {
     }
 }
 
+/// Number of partitions of the sparse indexes, as the template's parameters have it by default.
+pub(crate) const SHARDS_DEFAULT: u64 = 8;
+
 /// The environment variables of the functions, those of a consumer for this queue.
-pub(crate) fn variables(queue: Queue) -> HashMap<String, String> {
+pub(crate) fn variables(queue: Queue, shards: u64) -> HashMap<String, String> {
     let (queue_url, dlq_url) = (queue.url(), queue.dlq_url());
     let mail_max_age_days = MAIL_MAX_AGE_DAYS.to_string();
+    let shards = shards.to_string();
     let variables = [
         ("ORDERS_TABLE", ORDERS),
         ("PRODUCTS_TABLE", PRODUCTS),
@@ -132,8 +136,8 @@ pub(crate) fn variables(queue: Queue) -> HashMap<String, String> {
         ("IDEMPOTENCY_TABLE", IDEMPOTENCY),
         ("EVENT_LOG_TABLE", EVENT_LOG),
         ("TOPIC_ARN", "arn:aws:sns:simulated:0:orders"),
-        ("OUTBOX_SHARDS", "8"),
-        ("PENDING_SHARDS", "8"),
+        ("OUTBOX_SHARDS", &shards),
+        ("PENDING_SHARDS", &shards),
         ("CURRENCY", "UAH"),
         ("QUEUE_URL", &queue_url),
         ("DLQ_URL", &dlq_url),

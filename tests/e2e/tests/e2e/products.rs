@@ -164,6 +164,21 @@ async fn a_disguised_path_reaches_no_protected_call() -> Result<()> {
         let answer = stack.api.call(method, &path, r#"{"delta":5}"#).await?;
         assert!(matches!(answer.status, 403..=405), "{path}: {} {}", answer.status, answer.text);
     }
+    // The functions read a path as a URL, in which `\` is a `/`, what begins with a `#` is left out, and dots are resolved.
+    for (method, path) in [
+        ("GET", format!(r"/orders/{order}\events")),
+        ("GET", format!("/orders/{order}/events#")),
+        ("GET", format!("/orders/./{order}/events")),
+        ("GET", format!("/orders/{order}%5Cevents")),
+        ("POST", format!(r"/orders/{order}\ship")),
+        ("POST", format!("/orders/{order}/ship#")),
+        ("POST", format!("/orders/{order}/./ship")),
+        ("POST", format!("/orders/{order}/ship%23")),
+        ("POST", format!(r"/products/{product}\stock")),
+    ] {
+        let status = stack.api.call_with_raw_path(method, &path).await?;
+        assert!(matches!(status, 400 | 403..=405), "{method} {path}: {status}");
+    }
     assert_eq!(stack.api.status(&order).await?, "confirmed");
     assert_eq!(stack.api.stock(&product).await?, 0);
     Ok(())
