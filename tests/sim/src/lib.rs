@@ -16,7 +16,7 @@ mod invariants;
 mod lambda;
 mod operator;
 mod plan;
-mod shop;
+pub mod shop;
 mod transactions;
 
 use std::{
