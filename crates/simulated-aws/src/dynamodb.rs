@@ -71,6 +71,8 @@ pub struct Index {
 #[derive(Debug)]
 pub(crate) struct DynamoDb {
     begun: Instant,
+    /// When it began, in seconds since 1970.
+    epoch_seconds: u64,
     tables: BTreeMap<String, Stored>,
     tokens: HashMap<String, writes::Token>,
     throughput: Throughput,
@@ -84,6 +86,7 @@ impl Default for DynamoDb {
     fn default() -> Self {
         Self {
             begun: Instant::now(),
+            epoch_seconds: EPOCH_SECONDS,
             tables: BTreeMap::new(),
             tokens: HashMap::new(),
             throughput: Throughput::default(),
@@ -289,7 +292,9 @@ impl Stored {
     }
 
     /// What it takes to write an item, in the table and in its indexes. A write of a transaction takes twice as much of
-    /// the table, to prepare and to commit; indexes follow after it.
+    /// the table, to prepare and to commit; indexes follow after it. At which rate an index is then written no page says:
+    /// it is assumed that it is the plain one, because preparing and committing are done by then.
+    /// <https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/transaction-apis.html#transaction-capacity-handling>
     fn demands(
         &self,
         key: &str,
@@ -459,6 +464,10 @@ pub(crate) async fn serve(aws: &SimulatedAws, operation: &str, request: &Value) 
 }
 
 impl DynamoDb {
+    pub(crate) fn set_epoch(&mut self, epoch_seconds: u64) {
+        self.epoch_seconds = epoch_seconds;
+    }
+
     fn stored(&mut self, name: &Value) -> Result<&mut Stored, Refusal> {
         let name = name.as_str().unwrap_or_default();
         let found = self.tables.get_mut(name);
@@ -471,7 +480,7 @@ impl DynamoDb {
 /// Stores what a row is from now on, and when the item is to be deleted because it has expired.
 fn store(state: &mut State, table: &Value, key: &str, item: Option<Item>) -> Result<(), Refusal> {
     let State { random, dynamodb, .. } = state;
-    let (now, begun) = (Instant::now(), dynamodb.begun);
+    let (now, begun, epoch_seconds) = (Instant::now(), dynamodb.begun, dynamodb.epoch_seconds);
     let lag_ms_max = if dynamodb.is_kind { 1 } else { LAG_MS_MAX };
     let long_lags = dynamodb.long_lags;
     let stored = dynamodb.stored(table)?;
@@ -486,8 +495,8 @@ fn store(state: &mut State, table: &Value, key: &str, item: Option<Item>) -> Res
         item.as_ref()?.get(attribute)?["N"].as_str()
     });
     if let Some((text, at)) = expires_at.and_then(|text| Some((text, text.parse::<u64>().ok()?))) {
-        let age_at_begin = EPOCH_SECONDS.saturating_sub(at);
-        let expires = begun + Duration::from_secs(at.saturating_sub(EPOCH_SECONDS));
+        let age_at_begin = epoch_seconds.saturating_sub(at);
+        let expires = begun + Duration::from_secs(at.saturating_sub(epoch_seconds));
         if age_at_begin < EXPIRED_SECONDS_BELIEVED {
             let lags = lags();
             let stays = Duration::from_secs(random.u64(0..EXPIRED_SECONDS_MAX));

@@ -5,7 +5,9 @@
 //! Guarantees: the same seed with the same calls gives the same answers at the same virtual times; what is not simulated
 //! is refused loudly (501), never answered kindly.
 //!
-//! It needs tokio's current-thread runtime with paused time, and `fastrand::seed` before the first client.
+//! It needs tokio's current-thread runtime with paused time, and `fastrand::seed` before the first client. For clients in
+//! other processes there is [`SimulatedAws::prompt`], in real time: whoever has a socket asks it for answers
+//! ([`SimulatedAws::answer`]).
 //!
 //! - `dynamodb`: transactions that take time, conflicts of which not all are reported, requests in progress, tokens, late
 //!   indexes, stale reads.
@@ -43,7 +45,7 @@ pub use mail::{MailSettings, SentMail};
 pub use observer::{Call, Step};
 pub use sns::{SubscriptionSettings, UnknownFilter};
 pub use sqs::{QueueSettings, Received};
-pub use wire::{Faults, Moment, Service};
+pub use wire::{Answer, Faults, Moment, Service};
 
 /// When every simulation begins, in seconds since 1970: 2026-01-01T00:00:00Z.
 const EPOCH_SECONDS: u64 = 1_767_225_600;
@@ -53,6 +55,8 @@ const EPOCH_SECONDS: u64 = 1_767_225_600;
 pub struct SimulatedAws {
     state: Arc<Mutex<State>>,
     begun: Instant,
+    /// When it began, by its own clock, in seconds since 1970.
+    epoch_seconds: u64,
 }
 
 #[derive(Debug)]
@@ -70,6 +74,8 @@ struct State {
     /// A digest of all calls, their times and answers.
     trace: u64,
     away: BTreeSet<Service>,
+    /// Nothing takes time by itself.
+    is_prompt: bool,
     /// What happened, if somebody is going to read it.
     story: Option<Vec<Moment>>,
 }
@@ -91,9 +97,25 @@ impl SimulatedAws {
             calls: 0,
             trace: 0,
             away: BTreeSet::new(),
+            is_prompt: false,
             story: None,
         };
-        Self { state: Arc::new(Mutex::new(state)), begun: Instant::now() }
+        let state = Arc::new(Mutex::new(state));
+        Self { state, begun: Instant::now(), epoch_seconds: EPOCH_SECONDS }
+    }
+
+    /// An AWS for measurements of clients in other processes, which go by the machine's clock: it is this late, in seconds
+    /// since 1970, there are no faults, nothing is behind, and nothing takes time by itself.
+    #[must_use]
+    pub fn prompt(now_seconds: u64) -> Self {
+        let aws = Self { epoch_seconds: now_seconds, ..Self::new(0, Faults::default()) };
+        aws.be_kind();
+        {
+            let mut state = aws.lock();
+            state.is_prompt = true;
+            state.dynamodb.set_epoch(now_seconds);
+        }
+        aws
     }
 
     /// From now on, these faults.
@@ -146,7 +168,7 @@ impl SimulatedAws {
     /// What time it is by AWS's own clock, since 1970.
     #[must_use]
     pub fn now(&self) -> Duration {
-        Duration::from_secs(EPOCH_SECONDS) + self.begun.elapsed()
+        Duration::from_secs(self.epoch_seconds) + self.begun.elapsed()
     }
 
     /// A new execution environment, whose clock may be wrong by up to a second.

@@ -458,7 +458,7 @@ fn deliver(
         state.sns.undelivered.push(Undelivered { queue_url, dlq_url, message, since_ms: now_ms });
         return;
     }
-    let mut delay_ms = state.random.u64(0..=FAN_OUT_MS_MAX);
+    let mut delay_ms = if state.is_prompt { 0 } else { state.random.u64(0..=FAN_OUT_MS_MAX) };
     let mut failures = 0;
     while state.random.u64(0..1000) < state.faults.fail.min(900) {
         delay_ms += retry_pause_ms(failures);

@@ -92,12 +92,20 @@ const SLOW: Duration = Duration::from_secs(4);
 
 /// An answer in the making.
 #[derive(Debug, Clone)]
-pub(crate) struct Answer {
+pub struct Answer {
+    /// Its HTTP status.
     pub status: u16,
+    /// Its body.
     pub body: String,
 }
 
 impl Answer {
+    /// What stands in the header `x-amzn-query-error` of an error of SQS; `None` if it is none.
+    #[must_use]
+    pub fn query_error(&self) -> Option<String> {
+        if self.status >= 400 { sqs::query_error(self) } else { None }
+    }
+
     pub(crate) fn ok(body: impl ToString) -> Self {
         Self { status: 200, body: body.to_string() }
     }
@@ -118,13 +126,49 @@ impl Answer {
 }
 
 impl Call {
-    fn service(&self) -> Option<Service> {
+    /// Reads a request by its header `x-amz-target` and its body.
+    #[must_use]
+    pub fn read(target: Option<&str>, body: &[u8]) -> Self {
+        if let Some(target) = target {
+            let json = serde_json::from_slice(body).unwrap_or_default();
+            return match target.split_once('.') {
+                Some(("DynamoDB_20120810", operation)) => {
+                    Self::DynamoDb(operation.to_owned(), json)
+                }
+                Some(("AmazonSQS", operation)) => Self::Sqs(operation.to_owned(), json),
+                _ => Self::Unknown(target.to_owned()),
+            };
+        }
+        let form: Vec<(String, String)> = form_urlencoded::parse(body).into_owned().collect();
+        match form.iter().find(|(name, _)| name == "Version").map(|(_, version)| version.as_str()) {
+            Some("2010-03-31") => Self::Sns(form),
+            Some("2010-12-01") => Self::Ses(form),
+            _ => Self::Unknown("a form of no known version".to_owned()),
+        }
+    }
+
+    /// The service that is called, or `None` if nobody here serves it.
+    #[must_use]
+    pub fn service(&self) -> Option<Service> {
         match self {
             Self::DynamoDb(..) => Some(Service::DynamoDb),
             Self::Sqs(..) => Some(Service::Sqs),
             Self::Sns(_) => Some(Service::Sns),
             Self::Ses(_) => Some(Service::Ses),
             Self::Unknown(_) => None,
+        }
+    }
+
+    /// The name of the operation, as AWS's pages have it.
+    #[must_use]
+    pub fn operation(&self) -> &str {
+        match self {
+            Self::DynamoDb(operation, _) | Self::Sqs(operation, _) => operation,
+            Self::Sns(form) | Self::Ses(form) => {
+                let action = form.iter().find(|(name, _)| name == "Action");
+                action.map(|(_, action)| action.as_str()).unwrap_or_default()
+            }
+            Self::Unknown(what) => what,
         }
     }
 
@@ -186,19 +230,29 @@ fn digest_of_json(json: &serde_json::Value) -> u64 {
 
 fn read(request: &HttpRequest) -> Call {
     let body = request.body().bytes().unwrap_or_default();
-    if let Some(target) = request.headers().get("x-amz-target") {
-        let json = serde_json::from_slice(body).unwrap_or_default();
-        return match target.split_once('.') {
-            Some(("DynamoDB_20120810", operation)) => Call::DynamoDb(operation.to_owned(), json),
-            Some(("AmazonSQS", operation)) => Call::Sqs(operation.to_owned(), json),
-            _ => Call::Unknown(target.to_owned()),
-        };
+    match Call::read(request.headers().get("x-amz-target"), body) {
+        Call::Unknown(_) if request.headers().get("x-amz-target").is_none() => {
+            Call::Unknown(format!("{} {}", request.method(), request.uri()))
+        }
+        call => call,
     }
-    let form: Vec<(String, String)> = form_urlencoded::parse(body).into_owned().collect();
-    match form.iter().find(|(name, _)| name == "Version").map(|(_, version)| version.as_str()) {
-        Some("2010-03-31") => Call::Sns(form),
-        Some("2010-12-01") => Call::Ses(form),
-        _ => Call::Unknown(format!("{} {}", request.method(), request.uri())),
+}
+
+impl SimulatedAws {
+    /// Carries out a call and answers it, without anything that goes wrong on the way.
+    pub async fn answer(&self, call: &Call) -> Answer {
+        self.lock().calls += 1;
+        carry_out(self, call).await
+    }
+}
+
+async fn carry_out(aws: &SimulatedAws, call: &Call) -> Answer {
+    match call {
+        Call::DynamoDb(operation, body) => dynamodb::serve(aws, operation, body).await,
+        Call::Sqs(operation, body) => sqs::serve(aws, operation, body).await,
+        Call::Sns(form) => sns::serve(aws, form),
+        Call::Ses(form) => mail::serve(aws, form),
+        Call::Unknown(what) => Answer::json_error(501, "NotImplemented", what),
     }
 }
 
@@ -215,7 +269,6 @@ impl HttpConnector for Connector {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let (sender, receiver) = oneshot::channel();
         let (call, environment) = (read(&request), self.0.clone());
-        let is_sqs = matches!(call, Call::Sqs(..));
         tokio::spawn(serve(environment, call, sender));
         HttpConnectorFuture::new(async move {
             // Until a request is sent to its end, the SDK takes a long wait for an upload that has stalled.
@@ -226,8 +279,7 @@ impl HttpConnector for Connector {
             let status = answer.status.try_into().map_err(|error| {
                 ConnectorError::other(Box::<dyn std::error::Error + Send + Sync>::from(error), None)
             })?;
-            let query_error =
-                if is_sqs && answer.status >= 400 { sqs::query_error(&answer) } else { None };
+            let query_error = answer.query_error();
             let mut response = HttpResponse::new(status, SdkBody::from(answer.body));
             if let Some(error) = query_error {
                 response.headers_mut().insert("x-amzn-query-error", error);
@@ -272,11 +324,7 @@ async fn serve(environment: Environment, call: Call, sender: oneshot::Sender<Ans
         (Call::Sns(_) | Call::Ses(_), Fault::Fail) => {
             Answer::xml_error(500, "InternalFailure", "a fault of the simulation")
         }
-        (Call::DynamoDb(operation, body), _) => dynamodb::serve(&aws, operation, body).await,
-        (Call::Sqs(operation, body), _) => sqs::serve(&aws, operation, body).await,
-        (Call::Sns(form), _) => sns::serve(&aws, form),
-        (Call::Ses(form), _) => mail::serve(&aws, form),
-        (Call::Unknown(what), _) => Answer::json_error(501, "NotImplemented", what),
+        (call, _) => carry_out(&aws, call).await,
     };
     attempt.carried_out(environment.number, &call, answer.status, &answer.body);
     note(&environment, &call, &answer, fault.effect());

@@ -16,10 +16,10 @@ mod invariants;
 mod lambda;
 mod operator;
 mod plan;
-mod sale;
 #[cfg(test)]
 mod resharding;
-mod shop;
+mod sale;
+pub mod shop;
 mod transactions;
 
 use std::{

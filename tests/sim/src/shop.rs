@@ -1,31 +1,32 @@
-//! The shop in the simulated AWS: its tables, queues and settings, as the template has them.
+//! The shop in the simulated AWS: its tables, queues and settings, as the template has them. The benchmarks have the same.
 
 use std::{collections::HashMap, time::Duration};
 
 use serde_json::json;
 use simulated_aws::{Index, QueueSettings, SimulatedAws, SubscriptionSettings, Table};
 
-pub(crate) const ORDERS: &str = "orders";
-pub(crate) const PRODUCTS: &str = "products";
-pub(crate) const RESERVATIONS: &str = "reservations";
-pub(crate) const EVENT_LOG: &str = "event-log";
-pub(crate) const IDEMPOTENCY: &str = "idempotency";
-pub(crate) const STOCK_CHANGES: &str = "stock-changes";
+pub const ORDERS: &str = "orders";
+pub const PRODUCTS: &str = "products";
+pub const RESERVATIONS: &str = "reservations";
+pub const EVENT_LOG: &str = "event-log";
+pub const IDEMPOTENCY: &str = "idempotency";
+pub const STOCK_CHANGES: &str = "stock-changes";
 
 /// For how long a received message is hidden.
-pub(crate) const VISIBILITY_TIMEOUT: Duration = Duration::from_secs(60);
+pub const VISIBILITY_TIMEOUT: Duration = Duration::from_secs(60);
 /// How old an event may be that is mailed, in days.
-pub(crate) const MAIL_MAX_AGE_DAYS: i64 = 7;
+pub const MAIL_MAX_AGE_DAYS: i64 = 7;
 
+/// The queues, by the consumers behind them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Queue {
+pub enum Queue {
     Product,
     Order,
     Notification,
 }
 
 impl Queue {
-    pub(crate) const ALL: [Self; 3] = [Self::Product, Self::Order, Self::Notification];
+    pub const ALL: [Self; 3] = [Self::Product, Self::Order, Self::Notification];
 
     fn name(self) -> &'static str {
         match self {
@@ -35,24 +36,31 @@ impl Queue {
         }
     }
 
-    pub(crate) fn url(self) -> String {
+    #[must_use]
+    pub fn url(self) -> String {
         format!("http://simulated.invalid/0/{}", self.name())
     }
 
-    pub(crate) fn dlq_url(self) -> String {
+    #[must_use]
+    pub fn dlq_url(self) -> String {
         format!("{}-dlq", self.url())
     }
 
-    pub(crate) fn batch_size(self) -> usize {
+    /// Maximum number of messages of an invocation.
+    #[must_use]
+    pub fn batch_size(self) -> usize {
         if self == Self::Notification { 3 } else { 10 }
     }
 
-    pub(crate) fn concurrency_max(self) -> usize {
+    /// Maximum number of invocations at a time.
+    #[must_use]
+    pub fn concurrency_max(self) -> usize {
         if self == Self::Notification { 2 } else { 10 }
     }
 
     /// The filter of its subscription.
-    pub(crate) fn event_types(self) -> &'static [&'static str] {
+    #[must_use]
+    pub fn event_types(self) -> &'static [&'static str] {
         match self {
             Self::Product => &["OrderCreated", "OrderCancelled"],
             Self::Order => &["StockReserved", "StockRejected"],
@@ -68,7 +76,10 @@ impl Queue {
 }
 
 /// Makes tables, queues and subscriptions.
-pub(crate) fn deploy(aws: &SimulatedAws) {
+///
+/// # Panics
+/// A filter is one that is not simulated.
+pub fn deploy(aws: &SimulatedAws) {
     let table = |name: &str, keys: &[&str], indexes: &[(&str, [&str; 2])]| {
         aws.create_table(Table {
             name: name.to_owned(),
@@ -121,10 +132,11 @@ pub(crate) fn deploy(aws: &SimulatedAws) {
 }
 
 /// Number of partitions of the sparse indexes, as the template's parameters have it by default.
-pub(crate) const SHARDS_DEFAULT: u64 = 8;
+pub const SHARDS_DEFAULT: u64 = 8;
 
 /// The environment variables of the functions, those of a consumer for this queue.
-pub(crate) fn variables(queue: Queue, shards: u64) -> HashMap<String, String> {
+#[must_use]
+pub fn variables(queue: Queue, shards: u64) -> HashMap<String, String> {
     let (queue_url, dlq_url) = (queue.url(), queue.dlq_url());
     let mail_max_age_days = MAIL_MAX_AGE_DAYS.to_string();
     let shards = shards.to_string();
