@@ -193,8 +193,8 @@ struct Watch {
     answers: BTreeMap<u64, ((u64, u64), End)>,
     /// Orders of which an environment was answered that stock is short, and nothing else was in the way.
     short: BTreeSet<(u64, String)>,
-    /// The stock that an environment has read last, by product.
-    read_stock: BTreeMap<(u64, String), i64>,
+    /// The stock of a product that an environment has read, and when: a read that its client gave up may come last.
+    read_stock: BTreeMap<(u64, String), Vec<(Instant, i64)>>,
     /// Events that SNS has accepted, and those that it has refused for good.
     accepted: BTreeSet<String>,
     refused: BTreeSet<String>,
@@ -534,7 +534,10 @@ impl Watch {
                 let wanted =
                     together.map(|(_, one)| Ok(lines(one)?.get(&product).copied().unwrap_or(0)));
                 let wanted: i64 = wanted.sum::<Result<i64>>()?;
-                is_read_short |= read.is_some_and(|stock| *stock < wanted);
+                is_read_short |= read
+                    .into_iter()
+                    .flatten()
+                    .any(|(at, stock)| at.elapsed() < INVOCATION_MAX && *stock < wanted);
             }
             ensure!(
                 is_read_short || self.short.contains(&(environment, (*order).to_owned())),
@@ -638,7 +641,8 @@ impl Watch {
         for row in answer["Responses"][PRODUCTS].as_array().into_iter().flatten() {
             let stock = row["stock"]["N"].as_str().and_then(|stock| stock.parse().ok());
             if let (Some(product), Some(stock)) = (row["product_id"]["S"].as_str(), stock) {
-                self.read_stock.insert((environment, product.to_owned()), stock);
+                let read = self.read_stock.entry((environment, product.to_owned())).or_default();
+                read.push((Instant::now(), stock));
             }
         }
         for row in answer["Responses"][EVENT_LOG].as_array().into_iter().flatten() {
