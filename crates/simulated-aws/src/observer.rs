@@ -81,6 +81,8 @@ pub enum Step<'a> {
         receipt_handle: &'a str,
         /// The message's body.
         body: &'a str,
+        /// How long the invocation took.
+        took: std::time::Duration,
     },
     /// A message is about to be deleted, because its consumer has acknowledged it.
     Acknowledged {
@@ -132,9 +134,9 @@ impl Environment {
     }
 
     /// Notes that an invocation in it has given this delivery of a message back.
-    pub fn note_given_back(&self, receipt_handle: &str, body: &str) {
+    pub fn note_given_back(&self, receipt_handle: &str, body: &str, took: std::time::Duration) {
         let environment = self.number;
-        self.aws.show(&Step::GivenBack { environment, receipt_handle, body });
+        self.aws.show(&Step::GivenBack { environment, receipt_handle, body, took });
     }
 }
 

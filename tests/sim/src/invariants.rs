@@ -42,8 +42,8 @@ const SKEW_MS: u64 = 1000;
 const LEASE_MARGIN_MS: u64 = 3000;
 /// A conflict is no reason to give up before this many attempts,
 const ATTEMPTS_MAX: u32 = 16;
-/// unless they have taken so long that the invocation may be ending.
-const ATTEMPTS_TIME: Duration = Duration::from_secs(3);
+/// unless the time that handlers have was up: the time-out without the consumer's reserve.
+const HANDLING_TIME: Duration = Duration::from_millis(8500);
 /// The time-out of a consumer.
 const INVOCATION_MAX: Duration = Duration::from_secs(10);
 /// Least pause between two attempts at a transaction.
@@ -164,7 +164,6 @@ struct Send {
 #[derive(Debug)]
 struct Transaction {
     token: String,
-    first: Instant,
     last_heard: Option<Instant>,
     conflicts: u32,
     end: End,
@@ -455,8 +454,8 @@ impl Watch {
                 self.stalled.insert(environment);
                 Ok(())
             }
-            Step::GivenBack { environment, receipt_handle, body } => {
-                self.check_given_back(environment, receipt_handle, body)
+            Step::GivenBack { environment, receipt_handle, body, took } => {
+                self.check_given_back(environment, receipt_handle, body, took)
             }
             Step::Acknowledged { queue_url, message_id, body } => {
                 self.check_acknowledged(aws, queue_url, message_id, body)
@@ -560,7 +559,6 @@ impl Watch {
                     markers.filter_map(|(_, w)| Some(w["Item"]["key"]["S"].as_str()?.to_owned()));
                 let transaction = Transaction {
                     token: token.to_owned(),
-                    first: now,
                     last_heard: None,
                     conflicts: 0,
                     end: End::Unknown,
@@ -1113,7 +1111,13 @@ impl Watch {
     // Messages.
 
     /// What comes again comes after a pause; and a conflict is no reason for it.
-    fn check_given_back(&self, environment: u64, receipt_handle: &str, body: &str) -> Result<()> {
+    fn check_given_back(
+        &self,
+        environment: u64,
+        receipt_handle: &str,
+        body: &str,
+        took: Duration,
+    ) -> Result<()> {
         // A DLQ that does not answer takes the time for it: the queue's own timeout is the pause then.
         let is_dlq_silent = self.dead_letters.values().any(|one| *one == environment)
             || self
@@ -1129,11 +1133,13 @@ impl Watch {
         let range = (environment, 0)..=(environment, u64::MAX);
         for (_, transaction) in self.transactions.range(range) {
             let is_its = transaction.markers.iter().any(|key| key.ends_with(&marker));
-            let Some(heard) = transaction.last_heard.filter(|_| is_its) else { continue };
+            if !is_its || transaction.last_heard.is_none() {
+                continue;
+            }
             ensure!(
                 transaction.end != End::Conflict
                     || transaction.conflicts >= ATTEMPTS_MAX
-                    || heard - transaction.first > ATTEMPTS_TIME,
+                    || took >= HANDLING_TIME,
                 "a transaction is given up after {} conflicts",
                 transaction.conflicts
             );

@@ -119,6 +119,8 @@ pub(crate) struct Invoked<A> {
     /// Where, and whether that stood still.
     pub environment: Environment,
     pub has_stalled: bool,
+    /// How long it took.
+    pub took: Duration,
 }
 
 /// A part of the account's concurrency, for one invocation.
@@ -300,6 +302,7 @@ impl Lambda {
             }
         };
         environment.thaw();
+        let begun = Instant::now();
         let has_stalled =
             self.aws.draw(0..1000) < self.harshness.stalls && self.state.borrow().stalls;
         let stall = async {
@@ -327,6 +330,7 @@ impl Lambda {
             () = stall => None,
             answer = work => Some(answer),
         };
+        let took = begun.elapsed();
         if answer.is_some() {
             environment.freeze();
             let ends = Instant::now() + Duration::from_secs(self.aws.draw(IDLE_SECONDS));
@@ -336,7 +340,7 @@ impl Lambda {
             environment.note(|| ENDS.to_owned());
             environment.die();
         }
-        Ok(Some(Invoked { answer, environment, has_stalled }))
+        Ok(Some(Invoked { answer, environment, has_stalled, took }))
     }
 
     /// The event source mapping of a queue: polls for as long as the simulation runs.
@@ -417,7 +421,7 @@ impl Lambda {
                 self.aws.delete(&queue.url(), &receipt_handle);
             } else if !invoked.has_stalled {
                 let body = record["body"].as_str().unwrap_or_default();
-                invoked.environment.note_given_back(&receipt_handle, body);
+                invoked.environment.note_given_back(&receipt_handle, body, invoked.took);
             }
         }
         Ok(())

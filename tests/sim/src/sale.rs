@@ -23,13 +23,16 @@ use tokio::{
 };
 
 use crate::{
-    LOOK, RUN_MAX, Tasks,
+    RUN_MAX, Tasks,
     books::{Item, number, text},
     clients::{Api, Call},
     ended,
     lambda::{Harshness, Lambda},
     shop::{self, ORDERS, PRODUCTS, Queue},
 };
+
+/// How often it is looked whether everything is settled.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// What is on sale, and who comes.
 #[derive(Debug, Clone, Copy)]
