@@ -14,6 +14,7 @@ use std::{
     fmt,
     future::Future,
     panic::{AssertUnwindSafe, resume_unwind},
+    pin::pin,
     time::Duration,
 };
 
@@ -24,7 +25,10 @@ use aws_sdk_dynamodb::{
         AttributeValue, Put, ReturnValue, ReturnValuesOnConditionCheckFailure, TransactWriteItem,
     },
 };
-use futures::FutureExt;
+use futures::{
+    FutureExt,
+    future::{Either, select},
+};
 use jiff::Timestamp;
 use serde::{Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
@@ -303,15 +307,16 @@ impl Inbox {
         }
         // Of the lease, what is left of it after the claim.
         let limit = limit.min(self.clock.time_until(until).saturating_sub(LEASE_MARGIN));
-        let effect = AssertUnwindSafe(async { effect().await }).catch_unwind();
-        let error = match tokio::time::timeout(limit, effect).await {
-            Ok(Ok(Ok(result))) => return self.completed(&key, owner, result).await,
-            Ok(Ok(Err(error))) => error,
-            Ok(Err(panic)) => {
+        let effect = pin!(AssertUnwindSafe(async { effect().await }).catch_unwind());
+        // The limit is looked at first: what has stood still beyond it, with its process, does not go on.
+        let error = match select(pin!(tokio::time::sleep(limit)), effect).await {
+            Either::Right((Ok(Ok(result)), _)) => return self.completed(&key, owner, result).await,
+            Either::Right((Ok(Err(error)), _)) => error,
+            Either::Right((Err(panic), _)) => {
                 self.note_unknown(&key, owner, unknown_attempts + 1).await;
                 resume_unwind(panic)
             }
-            Err(_) => EffectError::Unknown(NoAnswer(limit).into()),
+            Either::Left(_) => EffectError::Unknown(NoAnswer(limit).into()),
         };
         match error {
             EffectError::NotDone(failure) => {

@@ -1133,7 +1133,10 @@ impl Watch {
         let range = (environment, 0)..=(environment, u64::MAX);
         for (_, transaction) in self.transactions.range(range) {
             let is_its = transaction.markers.iter().any(|key| key.ends_with(&marker));
-            if !is_its || transaction.last_heard.is_none() {
+            // Of this invocation: an earlier one had its own reason.
+            let is_of_invocation =
+                transaction.last_heard.is_some_and(|heard| heard.elapsed() <= took);
+            if !is_its || !is_of_invocation {
                 continue;
             }
             ensure!(
