@@ -58,7 +58,8 @@ fn ask<Request: DeserializeOwned, Answer: Serialize>(
     if let Some(responses) = answer["Responses"].as_array() {
         let code =
             |response: &Value| response["Error"]["Code"].as_str().unwrap_or("None").to_owned();
-        kept["Errors"] = responses.iter().map(code).collect::<Vec<_>>().into();
+        let errors: Vec<_> = responses.iter().map(code).collect();
+        kept = json!({ "Errors": errors });
     }
     // A batch has no order.
     for (_, items) in kept["Responses"].as_object_mut().into_iter().flatten() {
