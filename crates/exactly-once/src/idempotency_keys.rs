@@ -85,6 +85,13 @@ impl IdempotencyKeys {
         TransactionWrite::new(Role::Guard(tag), TransactWriteItem::builder().put(put).build())
     }
 
+    /// Where a key is: the name of its table, and its item's key, for a read together with other items
+    /// ([`crate::table::batch_get_tables`]). The item goes to [`interpret_key_item`].
+    #[must_use]
+    pub fn location(&self, key: &RequestKey) -> (&str, Item) {
+        (&self.table, Item::from([("key".to_owned(), self.key(key))]))
+    }
+
     /// The request that used this key before, or `None` if the key is new.
     ///
     /// # Errors

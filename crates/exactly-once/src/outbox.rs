@@ -1,12 +1,14 @@
 //! An event is stored with the change that it reports, and published afterwards.
 //!
 //! In: events as bytes with their attributes. Out: the writes that store them as pending, for the caller's
-//! transaction ([`Outbox::append`]); then their publication ([`Outbox::publish`]).
+//! transaction ([`Outbox::append`]); then their publication and clearing ([`Outbox::publish`], or [`Outbox::send`]
+//! now and [`Outbox::clear`] later).
 //!
 //! Guarantees: an event is published if and only if its transaction was committed, at least once. What a
 //! crash, a slow or an absent SNS leaves unpublished stays pending, in the sparse index `outbox`, until a
-//! sweep ([`Outbox::sweep`]) publishes it. Publishing waits for a bounded time only, so that no caller waits
-//! for SNS to come back. An event that SNS refuses for good is set aside as stuck and holds up no other.
+//! sweep ([`Outbox::sweep`]) publishes it. An event is cleared after SNS has accepted it, never before.
+//! Publishing waits for a bounded time only, so that no caller waits for SNS to come back. An event that SNS
+//! refuses for good is set aside as stuck and holds up no other.
 //!
 //! The table: partition key `stream`, sort key `event_id`, and a keys-only index `outbox` on `outbox_shard` and
 //! `pending_since`, two attributes that an item has only while it is pending. The first three names are configuration.
@@ -16,7 +18,10 @@ use std::{collections::BTreeMap, time::Duration};
 use aws_sdk_dynamodb::{
     Client,
     operation::query::builders::QueryFluentBuilder,
-    types::{AttributeValue, Put, TransactWriteItem},
+    types::{
+        AttributeValue, BatchStatementErrorCodeEnum, BatchStatementRequest, BatchStatementResponse,
+        Put, TransactWriteItem,
+    },
 };
 use aws_sdk_sns::{
     error::ProvideErrorMetadata,
@@ -29,8 +34,10 @@ use uuid::Uuid;
 
 use crate::{
     CallError, Clock, ErrorChain, Item, Role, Shards, TableError, TransactionWrite,
+    backoff::jittered_exponential,
     batching::batches,
     table::{batch_get, count_partition, is_applied, text},
+    transaction::{PAUSE_FIRST, PAUSE_MAX},
 };
 
 /// The shard of events that SNS refuses for good, or that cannot be read: they wait for a person.
@@ -53,6 +60,14 @@ const REFUSALS: [&str; 5] = [
 ];
 /// How long a caller waits for SNS; what is not published by then is the sweep's.
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a caller waits for published events to be cleared; what is not cleared by then is published again.
+const CLEAR_TIMEOUT: Duration = Duration::from_secs(2);
+/// Maximum number of statements in one BatchExecuteStatement call.
+/// <https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchExecuteStatement.html>
+const STATEMENTS_MAX: usize = 25;
+/// Maximum number of BatchExecuteStatement calls for one list of events: a statement may fail by itself, which the
+/// client does not try again.
+const CLEAR_ATTEMPTS_MAX: u32 = 3;
 
 /// One event on its way out.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -125,6 +140,22 @@ pub struct UnpublishedKey {
     pub event_id: String,
     /// Since when it waits.
     pub pending_since: Option<Timestamp>,
+}
+
+/// Events that SNS has answered for, until the event log says so too ([`Outbox::clear`]). Dropped, they stay pending and
+/// are published once more.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+#[must_use = "an event stays pending until it is cleared"]
+pub struct Sent {
+    accepted: Vec<EventKey>,
+    refused: Vec<EventKey>,
+}
+
+/// The key of an event in the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct EventKey {
+    stream: String,
+    id: Uuid,
 }
 
 /// What became of one event that was handed to SNS.
@@ -214,22 +245,42 @@ impl Outbox {
         TransactionWrite::new(Role::Unconditional, TransactWriteItem::builder().put(put).build())
     }
 
-    /// Publishes committed events and marks them as published, within two seconds. Returns how many were
-    /// published and marked; the others stay pending, which loses nothing.
+    /// Publishes any number of committed events, in as few calls as SNS takes, and clears them, within two seconds each.
+    /// Returns how many were published and cleared; the others stay pending, which loses nothing.
     pub async fn publish(&self, events: &[Outgoing]) -> usize {
-        let mut published = 0;
+        let sent = self.send(events).await;
+        self.clear(sent).await
+    }
+
+    /// The first half of [`Outbox::publish`]: hands committed events to SNS, within two seconds. Whoever waits for the
+    /// publication only does the other half, [`Outbox::clear`], afterwards.
+    pub async fn send(&self, events: &[Outgoing]) -> Sent {
+        let mut sent = Sent::default();
         let work = async {
             for batch in batches(events, Outgoing::bytes) {
-                published += self.publish_batch(batch).await.published;
+                self.send_batch(batch, &mut sent).await;
             }
         };
         if tokio::time::timeout(PUBLISH_TIMEOUT, work).await.is_err() {
             tracing::warn!(
-                pending = events.len() - published,
+                pending = events.len() - sent.accepted.len() - sent.refused.len(),
                 "publishing takes too long; left to the sweep"
             );
         }
-        published
+        sent
+    }
+
+    /// The other half of [`Outbox::publish`]: takes what SNS has accepted out of the outbox, within two seconds, and sets
+    /// aside what it has refused. Returns how many were cleared; the others are published again.
+    pub async fn clear(&self, sent: Sent) -> usize {
+        let events = sent.accepted.len();
+        match tokio::time::timeout(CLEAR_TIMEOUT, self.note_sent(&sent)).await {
+            Ok(noted) => noted.published,
+            Err(_) => {
+                tracing::warn!(events, "clearing takes too long; they may be published again");
+                0
+            }
+        }
     }
 
     /// Publishes what has been pending for longer than `age`, oldest first in each shard, until all is
@@ -270,16 +321,15 @@ impl Outbox {
                 .await
                 .map_err(CallError::of("Query outbox"))?;
             let (events, unread) = self.read_pending(page.items.unwrap_or_default()).await?;
-            swept.left += unread;
+            let mut sent = Sent::default();
             for batch in batches(&events, Outgoing::bytes) {
-                if Instant::now() >= deadline {
-                    swept.left += batch.len();
-                    continue;
+                if Instant::now() < deadline {
+                    self.send_batch(batch, &mut sent).await;
                 }
-                let batch = self.publish_batch(batch).await;
-                swept.published += batch.published;
-                swept.left += batch.left;
             }
+            let noted = self.note_sent(&sent).await;
+            swept.published += noted.published;
+            swept.left += unread + events.len() - noted.published - noted.stuck;
             start = page.last_evaluated_key;
             if start.is_none() || Instant::now() >= deadline {
                 return Ok(swept);
@@ -456,8 +506,8 @@ impl Outbox {
         Ok(oldest.first().and_then(|key| key.pending_since))
     }
 
-    /// Publishes one batch and marks each of its events accordingly.
-    async fn publish_batch(&self, batch: &[Outgoing]) -> PublishedBatch {
+    /// Publishes one batch, and adds what SNS has answered for.
+    async fn send_batch(&self, batch: &[Outgoing], sent: &mut Sent) {
         let mut publications = self.call_publish_batch(batch).await;
         if batch.len() > 1 && publications.iter().all(|one| *one == Publication::Refused) {
             // The call was refused as a whole: one by one, only the guilty are.
@@ -465,24 +515,14 @@ impl Outbox {
                 *publication = self.call_publish_batch(std::slice::from_ref(event)).await[0];
             }
         }
-        let marked = batch.iter().zip(&publications).map(|(event, publication)| async move {
+        for (event, publication) in batch.iter().zip(publications) {
+            let key = || EventKey { stream: event.stream.clone(), id: event.id };
             match publication {
-                // Marked after publishing: a crash between publishes twice, and inboxes take it once.
-                Publication::Accepted => {
-                    self.mark(event, "REMOVE outbox_shard, pending_since", None).await
-                }
-                Publication::Refused => {
-                    self.mark(event, "SET outbox_shard = :stuck", Some(STUCK)).await
-                }
-                Publication::Failed => false,
+                Publication::Accepted => sent.accepted.push(key()),
+                Publication::Refused => sent.refused.push(key()),
+                Publication::Failed => {}
             }
-        });
-        let marked = join_all(marked).await;
-        let count = |wanted: Publication| {
-            publications.iter().zip(&marked).filter(|(one, done)| **one == wanted && **done).count()
-        };
-        let (published, stuck) = (count(Publication::Accepted), count(Publication::Refused));
-        PublishedBatch { published, left: batch.len() - published - stuck }
+        }
     }
 
     /// Hands one batch to SNS and reads every entry of its answer.
@@ -525,32 +565,126 @@ impl Outbox {
         publications
     }
 
-    async fn mark(&self, event: &Outgoing, expression: &str, shard: Option<&str>) -> bool {
+    /// Writes into the event log what SNS has answered. After publishing: a crash between the two publishes twice, and
+    /// inboxes take it once.
+    async fn note_sent(&self, sent: &Sent) -> Noted {
+        let cleared = sent.accepted.chunks(STATEMENTS_MAX).map(|keys| self.clear_together(keys));
+        let stuck = sent.refused.iter().map(|key| self.set_aside_refused(key));
+        let (cleared, stuck) = futures::join!(join_all(cleared), join_all(stuck));
+        Noted {
+            published: cleared.into_iter().sum(),
+            stuck: stuck.into_iter().filter(|is_set_aside| *is_set_aside).count(),
+        }
+    }
+
+    /// Takes these events, as many as one call takes, out of the outbox; returns how many are. Each statement succeeds or
+    /// fails by itself, and one whose item is not there fails instead of making it.
+    /// <https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/ql-reference.update.html>
+    async fn clear_together(&self, keys: &[EventKey]) -> usize {
+        let mut left: Vec<&EventKey> = keys.iter().collect();
+        let mut missing = 0;
+        for attempt in 0..CLEAR_ATTEMPTS_MAX {
+            if attempt > 0 {
+                let random = fastrand::f64();
+                let pause = jittered_exponential(attempt - 1, PAUSE_FIRST, PAUSE_MAX, random);
+                tokio::time::sleep(pause).await;
+            }
+            let statements = left.iter().map(|key| self.clearing_statement(key)).collect();
+            let sent = self
+                .dynamodb
+                .batch_execute_statement()
+                .set_statements(Some(statements))
+                .send()
+                .await;
+            let answer = match sent {
+                Ok(answer) => answer,
+                Err(error) => {
+                    let error = ErrorChain(&error).to_string();
+                    tracing::warn!(error, events = left.len(), "events stay pending");
+                    return keys.len() - missing - left.len();
+                }
+            };
+            // The answers are in the order of the statements; what is left out has not been carried out.
+            let mut answers = answer.responses.unwrap_or_default().into_iter();
+            left.retain(|key| match clearing(answers.next().as_ref()) {
+                Clearing::Done => false,
+                Clearing::NoSuchEvent => {
+                    tracing::warn!(id = %key.id, "the event log does not have a published event");
+                    missing += 1;
+                    false
+                }
+                Clearing::Failed => true,
+            });
+            if left.is_empty() {
+                break;
+            }
+        }
+        if !left.is_empty() {
+            tracing::warn!(
+                events = left.len(),
+                "events stay pending; they will be published again"
+            );
+        }
+        keys.len() - missing - left.len()
+    }
+
+    fn clearing_statement(&self, key: &EventKey) -> BatchStatementRequest {
+        let name = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
+        let (table, partition_key, sort_key) =
+            (name(&self.table), name(&self.partition_key), name(&self.sort_key));
+        BatchStatementRequest::builder()
+            .statement(format!(
+                "UPDATE {table} REMOVE outbox_shard REMOVE pending_since \
+                 WHERE {partition_key} = ? AND {sort_key} = ?"
+            ))
+            .parameters(text(&key.stream))
+            .parameters(text(key.id))
+            .build()
+            .expect("a statement has its text")
+    }
+
+    /// Moves an event that SNS refuses for good to the stuck ones.
+    async fn set_aside_refused(&self, key: &EventKey) -> bool {
         let sent = self
             .dynamodb
             .update_item()
             .table_name(&self.table)
-            .key(&self.partition_key, text(&event.stream))
-            .key(&self.sort_key, text(event.id))
-            .update_expression(expression)
+            .key(&self.partition_key, text(&key.stream))
+            .key(&self.sort_key, text(key.id))
+            .update_expression("SET outbox_shard = :stuck")
             .condition_expression("attribute_exists(body)")
-            .set_expression_attribute_values(
-                shard.map(|shard| [(":stuck".into(), text(shard))].into()),
-            )
+            .expression_attribute_values(":stuck", text(STUCK))
             .send()
             .await;
         if let Err(error) = &sent {
             let error = ErrorChain(error).to_string();
-            tracing::warn!(error, "an event stays pending; it will be published again");
+            tracing::warn!(error, "a refused event stays pending; it will be published again");
         }
         sent.is_ok()
     }
 }
 
-/// What became of one batch, in events.
-struct PublishedBatch {
+/// What the event log was told, in events.
+struct Noted {
     published: usize,
-    left: usize,
+    stuck: usize,
+}
+
+/// What became of one statement that clears an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Clearing {
+    Done,
+    NoSuchEvent,
+    Failed,
+}
+
+fn clearing(answer: Option<&BatchStatementResponse>) -> Clearing {
+    let Some(answer) = answer else { return Clearing::Failed };
+    match answer.error().map(|error| error.code()) {
+        None => Clearing::Done,
+        Some(Some(BatchStatementErrorCodeEnum::ConditionalCheckFailed)) => Clearing::NoSuchEvent,
+        Some(_) => Clearing::Failed,
+    }
 }
 
 /// Whether SNS will never take this message. What is wrong with the topic is no message's fault: once that is put

@@ -130,6 +130,15 @@ pub struct BatchRead {
     pub unprocessed: usize,
 }
 
+/// What a read of keys of several tables came to.
+#[derive(Debug, Default, PartialEq)]
+pub struct TablesRead {
+    /// The items that there are by the name of their table, in no order.
+    pub items: HashMap<String, Vec<Item>>,
+    /// Number of keys, of whichever table, that were left unprocessed in every attempt.
+    pub unprocessed: usize,
+}
+
 /// Reads the items of these keys consistently, asking again, after a jittered pause, for what is left out.
 ///
 /// # Errors
@@ -140,23 +149,39 @@ pub async fn batch_get(
     keys: Vec<Item>,
     operation: impl Into<Cow<'static, str>>,
 ) -> Result<BatchRead, TableError> {
-    let (mut read, operation) = (BatchRead::default(), operation.into());
+    let keys = keys.into_iter().map(|key| (table, key)).collect();
+    let mut read = batch_get_tables(client, keys, operation).await?;
+    let items = read.items.remove(table).unwrap_or_default();
+    Ok(BatchRead { items, unprocessed: read.unprocessed })
+}
+
+/// The same for keys of several tables, each with the name of its table.
+///
+/// # Errors
+/// A call failed.
+pub async fn batch_get_tables(
+    client: &Client,
+    keys: Vec<(&str, Item)>,
+    operation: impl Into<Cow<'static, str>>,
+) -> Result<TablesRead, TableError> {
+    let (mut read, operation) = (TablesRead::default(), operation.into());
     for keys in keys.chunks(BATCH_GET_KEYS_MAX) {
-        let chunk = batch_get_chunk(client, table, keys.to_vec(), &operation).await?;
-        read.items.extend(chunk.items);
-        read.unprocessed += chunk.unprocessed;
+        let mut unread: HashMap<String, Vec<Item>> = HashMap::new();
+        for (table, key) in keys {
+            unread.entry((*table).to_owned()).or_default().push(key.clone());
+        }
+        read.unprocessed += batch_get_chunk(client, unread, &operation, &mut read.items).await?;
     }
     Ok(read)
 }
 
+/// Reads as many keys as one call takes, and returns how many were left unprocessed.
 async fn batch_get_chunk(
     client: &Client,
-    table: &str,
-    keys: Vec<Item>,
+    mut unread: HashMap<String, Vec<Item>>,
     operation: &str,
-) -> Result<BatchRead, TableError> {
-    let mut items = Vec::new();
-    let mut unread = keys;
+    items: &mut HashMap<String, Vec<Item>>,
+) -> Result<usize, TableError> {
     for attempt in 0..BATCH_GET_ATTEMPTS_MAX {
         if unread.is_empty() {
             break;
@@ -165,22 +190,27 @@ async fn batch_get_chunk(
             let pause = jittered_exponential(attempt - 1, PAUSE_FIRST, PAUSE_MAX, fastrand::f64());
             tokio::time::sleep(pause).await;
         }
-        let keys = KeysAndAttributes::builder()
-            .consistent_read(true)
-            .set_keys(Some(unread))
-            .build()
-            .expect("a read has keys");
+        let keys = unread.into_iter().map(|(table, keys)| {
+            let keys = KeysAndAttributes::builder()
+                .consistent_read(true)
+                .set_keys(Some(keys))
+                .build()
+                .expect("a read has keys");
+            (table, keys)
+        });
         let answer = client
             .batch_get_item()
-            .request_items(table, keys)
+            .set_request_items(Some(keys.collect()))
             .send()
             .await
             .map_err(CallError::of(operation.to_owned()))?;
-        items.extend(answer.responses.into_iter().flatten().flat_map(|(_, items)| items));
+        for (table, more) in answer.responses.into_iter().flatten() {
+            items.entry(table).or_default().extend(more);
+        }
         let unprocessed = answer.unprocessed_keys.into_iter().flatten();
-        unread = unprocessed.flat_map(|(_, keys)| keys.keys).collect();
+        unread = unprocessed.map(|(table, keys)| (table, keys.keys)).collect();
     }
-    Ok(BatchRead { items, unprocessed: unread.len() })
+    Ok(unread.values().map(Vec::len).sum())
 }
 
 /// Counts one partition of an index, over all its pages.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use yaml_serde::Value;
 
 /// How a call of each action stands in the code.
-const CALLS: [(&str, &str); 10] = [
+const CALLS: [(&str, &str); 11] = [
     ("Put::builder()", "dynamodb:PutItem"),
     (".update_item()", "dynamodb:UpdateItem"),
     (".delete_item()", "dynamodb:DeleteItem"),
@@ -13,6 +13,8 @@ const CALLS: [(&str, &str); 10] = [
     (".query()", "dynamodb:Query"),
     ("count_partition(", "dynamodb:Query"),
     ("batch_get(", "dynamodb:BatchGetItem"),
+    // https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/ql-iam.html
+    (".batch_execute_statement()", "dynamodb:PartiQLUpdate"),
     (".publish_batch()", "sns:Publish"),
     (".change_message_visibility()", "sqs:ChangeMessageVisibility"),
     (".send_message()", "sqs:SendMessage"),

@@ -11,9 +11,10 @@
 //! - Expired items are there, in reads, indexes and conditions, until they are deleted, within a few days.
 //!   <https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/TTL.html>
 //! - What a partition can bear: `throughput`.
-//! - Transactions and writes: `writes`. Reads, their pages and limits: `reads`.
+//! - Transactions and writes: `writes`. Writes as PartiQL: `statements`. Reads, their pages and limits: `reads`.
 
 mod reads;
+mod statements;
 mod throughput;
 mod writes;
 
@@ -32,6 +33,7 @@ use crate::{
 };
 use throughput::{Demand, Partition, Throttled, Throughput, write_units};
 
+pub use statements::update_of_statement;
 pub use throughput::{Units, Usage};
 
 /// How far an index, or a read without consistency, may be behind.
@@ -439,6 +441,7 @@ fn known_fields(operation: &str) -> Option<&'static [&'static str]> {
             "ReturnValues",
         ],
         "TransactWriteItems" => &["TransactItems", "ClientRequestToken"],
+        "BatchExecuteStatement" => &["Statements"],
         _ => return None,
     })
 }
@@ -458,6 +461,7 @@ pub(crate) async fn serve(aws: &SimulatedAws, operation: &str, request: &Value) 
         "BatchGetItem" => reads::batch_get(&mut aws.lock(), request),
         "Query" => reads::query(&mut aws.lock(), request),
         "Scan" => reads::scan(&mut aws.lock(), request),
+        "BatchExecuteStatement" => statements::batch_execute(&mut aws.lock(), request),
         _ => writes::write_alone(&mut aws.lock(), operation.trim_end_matches("Item"), request),
     };
     answer.unwrap_or_else(refused)

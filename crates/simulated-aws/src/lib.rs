@@ -40,7 +40,7 @@ use aws_credential_types::Credentials;
 use aws_smithy_async::time::TimeSource;
 use tokio::{sync::Notify, time::Instant};
 
-pub use dynamodb::{Index, Table, Units, Usage};
+pub use dynamodb::{Index, Table, Units, Usage, update_of_statement};
 pub use mail::{MailSettings, SentMail};
 pub use observer::{Call, Step};
 pub use sns::{SubscriptionSettings, UnknownFilter};

@@ -31,6 +31,7 @@ fn ask_oracle(oracle: &Database, operation: &str, request: &Value) -> Value {
         "Query" => ask(request, |request| oracle.query(request)),
         "Scan" => ask(request, |request| oracle.scan(request)),
         "TransactWriteItems" => ask(request, |request| oracle.transact_write_items(request)),
+        "BatchExecuteStatement" => ask(request, |request| oracle.batch_execute_statement(request)),
         "CreateTable" => ask(request, |request| oracle.create_table(request)),
         other => panic!("{other} is not used"),
     };
@@ -53,6 +54,12 @@ fn ask<Request: DeserializeOwned, Answer: Serialize>(
     if let Some(left) = answer["UnprocessedKeys"].as_object() {
         let keys = left.values().filter_map(|left| left["Keys"].as_array());
         kept["Unprocessed"] = json!(keys.map(Vec::len).sum::<usize>());
+    }
+    if let Some(responses) = answer["Responses"].as_array() {
+        let code =
+            |response: &Value| response["Error"]["Code"].as_str().unwrap_or("None").to_owned();
+        let errors: Vec<_> = responses.iter().map(code).collect();
+        kept = json!({ "Errors": errors });
     }
     // A batch has no order.
     for (_, items) in kept["Responses"].as_object_mut().into_iter().flatten() {
@@ -366,7 +373,20 @@ fn a_call() -> impl Strategy<Value = (String, Value)> {
             json!({ "RequestItems": { TABLE: { "Keys": keys, "ConsistentRead": true } } });
         ("BatchGetItem".to_owned(), request)
     });
-    prop_oneof![4 => alone, 4 => transaction(), 1 => get, 1 => batch, 3 => query()]
+    let statements = prop::sample::subsequence(vec![("a", "1"), ("a", "2"), ("b", "1")], 1..4)
+        .prop_map(|keys| {
+            let statement = format!(
+                "UPDATE \"{TABLE}\" REMOVE part REMOVE since WHERE \"series\" = ? AND \"event\" = ?"
+            );
+            let statements = keys.into_iter().map(|(series, event)| {
+                json!({ "Statement": statement, "Parameters": [{ "S": series }, { "S": event }] })
+            });
+            let request = json!({ "Statements": statements.collect::<Vec<_>>() });
+            ("BatchExecuteStatement".to_owned(), request)
+        });
+    prop_oneof![
+        4 => alone, 4 => transaction(), 1 => get, 1 => batch, 1 => statements, 3 => query()
+    ]
 }
 
 proptest! {

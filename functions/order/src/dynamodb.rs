@@ -20,7 +20,7 @@ use exactly_once::{
     IdempotencyKeys, Inbox, Item, Message, Outbox, Outgoing, RequestKey, Role, Shards, TableError,
     TransactionWrite, commit, commit_together,
     idempotency_keys::interpret_key_item,
-    table::{batch_get, count_partition, text},
+    table::{batch_get, batch_get_tables, count_partition, text},
     transaction::TRANSACTION_WRITES_MAX,
 };
 use futures::future::{join_all, try_join_all};
@@ -549,7 +549,7 @@ fn transition_of(
     }
 }
 
-/// What order-api reads of the product service's table.
+/// What order-api reads for a new order: the product service's table, and beside it the request's idempotency key.
 #[derive(Debug, Clone)]
 pub struct Catalog {
     client: Client,
@@ -562,22 +562,31 @@ impl Catalog {
         Self { client, table: table.into() }
     }
 
-    /// These products, as the last write left them. A product that is not there is left out.
+    /// These products, as the last write left them, and the request's idempotency key, in one call. A product that is
+    /// not there is left out. The key is judged first: a repetition is one, whatever has become of the products.
     ///
     /// # Errors
-    /// The table did not answer, or not with everything in several tries.
+    /// The tables did not answer, or not with everything in several tries.
     pub async fn entries(
         &self,
         ids: impl IntoIterator<Item = &ProductId>,
-    ) -> Result<HashMap<ProductId, CatalogEntry>, TableError> {
-        const OPERATION: &str = "BatchGetItem products";
+        keyed: Option<(&IdempotencyKeys, &RequestKey)>,
+    ) -> Result<CatalogRead, TableError> {
+        const OPERATION: &str = "BatchGetItem products and idempotency key";
         let mut ids: Vec<&ProductId> = ids.into_iter().collect();
         ids.sort();
         ids.dedup();
         let key = |id: &ProductId| Item::from([("product_id".to_owned(), text(id.as_str()))]);
-        let keys = ids.into_iter().map(key).collect();
-        let read = batch_get(&self.client, &self.table, keys, OPERATION).await?;
-        // What a throttled table leaves out is no missing product.
+        let mut wanted: Vec<(&str, Item)> =
+            ids.into_iter().map(|id| (&*self.table, key(id))).collect();
+        let location = keyed.map(|(keys, key)| keys.location(key));
+        wanted.extend(location.clone());
+        let mut read = batch_get_tables(&self.client, wanted, OPERATION).await?;
+        let known = location.and_then(|(table, _)| read.items.remove(table)?.pop());
+        if let (Some(item), Some((_, key))) = (known, keyed) {
+            return Ok(CatalogRead::Earlier(interpret_key_item(&item, &key.fingerprint)));
+        }
+        // What a throttled table leaves out is neither a missing product nor a new key.
         if read.unprocessed > 0 {
             return Err(TableError::Unprocessed { operation: OPERATION.into() });
         }
@@ -586,8 +595,19 @@ impl Catalog {
                 serde_dynamo::from_item(item).map_err(TableError::corrupt(&self.table))?;
             Ok((entry.product_id.clone(), entry))
         };
-        read.items.into_iter().map(entry).collect()
+        let products = read.items.remove(&self.table).unwrap_or_default();
+        let entries: Result<_, TableError> = products.into_iter().map(entry).collect();
+        Ok(CatalogRead::Entries(entries?))
     }
+}
+
+/// What was read for a new order.
+#[derive(Debug)]
+pub enum CatalogRead {
+    /// Its idempotency key came before.
+    Earlier(EarlierRequest),
+    /// The products that there are.
+    Entries(HashMap<ProductId, CatalogEntry>),
 }
 
 /// The orders that are not settled, read over the sparse index `pending`: an order is in it only while it is pending.

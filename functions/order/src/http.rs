@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::{
-    dynamodb::{Added, Catalog, KeyedAnswer, OrderCursor, Orders, TransitionOutcome},
+    dynamodb::{Added, Catalog, CatalogRead, KeyedAnswer, OrderCursor, Orders, TransitionOutcome},
     rules::{Decision, LINES_MAX, Order, OrderRequest, Status, cancel, place, ship},
 };
 
@@ -102,13 +102,13 @@ async fn create_order(
     let request = parse_order_request(&body)?;
     let scope = request.customer_email.as_str();
     let key = request_key(&headers, scope, "POST", "/orders", &body)?;
-    // Before the catalog is asked: a repetition is answered as the first time, whatever has changed since.
-    if let Some(key) = &key
-        && let Some(earlier) = api.idempotency_keys.find(key).await?
-    {
-        return answer_earlier(earlier);
-    }
-    let catalog = api.catalog.entries(request.lines.iter().map(|line| &line.product_id)).await?;
+    let products = request.lines.iter().map(|line| &line.product_id);
+    let keyed = key.as_ref().map(|key| (&api.idempotency_keys, key));
+    let catalog = match api.catalog.entries(products, keyed).await? {
+        // A repetition is answered as the first time, whatever has changed since.
+        CatalogRead::Earlier(earlier) => return answer_earlier(earlier),
+        CatalogRead::Entries(catalog) => catalog,
+    };
     let event_factory = api.orders.event_factory();
     let (id, now) = (event_factory.new_id(), event_factory.now());
     let order = place(id, request, &catalog, &api.currency, now).map_err(Problem::invalid)?;

@@ -153,3 +153,24 @@ fn nobody_but_the_functions_that_publish_events_may_publish_to_the_topic() {
         admitted.map(|role| role["Fn::GetAtt"].as_str().unwrap_or_default().to_owned()).collect();
     assert_eq!(admitted, publishers);
 }
+
+/// An event that stays pending is published again and again; whoever could clear those of others could lose them.
+#[test]
+fn who_publishes_events_may_clear_them_and_nobody_else_may() {
+    let template = Template::read();
+    let event_log = json!({ "Fn::GetAtt": "EventLogTable.Arn" });
+    for (name, role) in template.all(ROLE) {
+        let grants: Vec<_> =
+            within(role).into_iter().filter(|value| value["Effect"] == "Allow").collect();
+        let of = |wanted: &str| -> Vec<&Value> {
+            let is_wanted = |grant: &&&Value| {
+                list(&grant["Action"]).into_iter().any(|action| text(action).starts_with(wanted))
+            };
+            grants.iter().filter(is_wanted).map(|grant| &grant["Resource"]).collect()
+        };
+        let publishes = !of("sns:Publish").is_empty();
+        let clears = of("dynamodb:PartiQL");
+        assert_eq!(clears, if publishes { vec![&event_log] } else { Vec::new() }, "{name}");
+        assert_eq!(clears, of("dynamodb:PartiQLUpdate"), "{name} reads, makes or deletes items");
+    }
+}

@@ -22,7 +22,13 @@ def adapt_grants(url: str) -> None:
     for role in (role["RoleName"] for role in iam.list_roles()["Roles"]):
         for policy in iam.list_role_policies(RoleName=role)["PolicyNames"]:
             document = iam.get_role_policy(RoleName=role, PolicyName=policy)["PolicyDocument"]
-            for statement in document["Statement"]:
+            # A copy, because grants are added on the way.
+            for statement in list(document["Statement"]):
+                if "dynamodb:PartiQLUpdate" in statement["Action"]:
+                    # It asks for the call, on all tables; AWS asks for each statement, on its table.
+                    document["Statement"].append(
+                        {"Effect": "Allow", "Action": "dynamodb:BatchExecuteStatement", "Resource": "*"}
+                    )
                 if statement["Action"] == "sns:Publish":
                     # AWS has no such action as PublishBatch; there, sns:Publish allows both calls.
                     statement["Action"] = ["sns:Publish", "sns:PublishBatch"]

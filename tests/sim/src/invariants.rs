@@ -23,7 +23,7 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use events::{Event, EventType};
 use serde_json::{Value, json};
-use simulated_aws::{Call, SimulatedAws, Step};
+use simulated_aws::{Call, SimulatedAws, Step, update_of_statement};
 use tokio::time::Instant;
 
 use crate::{
@@ -802,7 +802,11 @@ impl Watch {
         body: &Value,
         status: u16,
     ) -> Result<()> {
-        let writes = writes(operation, body);
+        // Each statement is a write of its own.
+        let statements = body["Statements"].as_array().into_iter().flatten();
+        let updates: Vec<Value> = statements.filter_map(update_of_statement).collect();
+        let mut writes = writes(operation, body);
+        writes.extend(updates.iter().map(|update| ("Update", update)));
         let mut changes = Vec::new();
         for (kind, write) in &writes {
             let Some((table, key, names)) = row_of(kind, write) else { continue };

@@ -30,7 +30,7 @@ fn kind_aws() -> SimulatedAws {
 }
 
 async fn call(aws: &SimulatedAws, operation: &str, mut request: Value) -> (u16, Value) {
-    if !["TransactWriteItems", "BatchGetItem"].contains(&operation) {
+    if !["TransactWriteItems", "BatchGetItem", "BatchExecuteStatement"].contains(&operation) {
         request["TableName"] = json!(TABLE);
     }
     let answer = serve(aws, operation, &request).await;
@@ -725,4 +725,135 @@ async fn a_scan_reads_every_item_once_page_by_page_as_far_as_it_wants() {
     keys.dedup();
     assert_eq!((read.len(), keys.len()), (6, 6));
     assert_eq!(read[0].as_object().map(serde_json::Map::len), Some(2));
+}
+
+fn removing(events: &[&str]) -> Value {
+    let statement = format!(
+        "UPDATE \"{TABLE}\" REMOVE part REMOVE since WHERE \"series\" = ? AND \"event\" = ?"
+    );
+    let statements = events
+        .iter()
+        .map(
+            |event| json!({ "Statement": statement, "Parameters": [{ "S": "s" }, { "S": event }] }),
+        )
+        .collect::<Vec<_>>();
+    json!({ "Statements": statements })
+}
+
+/// The code of each statement's error, or nothing.
+async fn executed(aws: &SimulatedAws, request: Value) -> Vec<String> {
+    let answer = ok(aws, "BatchExecuteStatement", request).await;
+    let responses = answer["Responses"].as_array().expect("responses");
+    let code = |response: &Value| response["Error"]["Code"].as_str().unwrap_or_default().to_owned();
+    responses.iter().map(code).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_statement_of_a_batch_is_carried_out_for_itself_and_makes_no_item() {
+    let aws = kind_aws();
+    for event in ["1", "2", "3"] {
+        put(&aws, in_shard(event, "a", "t")).await;
+    }
+    assert_eq!(
+        executed(&aws, removing(&["1", "none", "2"])).await,
+        ["", "ConditionalCheckFailed", ""]
+    );
+    // Once more changes nothing.
+    assert_eq!(executed(&aws, removing(&["1"])).await, [""]);
+    assert_eq!(aws.item(TABLE, &key("s", "1")), normal_item(&key("s", "1")).ok());
+    assert_eq!(aws.item(TABLE, &key("s", "none")), None);
+    let page = ok(&aws, "Query", shard_query(&[])).await;
+    assert_eq!(page["Count"], 1, "{page}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_has_one_to_25_statements_of_one_form_each_about_another_item() {
+    let aws = kind_aws();
+    let numbers: Vec<String> = (0..26).map(|number| number.to_string()).collect();
+    let numbers: Vec<&str> = numbers.iter().map(String::as_str).collect();
+    assert_eq!(executed(&aws, removing(&numbers[..25])).await.len(), 25);
+    for request in [removing(&numbers), removing(&[])] {
+        assert_invalid(&aws, "BatchExecuteStatement", request, "less than or equal to 25").await;
+    }
+    let twice = removing(&["1", "1"]);
+    assert_invalid(&aws, "BatchExecuteStatement", twice, "contains duplicates").await;
+    let mut insert = removing(&["1"]);
+    insert["Statements"][0]["Statement"] = json!("INSERT INTO events VALUE {'series': ?}");
+    let (status, answer) = call(&aws, "BatchExecuteStatement", insert).await;
+    assert_eq!(status, 501, "{answer}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_wrong_with_a_statement_is_its_own_error() {
+    let aws = kind_aws();
+    put(&aws, in_shard("1", "a", "t")).await;
+    let changed = |from: &str, to: &str| {
+        let mut request = removing(&["2", "1"]);
+        let statement = request["Statements"][0]["Statement"].as_str().expect("a statement");
+        request["Statements"][0]["Statement"] = json!(statement.replace(from, to));
+        request
+    };
+    let no_table = executed(&aws, changed(TABLE, "none")).await;
+    assert_eq!(no_table, ["ResourceNotFound", ""]);
+    let no_key = executed(&aws, changed("\"series\"", "\"part\"")).await;
+    assert_eq!(no_key, ["ValidationError", ""]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_statement_may_be_throttled_or_meet_a_transaction_while_the_others_are_carried_out() {
+    let aws = kind_aws();
+    put(&aws, in_shard("1", "a", "t")).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let transaction = transaction("t", &[put_in_transaction(&in_shard("1", "a", "t"))]);
+    let (_, codes) = tokio::join!(call(&aws, "TransactWriteItems", transaction), async {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        executed(&aws, removing(&["1", "2"])).await
+    });
+    assert_eq!(codes, ["TransactionConflict", "ConditionalCheckFailed"]);
+    // One item of 100 units after the other, until the partition bears no more.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let mut large = padded("s", "9");
+    large["part"] = json!({ "S": "a" });
+    for _ in 0..9 {
+        put(&aws, large.clone()).await;
+    }
+    let codes = executed(&aws, removing(&["1", "9"])).await;
+    assert_eq!(codes, ["", "ThrottlingError"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn statements_use_the_units_of_the_updates_that_they_are() {
+    let units = async |by_statement: bool| {
+        let aws = kind_aws();
+        put(&aws, in_shard("1", "a", "t")).await;
+        let before = aws.units().total.writes;
+        if by_statement {
+            executed(&aws, removing(&["1", "none"])).await;
+        } else {
+            for event in ["1", "none"] {
+                let request = json!({
+                    "Key": key("s", event),
+                    "UpdateExpression": "REMOVE part, since",
+                    "ConditionExpression": "attribute_exists(series)",
+                });
+                call(&aws, "UpdateItem", request).await;
+            }
+        }
+        aws.units().total.writes - before
+    };
+    assert_eq!(units(true).await, units(false).await);
+    // The table's, the index entry's, and that of the failed condition.
+    assert_eq!(units(true).await, 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn statements_fail_by_themselves_as_often_as_entries_of_batches_do() {
+    let aws = aws(1);
+    put(&aws, in_shard("1", "a", "t")).await;
+    aws.set_faults(Faults { partial: 1000, ..Faults::default() });
+    let codes = executed(&aws, removing(&["1"])).await;
+    assert!(
+        ["ThrottlingError", "TransactionConflict", "InternalServerError"].contains(&&*codes[0])
+    );
+    assert!(aws.item(TABLE, &key("s", "1")).is_some_and(|item| item.contains_key("part")));
 }

@@ -13,7 +13,8 @@ use aws_sdk_dynamodb::{
         transact_write_items::TransactWriteItemsError, update_item::UpdateItemError,
     },
     types::{
-        AttributeValue, ConditionCheck, Delete, KeysAndAttributes, Put, TransactWriteItem, Update,
+        AttributeValue, BatchStatementRequest, ConditionCheck, Delete, KeysAndAttributes, Put,
+        TransactWriteItem, Update,
     },
 };
 use serde_json::{Map, Value, json};
@@ -245,6 +246,28 @@ pub(crate) async fn call(client: &Client, operation: &str, request: &Value) -> V
                     answer["Count"] = json!(page.count);
                     field(&mut answer, "Items", page.items, |items| sorted(items));
                     field(&mut answer, "LastEvaluatedKey", page.last_evaluated_key, item_json);
+                }
+                Err(error) => return failure(&error, |_| None),
+            }
+        }
+        "BatchExecuteStatement" => {
+            let statements = request["Statements"].as_array().into_iter().flatten();
+            let statements = statements.map(|statement| {
+                let parameters = statement["Parameters"].as_array().into_iter().flatten();
+                BatchStatementRequest::builder()
+                    .set_statement(text(statement, "Statement"))
+                    .set_parameters(Some(parameters.map(attribute).collect()))
+                    .build()
+                    .expect("a statement")
+            });
+            let sent = client.batch_execute_statement().set_statements(Some(statements.collect()));
+            match sent.send().await {
+                Ok(executed) => {
+                    let codes = executed.responses().iter().map(|response| {
+                        let code = response.error().and_then(|error| error.code());
+                        json!(code.map_or("None", |code| code.as_str()))
+                    });
+                    answer["Errors"] = codes.collect::<Vec<_>>().into();
                 }
                 Err(error) => return failure(&error, |_| None),
             }

@@ -453,6 +453,14 @@ fn refused_entries(operation: &str, text: &str) -> Response {
         let headers = [("content-type", "application/x-amz-json-1.0")];
         return (headers, body.to_string()).into_response();
     }
+    if operation == "BatchExecuteStatement" {
+        let request: serde_json::Value = serde_json::from_str(text).unwrap_or_default();
+        let statements = request["Statements"].as_array().map_or(0, Vec::len);
+        let failed = serde_json::json!({ "Error": { "Code": "InternalServerError" } });
+        let body = serde_json::json!({ "Responses": vec![failed; statements] });
+        let headers = [("content-type", "application/x-amz-json-1.0")];
+        return (headers, body.to_string()).into_response();
+    }
     let is_id =
         |name: &str| name.starts_with("PublishBatchRequestEntries.") && name.ends_with(".Id");
     let failed: String = form_urlencoded::parse(text.as_bytes())

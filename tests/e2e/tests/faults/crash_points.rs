@@ -161,7 +161,7 @@ fn kinds_of(stack: &Stack, call: &Call) -> Vec<Kind> {
     }
     match call.operation.as_str() {
         "TransactWriteItems" => kinds.push(Kind::Cancel),
-        "PublishBatch" | "BatchGetItem" => kinds.push(Kind::Partial),
+        "PublishBatch" | "BatchGetItem" | "BatchExecuteStatement" => kinds.push(Kind::Partial),
         _ => {}
     }
     // The first call of an operation stands for the others: the simulation breaks every one.

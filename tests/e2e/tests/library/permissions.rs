@@ -18,6 +18,16 @@ use serde_json::json;
 use uuid::Uuid;
 
 const TEMPLATE: &str = include_str!("../../../../crates/exactly-once/tables.yaml");
+/// The beginning of the policy that allows an outbox its calls.
+const OUTBOX_STATEMENTS: &str = "        - PolicyName: outbox
+          PolicyDocument:
+            Version: \"2012-10-17\"
+            Statement:
+";
+const BATCH_EXECUTE: &str = "              - Effect: Allow
+                Action: dynamodb:BatchExecuteStatement
+                Resource: \"*\"
+";
 
 /// Deploys the template with these parameters; its outputs.
 async fn deploy(
@@ -31,8 +41,13 @@ async fn deploy(
     cloudformation
         .create_stack()
         .stack_name(name)
-        // AWS has no such action as PublishBatch; there, sns:Publish allows both calls. MiniStack has it.
-        .template_body(TEMPLATE.replace("sns:Publish", "[sns:Publish, sns:PublishBatch]"))
+        // AWS has no such actions as PublishBatch and BatchExecuteStatement; there, sns:Publish allows both calls, and
+        // PartiQLUpdate the statements. MiniStack has them, the latter on all tables.
+        .template_body(
+            TEMPLATE
+                .replace("sns:Publish", "[sns:Publish, sns:PublishBatch]")
+                .replace(OUTBOX_STATEMENTS, &format!("{OUTBOX_STATEMENTS}{BATCH_EXECUTE}")),
+        )
         .set_parameters(Some(parameters.collect()))
         .capabilities(StackCapability::CapabilityIam)
         .send()
