@@ -1,4 +1,4 @@
-# `make` alone lists what there is. Variables: PORT (of the local stack), EMULATOR, PYTHON, THREADS, PICTURES, SEEDS, BUGS, BIN_DIR.
+# `make` alone lists what there is. Variables: PORT (of the local stack), EMULATOR, PYTHON, THREADS, PICTURES, SEEDS, BUGS, LONG, BIN_DIR.
 
 PYTHON ?= python3
 PORT ?=
@@ -8,6 +8,7 @@ THREADS ?= $(if $(filter localstack,$(EMULATOR)),3,5)
 PICTURES ?=
 SEEDS ?= 200
 BUGS ?=
+LONG ?=
 # Where the functions are if they were not built by `make`: target/lambda after `cargo lambda build`.
 BIN_DIR ?=
 
@@ -18,7 +19,7 @@ BUILT = $(if $(BIN_DIR),--no-build --bin-dir $(BIN_DIR))
 WITH = PORT=0 $(STACK) with --emulator $(EMULATOR) $(or $(BUILT),--no-build)
 
 .DEFAULT_GOAL := help
-.PHONY: help up down logs demo test check unit build chaos e2e e2e-shared e2e-alone e2e-demo e2e-lifecycle e2e-iam e2e-faults e2e-conformance e2e-chaos e2e-cli console-test fuzz sim sim-mutants
+.PHONY: help up down logs demo test check unit build bench chaos e2e e2e-shared e2e-alone e2e-demo e2e-lifecycle e2e-iam e2e-faults e2e-conformance e2e-chaos e2e-cli console-test fuzz sim sim-mutants
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -115,6 +116,14 @@ sim-mutants: ## plants bugs into the functions, and says after how many of 2,000
 # In the dev profile, which checks arithmetic for overflow. Its inputs are shared between two targets.
 fuzz: build ## the long fuzz run over events and HTTP bodies: 10 million inputs (ORDERFLOW_FUZZ_INPUTS each, ORDERFLOW_SEED=...)
 	ORDERFLOW_FUZZ_INPUTS=$${ORDERFLOW_FUZZ_INPUTS:-5000000} cargo test --workspace --test fuzz -- --test-threads=1 --nocapture
+
+# The exact counts are a part of `unit`. Release binaries, because that is what is deployed; the harness is a part of the dev build.
+bench: ## times, CPU, memory and costs of the functions and of peers in Python and Node.js, into docs/benchmarks.md (LONG=1, ROUNDS=5)
+	tests/bench/peers/install.sh .cache/peers
+	cargo build --release -p order -p product -p notification -p relay --bins --quiet
+	cargo build --workspace --bins --quiet
+	LONG=$(LONG) target/debug/bench
+	cargo bench -p bench --bench decisions --quiet
 
 # Not a part of `test`, which needs no browser; CI calls it.
 console-test: build ## the operator's page in a real browser (/usr/bin/chromium); PICTURES=docs takes its screenshots anew

@@ -1,7 +1,8 @@
 //! An AWS endpoint: the simulated services behind a socket, in real time, without faults.
 //!
-//! In: a simulated AWS, and how long calls take ([`Delays`]). Out: a URL for `AWS_ENDPOINT_URL`, and the calls that came in.
-//! Guarantee: a call is carried out when its delay has passed, and recorded whatever its answer is.
+//! In: a simulated AWS, and when calls are answered ([`Pace`]). Out: a URL for `AWS_ENDPOINT_URL`, and the calls that came in.
+//! Guarantees: a call is carried out when its time has come, and recorded whatever its answer is; in rounds, calls that do not
+//! wait for each other overlap on any machine, however busy.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -10,11 +11,28 @@ use std::{
 
 use anyhow::Result;
 use simulated_aws::{Call, Service, SimulatedAws};
+use tokio::{sync::watch, task::AbortHandle, time::sleep};
 
 use crate::{
     calls::RecordedCall,
     http::{Answers, Request, Response, Server},
+    process::is_waiting,
+    tls::Authority,
 };
+
+/// How often it is looked whether a round has ended.
+const LOOK: Duration = Duration::from_millis(5);
+/// How often in a row nothing may be seen to happen before a round has ended.
+const LOOKS: usize = 4;
+
+/// When calls are answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Pace {
+    /// Each after its delay.
+    Delayed(Delays),
+    /// All together, when these processes wait for nothing but answers.
+    Rounds(Vec<u32>),
+}
 
 /// How long calls take besides what it takes to carry them out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,32 +80,65 @@ impl Delays {
 pub struct AwsEndpoint {
     desk: Arc<Desk>,
     server: Server,
+    rounds: Option<AbortHandle>,
+}
+
+impl Drop for AwsEndpoint {
+    fn drop(&mut self) {
+        self.end_rounds();
+    }
 }
 
 #[derive(Debug)]
 struct Desk {
     state: Mutex<State>,
+    /// Number of rounds that have ended.
+    ended_rounds: watch::Sender<u64>,
 }
 
 #[derive(Debug)]
 struct State {
     aws: SimulatedAws,
-    delays: Delays,
+    pace: Pace,
     calls: Vec<RecordedCall>,
+    /// Number of calls that have come in.
+    arrived: u64,
 }
 
 impl AwsEndpoint {
     /// # Errors
     /// No port is free.
     pub async fn start(aws: SimulatedAws, delays: Delays) -> Result<Self> {
-        let state = Mutex::new(State { aws, delays, calls: Vec::new() });
-        let desk = Arc::new(Desk { state });
-        Ok(Self { server: Server::start(desk.clone()).await?, desk })
+        let pace = Pace::Delayed(delays);
+        let state = Mutex::new(State { aws, pace, calls: Vec::new(), arrived: 0 });
+        let desk = Arc::new(Desk { state, ended_rounds: watch::Sender::default() });
+        Ok(Self { server: Server::start(desk.clone(), None).await?, desk, rounds: None })
+    }
+
+    /// The same AWS once more, behind TLS.
+    ///
+    /// # Errors
+    /// No port is free.
+    pub async fn with_tls(&self, authority: &Authority) -> Result<Self> {
+        let desk = self.desk.clone();
+        let server = Server::start(desk.clone(), Some(authority.acceptor())).await?;
+        Ok(Self { server, desk, rounds: None })
     }
 
     #[must_use]
     pub fn url(&self) -> String {
-        format!("http://{}", self.server.address)
+        let scheme = if self.server.is_encrypted { "https" } else { "http" };
+        format!("{scheme}://{}", self.server.address)
+    }
+
+    #[must_use]
+    pub fn aws(&self) -> SimulatedAws {
+        self.desk.lock().aws.clone()
+    }
+
+    /// From now on calls go to another AWS: one that has grown for long takes memory and time.
+    pub fn replace_aws(&self, aws: SimulatedAws) {
+        self.desk.lock().aws = aws;
     }
 
     /// The calls since this was last asked.
@@ -96,9 +147,21 @@ impl AwsEndpoint {
         std::mem::take(&mut self.desk.lock().calls)
     }
 
-    /// From now on calls take this long.
-    pub fn set_delays(&self, delays: Delays) {
-        self.desk.lock().delays = delays;
+    /// From now on calls are answered so.
+    pub fn set_pace(&mut self, pace: Pace) {
+        self.end_rounds();
+        if let Pace::Rounds(processes) = &pace {
+            let (desk, processes) = (self.desk.clone(), processes.clone());
+            let rounds = tokio::spawn(async move { desk.end_rounds(&processes).await });
+            self.rounds = Some(rounds.abort_handle());
+        }
+        self.desk.lock().pace = pace;
+    }
+
+    fn end_rounds(&mut self) {
+        if let Some(rounds) = self.rounds.take() {
+            rounds.abort();
+        }
     }
 }
 
@@ -106,19 +169,49 @@ impl Desk {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Ends rounds, one after the other, as long as it runs.
+    async fn end_rounds(&self, processes: &[u32]) {
+        let (mut arrived, mut quiet_looks) = (0, 0);
+        loop {
+            sleep(LOOK).await;
+            let now = self.lock().arrived;
+            let is_quiet = now == arrived && processes.iter().all(|process| is_waiting(*process));
+            quiet_looks = if is_quiet { quiet_looks + 1 } else { 0 };
+            arrived = now;
+            if quiet_looks == LOOKS {
+                quiet_looks = 0;
+                self.ended_rounds.send_modify(|ended| *ended += 1);
+            }
+        }
+    }
+
+    async fn wait_for_turn(&self, call: &Call) {
+        // Before the call counts as arrived, so that no end of a round is missed.
+        let mut round = self.ended_rounds.subscribe();
+        let delay = {
+            let mut state = self.lock();
+            state.arrived += 1;
+            match &state.pace {
+                Pace::Delayed(delays) => Some(delays.of(call)),
+                Pace::Rounds(_) => None,
+            }
+        };
+        match delay {
+            Some(Duration::ZERO) => {}
+            Some(delay) => sleep(delay).await,
+            // It cannot be closed while this is there.
+            None => drop(round.changed().await),
+        }
+    }
 }
 
 impl Answers for Desk {
     async fn answer(&self, request: Request) -> Response {
         let begun = Instant::now();
         let call = Call::read(request.header("x-amz-target"), &request.body);
-        let (aws, delay) = {
-            let state = self.lock();
-            (state.aws.clone(), state.delays.of(&call))
-        };
-        if !delay.is_zero() {
-            tokio::time::sleep(delay).await;
-        }
+        self.wait_for_turn(&call).await;
+        let aws = self.lock().aws.clone();
         let answer = aws.answer(&call).await;
         let content_type = match call.service() {
             Some(Service::DynamoDb | Service::Sqs) => "application/x-amz-json-1.0",

@@ -14,6 +14,7 @@ use tokio::{
     net::TcpListener,
     task::{AbortHandle, JoinSet},
 };
+use tokio_rustls::TlsAcceptor;
 
 /// Maximum size of a body: Lambda's own limit of an event, and some.
 /// <https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html>
@@ -62,6 +63,7 @@ pub(crate) trait Answers: Send + Sync + 'static {
 #[derive(Debug)]
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
+    pub(crate) is_encrypted: bool,
     accepting: AbortHandle,
 }
 
@@ -74,23 +76,33 @@ impl Drop for Server {
 impl Server {
     /// # Errors
     /// No port is free.
-    pub(crate) async fn start(answers: Arc<impl Answers>) -> Result<Self> {
+    pub(crate) async fn start(
+        answers: Arc<impl Answers>,
+        encryption: Option<TlsAcceptor>,
+    ) -> Result<Self> {
+        let is_encrypted = encryption.is_some();
         let listener = TcpListener::bind("127.0.0.1:0").await.context("a free port")?;
         let address = listener.local_addr()?;
         let accepting = tokio::spawn(async move {
             // They end with the server.
             let mut connections = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
-                let answers = answers.clone();
+                let (answers, encryption) = (answers.clone(), encryption.clone());
                 connections.spawn(async move {
                     let _ = stream.set_nodelay(true);
                     // A client that has died has closed in the middle of a request; whoever waits for it says so.
-                    let _ = serve(stream, &*answers).await;
+                    let _ = match encryption {
+                        None => serve(stream, &*answers).await,
+                        Some(encryption) => match encryption.accept(stream).await {
+                            Ok(stream) => serve(stream, &*answers).await,
+                            Err(error) => Err(error.into()),
+                        },
+                    };
                 });
                 while connections.try_join_next().is_some() {}
             }
         });
-        Ok(Self { address, accepting: accepting.abort_handle() })
+        Ok(Self { address, is_encrypted, accepting: accepting.abort_handle() })
     }
 }
 

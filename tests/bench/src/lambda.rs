@@ -100,7 +100,7 @@ impl Environment {
     /// It cannot be started, or it fails before it asks.
     pub async fn start(mut command: Command) -> Result<Self> {
         let runtime = Arc::new(RuntimeApi { state: watch::Sender::default() });
-        let server = Server::start(runtime.clone()).await?;
+        let server = Server::start(runtime.clone(), None).await?;
         command.env("AWS_LAMBDA_RUNTIME_API", server.address.to_string());
         let started = Instant::now();
         let program = command.get_program().to_owned();
@@ -261,7 +261,7 @@ impl RuntimeApi {
     }
 }
 
-const FUNCTION_ARN: &str = "arn:aws:lambda:eu-central-1:000000000000:function:f";
+const FUNCTION_ARN: &str = "arn:aws:lambda:us-east-1:000000000000:function:f";
 const TRACE_ID: &str = "Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=0";
 
 fn request_id(invocation: u64) -> String {

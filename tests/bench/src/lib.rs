@@ -5,7 +5,18 @@
 //! endpoint on this machine ([`endpoint`]); nothing of its code is called.
 
 pub mod calls;
+pub mod chart;
+pub mod cost;
 pub mod endpoint;
+pub mod exact;
 mod http;
 pub mod lambda;
+pub mod load;
+pub mod prices;
+pub mod process;
+pub mod report;
 pub mod shop;
+pub mod statistics;
+pub mod subject;
+pub mod timed;
+pub mod tls;

@@ -8,7 +8,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::{Context, Result, bail, ensure};
@@ -46,7 +46,6 @@ impl Function {
 /// A shop that is deployed: tables, queues, subscriptions and an endpoint.
 #[derive(Debug)]
 pub struct Shop {
-    pub aws: SimulatedAws,
     pub endpoint: AwsEndpoint,
     binaries: PathBuf,
 }
@@ -64,11 +63,13 @@ impl Shop {
     /// # Errors
     /// No port is free.
     pub async fn deploy(binaries: &Path, delays: Delays) -> Result<Self> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
-        let aws = SimulatedAws::prompt(now.as_secs());
-        shop::deploy(&aws);
-        let endpoint = AwsEndpoint::start(aws.clone(), delays).await?;
-        Ok(Self { aws, endpoint, binaries: binaries.to_owned() })
+        let endpoint = AwsEndpoint::start(new_aws()?, delays).await?;
+        Ok(Self { endpoint, binaries: binaries.to_owned() })
+    }
+
+    #[must_use]
+    pub fn aws(&self) -> SimulatedAws {
+        self.endpoint.aws()
     }
 
     /// Starts a function in an environment of its own.
@@ -77,44 +78,9 @@ impl Shop {
     /// It has not been built, or it fails.
     pub async fn start(&self, function: Function) -> Result<Environment> {
         let mut command = Command::new(self.binaries.join(function.binary()));
-        command
-            .env_clear()
-            .envs(self.variables(function))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::inherit());
+        command.env_clear().envs(variables(function, &self.endpoint.url())).stdin(Stdio::null());
+        command.stdout(Stdio::null());
         Environment::start(command).await.with_context(|| format!("{function:?}"))
-    }
-
-    /// What Lambda and the template set.
-    /// <https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html>
-    #[must_use]
-    pub fn variables(&self, function: Function) -> HashMap<String, String> {
-        let queue = match function {
-            Function::Consumer(queue) => queue,
-            Function::OrderApi | Function::ProductApi => Queue::Order,
-        };
-        let mut variables = shop::variables(queue, shop::SHARDS_DEFAULT);
-        let of_lambda = [
-            ("AWS_ENDPOINT_URL", self.endpoint.url().as_str()),
-            ("AWS_REGION", "eu-central-1"),
-            ("AWS_DEFAULT_REGION", "eu-central-1"),
-            ("AWS_ACCESS_KEY_ID", "key"),
-            ("AWS_SECRET_ACCESS_KEY", "secret"),
-            ("AWS_SESSION_TOKEN", "token"),
-            ("AWS_LAMBDA_FUNCTION_NAME", function.binary()),
-            ("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST"),
-            ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "256"),
-            ("AWS_LAMBDA_LOG_GROUP_NAME", "/aws/lambda/f"),
-            ("AWS_LAMBDA_LOG_STREAM_NAME", "1"),
-            ("AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand"),
-            ("_HANDLER", "bootstrap"),
-            // A rate of mails that no measurement reaches.
-            ("MAILS_PER_SECOND", "1000000"),
-        ]
-        .map(|(name, value)| (name.to_owned(), value.to_owned()));
-        variables.extend(of_lambda);
-        variables
     }
 
     /// Invokes a function, and says what it called and used.
@@ -123,10 +89,10 @@ impl Shop {
     /// The function does not answer.
     pub async fn measure(&self, environment: &mut Environment, event: &Value) -> Result<Measured> {
         drop(self.endpoint.take_calls());
-        let before = self.aws.units().by_resource;
+        let before = self.aws().units().by_resource;
         let invocation = environment.invoke(event.to_string()).await?;
         let calls = self.endpoint.take_calls();
-        let mut units = self.aws.units().by_resource;
+        let mut units = self.aws().units().by_resource;
         for (resource, used) in &mut units {
             let before = before.get(resource).copied().unwrap_or_default();
             used.writes -= before.writes;
@@ -144,7 +110,7 @@ impl Shop {
         let mut received = Vec::new();
         // A receive returns any number of messages.
         while received.len() < count {
-            let more = self.aws.receive(&queue.url(), count - received.len());
+            let more = self.aws().receive(&queue.url(), count - received.len());
             if more.is_empty() {
                 break;
             }
@@ -166,7 +132,7 @@ impl Shop {
         let failures = answer["batchItemFailures"].as_array().context("the answer of a batch")?;
         ensure!(failures.is_empty(), "given back: {answer}");
         for handle in &batch.handles {
-            self.aws.delete(&batch.queue.url(), handle);
+            self.aws().delete(&batch.queue.url(), handle);
         }
         Ok(measured)
     }
@@ -174,11 +140,11 @@ impl Shop {
     /// Deletes what is on a queue.
     pub fn drain(&self, queue: Queue) {
         loop {
-            let received = self.aws.receive(&queue.url(), 10);
+            let received = self.aws().receive(&queue.url(), 10);
             if received.is_empty() {
                 return;
             }
-            received.iter().for_each(|one| self.aws.delete(&queue.url(), &one.receipt_handle));
+            received.iter().for_each(|one| self.aws().delete(&queue.url(), &one.receipt_handle));
         }
     }
 
@@ -195,6 +161,47 @@ impl Shop {
     }
 }
 
+/// What Lambda and the template set.
+/// <https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html>
+#[must_use]
+pub fn variables(function: Function, endpoint_url: &str) -> HashMap<String, String> {
+    let queue = match function {
+        Function::Consumer(queue) => queue,
+        Function::OrderApi | Function::ProductApi => Queue::Order,
+    };
+    let mut variables = shop::variables(queue, shop::SHARDS_DEFAULT);
+    let of_lambda = [
+        ("AWS_ENDPOINT_URL", endpoint_url),
+        ("AWS_REGION", "us-east-1"),
+        ("AWS_DEFAULT_REGION", "us-east-1"),
+        ("AWS_ACCESS_KEY_ID", "key"),
+        ("AWS_SECRET_ACCESS_KEY", "secret"),
+        ("AWS_SESSION_TOKEN", "token"),
+        ("AWS_LAMBDA_FUNCTION_NAME", function.binary()),
+        ("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST"),
+        ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "256"),
+        ("AWS_LAMBDA_LOG_GROUP_NAME", "/aws/lambda/f"),
+        ("AWS_LAMBDA_LOG_STREAM_NAME", "1"),
+        ("AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand"),
+        ("_HANDLER", "bootstrap"),
+        // A rate of mails that no measurement reaches.
+        ("MAILS_PER_SECOND", "1000000"),
+    ];
+    variables.extend(of_lambda.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    variables
+}
+
+/// An AWS with the shop's tables, queues and subscriptions.
+///
+/// # Errors
+/// The machine's clock is before 1970.
+pub fn new_aws() -> Result<SimulatedAws> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
+    let aws = SimulatedAws::prompt(now.as_secs());
+    shop::deploy(&aws);
+    Ok(aws)
+}
+
 /// Messages of a queue, as its consumer gets them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Batch {
@@ -205,9 +212,9 @@ pub struct Batch {
 
 /// An order of one line, as API Gateway passes it on.
 #[must_use]
-pub fn order_request(product_id: &str, idempotency_key: Option<&str>) -> Value {
+pub fn order_request(product_id: &str, email: &str, idempotency_key: Option<&str>) -> Value {
     let body = json!({
-        "customer_email": "customer@example.com",
+        "customer_email": email,
         "items": [{ "product_id": product_id, "quantity": 2 }],
     });
     request("/orders", idempotency_key, &body)
@@ -239,7 +246,3 @@ pub fn body_of(invocation: &Invocation, status: u16) -> Result<Value> {
     }
     Ok(serde_json::from_str(answer["body"].as_str().unwrap_or_default())?)
 }
-
-/// How long calls take when it is counted how many follow each other: longer than what lies between two calls that are
-/// made together, on a busy machine too.
-pub const COUNTING_DELAY: Duration = Duration::from_millis(100);

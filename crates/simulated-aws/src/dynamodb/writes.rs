@@ -270,23 +270,26 @@ struct Held<'a> {
 }
 
 pub(super) async fn transact(aws: &SimulatedAws, request: &Value) -> Answer {
-    let held = match begin(&mut aws.lock(), request) {
-        Ok(Ok(held)) => held,
-        Ok(Err(answer)) => return answer,
-        Err(why) => return refused(why),
+    let (held, takes) = {
+        let mut state = aws.lock();
+        let held = match begin(&mut state, request) {
+            Ok(Ok(held)) => held,
+            Ok(Err(answer)) => return answer,
+            Err(why) => return refused(why),
+        };
+        if state.is_prompt {
+            // Under one lock: no other transaction comes between.
+            return end(&mut state, held);
+        }
+        let takes = duration(&mut state);
+        (held, takes)
     };
-    let takes = duration(&mut aws.lock());
-    if !takes.is_zero() {
-        tokio::time::sleep(takes).await;
-    }
+    tokio::time::sleep(takes).await;
     end(&mut aws.lock(), held)
 }
 
 /// How long a transaction takes. No page bounds it; one that outlasts its client's patience is met again as in progress.
 fn duration(state: &mut State) -> Duration {
-    if state.is_prompt {
-        return Duration::ZERO;
-    }
     let is_long = state.random.u64(0..1000) < state.faults.late;
     Duration::from_millis(state.random.u64(if is_long { 3000..9000 } else { 3..60 }))
 }

@@ -1,0 +1,47 @@
+//! A certificate authority of our own, so that an endpoint on this machine can be called by TLS.
+//!
+//! In: a path. Out: a file that clients trust (`SSL_CERT_FILE`), and what a server needs. Guarantee: made anew for each run,
+//! for 127.0.0.1 only.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use anyhow::Result;
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rustls::{ServerConfig, pki_types::PrivateKeyDer};
+use tokio_rustls::TlsAcceptor;
+
+/// The authority, and a server's key that it has signed.
+#[derive(Debug, Clone)]
+pub struct Authority {
+    /// The file with its certificate.
+    pub file: PathBuf,
+    server: Arc<ServerConfig>,
+}
+
+impl Authority {
+    /// # Errors
+    /// The file cannot be written.
+    pub fn create(file: &Path) -> Result<Self> {
+        let mut params = CertificateParams::new(Vec::new())?;
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate()?;
+        std::fs::write(file, params.self_signed(&key)?.pem())?;
+        let issuer = Issuer::new(params, key);
+        let server_key = KeyPair::generate()?;
+        let certificate = CertificateParams::new(vec!["127.0.0.1".to_owned()])?;
+        let certificate = certificate.signed_by(&server_key, &issuer)?;
+        let key =
+            PrivateKeyDer::try_from(server_key.serialize_der()).map_err(anyhow::Error::msg)?;
+        let server = ServerConfig::builder()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.der().clone()], key)?;
+        Ok(Self { file: file.to_owned(), server: Arc::new(server) })
+    }
+
+    pub(crate) fn acceptor(&self) -> TlsAcceptor {
+        TlsAcceptor::from(self.server.clone())
+    }
+}
