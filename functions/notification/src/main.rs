@@ -4,7 +4,8 @@ use exactly_once::Ids;
 use lambda_runtime::Error;
 use notification::NotificationConfig;
 
-#[tokio::main]
+// An environment handles one invocation at a time: more threads would only hand its work around.
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     telemetry::init();
     let config = settings::read(NotificationConfig::read)?;

@@ -5,7 +5,8 @@ use lambda_runtime::{Error, LambdaEvent, service_fn};
 use relay::RelayConfig;
 use serde_json::Value;
 
-#[tokio::main]
+// An environment handles one invocation at a time: more threads would only hand its work around.
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     telemetry::init();
     let relay = settings::read(RelayConfig::read)?.relay(&settings::aws().await);

@@ -4,7 +4,8 @@ use exactly_once::Ids;
 use http_api::unrouted;
 use order::wiring::OrderApiConfig;
 
-#[tokio::main]
+// An environment handles one invocation at a time: more threads would only hand its work around.
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_http::Error> {
     telemetry::init();
     let config = settings::read(OrderApiConfig::read)?;

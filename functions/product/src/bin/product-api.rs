@@ -4,7 +4,8 @@ use axum::Router;
 use exactly_once::Ids;
 use product::wiring::ProductApiConfig;
 
-#[tokio::main]
+// An environment handles one invocation at a time: more threads would only hand its work around.
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_http::Error> {
     telemetry::init();
     let config = settings::read(ProductApiConfig::read)?;
