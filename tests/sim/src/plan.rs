@@ -61,11 +61,13 @@ pub enum Kind {
     Hostility,
     /// Indexes that are minutes behind.
     IndexLag,
+    /// Environments that are frozen as soon as they have answered.
+    Freeze,
 }
 
 impl Kind {
     /// Every kind there is.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::Fail,
         Self::Lose,
         Self::Slow,
@@ -87,6 +89,7 @@ impl Kind {
         Self::Burst,
         Self::Hostility,
         Self::IndexLag,
+        Self::Freeze,
     ];
 }
 
@@ -166,14 +169,17 @@ impl Plan {
             Outage { service, from, until: until.min(ORDERING) }
         });
         let outages = outages.collect();
-        let harshness = Harshness {
+        let mut harshness = Harshness {
             // Reservations are taken out of it: with them, the rest may be this small too.
             concurrency: if is_small { random.usize(2..8) } else { 1000 }
                 + if is_reserved { 22 } else { 0 },
             is_reserved,
             stalls: if has_stalls { random.u64(0..100) } else { 0 },
             has_unruly_schedule,
+            has_extensions: false,
         };
+        let long_index_lags = random.u64(0..=LONG_INDEX_LAGS_MAX);
+        harshness.has_extensions = random.bool();
         Self {
             faults,
             outages,
@@ -185,7 +191,7 @@ impl Plan {
             has_repetitions,
             is_burst,
             has_hostility: true,
-            long_index_lags: random.u64(0..=LONG_INDEX_LAGS_MAX),
+            long_index_lags,
             consumers_throttled_for: Duration::ZERO,
             has_unknown_version: false,
             settling_max: crate::SETTLING_MAX,
@@ -218,6 +224,7 @@ impl Plan {
             Kind::Burst => self.is_burst = false,
             Kind::Hostility => self.has_hostility = false,
             Kind::IndexLag => self.long_index_lags = 0,
+            Kind::Freeze => harshness.has_extensions = true,
         }
         self
     }
