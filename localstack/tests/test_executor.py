@@ -29,13 +29,30 @@ from orderflow_executor.runtime_api import Invocation
 
 # Does what its event says. It speaks to the Runtime API as a function's runtime would.
 BOOTSTRAP = """#!{python}
-import http.client, json, os, sys, time
+import http.client, json, os, sys, threading, time
 print("initialising", flush=True)
 api = http.client.HTTPConnection(os.environ["AWS_LAMBDA_RUNTIME_API"])
 def call(method, path, body=None, **options):
     api.request(method, "/2018-06-01/runtime" + path, body, **options)
     response = api.getresponse()
     return response.status, response.headers, response.read()
+def extension(method, path, body=None, **headers):
+    connection = http.client.HTTPConnection(os.environ["AWS_LAMBDA_RUNTIME_API"])
+    connection.request(method, "/2020-01-01/extension" + path, body, headers=headers)
+    response = connection.getresponse()
+    return response.status, response.headers, response.read()
+def work_after_answers(identifier):
+    while True:
+        _, _, body = extension("GET", "/event/next", **{{"Lambda-Extension-Identifier": identifier}})
+        time.sleep(float(os.environ["EXTENSION"]))
+        print("extension:", body.decode(), flush=True)
+if "EXTENSION" in os.environ:
+    events = json.dumps(dict(events=[os.environ.get("EVENT", "INVOKE")]))
+    status, headers, _ = extension("POST", "/register", events, **{{"Lambda-Extension-Name": "after-answer"}})
+    if status == 200:
+        threading.Thread(target=work_after_answers, args=[headers["Lambda-Extension-Identifier"]], daemon=True).start()
+    else:
+        print("refused with", status, flush=True)
 if os.environ.get("INIT") == "error":
     call("POST", "/init/error", b'{{"errorType":"Broken","errorMessage":"no configuration"}}')
     sys.exit(1)
@@ -180,6 +197,30 @@ class ExecutorTest(unittest.TestCase):
         self.assertIn("before", result.log)
         self.assertFalse(alive(pid))
         self.assertNotEqual(self.answer(slow)["pid"], pid)
+
+    def test_an_invocation_is_over_when_its_extension_has_asked_for_the_next_event(self) -> None:
+        warm = self.environment(EXTENSION="0.3")
+        for _ in range(2):
+            result = invoke(warm, do="answer")
+            self.assertFalse(result.is_error, result.payload)
+            lines = result.log.splitlines()
+            [event] = [line.removeprefix("extension: ") for line in lines if line.startswith("extension: ")]
+            self.assertEqual(json.loads(event)["eventType"], "INVOKE")
+            self.assertEqual(json.loads(event)["requestId"], "request-1")
+            self.assertGreater(json.loads(event)["deadlineMs"], time.time() * 1000)
+
+    def test_an_extension_that_uses_up_the_time_costs_the_environment_and_not_the_answer(self) -> None:
+        slow = self.environment(timeout=1, EXTENSION="30")
+        begun = time.monotonic()
+        pid = self.answer(slow)["pid"]
+        self.assertLess(time.monotonic() - begun, 10)
+        self.assertFalse(alive(pid))
+        self.assertNotEqual(self.answer(slow)["pid"], pid)
+
+    def test_an_extension_inside_of_the_process_is_not_told_of_the_shutdown(self) -> None:
+        result = invoke(self.environment(EXTENSION="0", EVENT="SHUTDOWN"), do="answer")
+        self.assertFalse(result.is_error, result.payload)
+        self.assertIn("refused with 403", result.log)
 
     def test_environments_work_in_parallel(self) -> None:
         environments = [self.environment() for _ in range(4)]

@@ -1,6 +1,10 @@
 //! Runs an axum router behind API Gateway.
 
-use std::{panic::AssertUnwindSafe, time::Duration};
+use std::{
+    panic::AssertUnwindSafe,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use axum::{
     Router,
@@ -9,17 +13,25 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use exactly_once::{Clock, Ids, invocation_deadline};
-use futures::FutureExt;
+use futures::{FutureExt, future::Inspect};
 use http::{
     HeaderMap, HeaderName, HeaderValue, StatusCode,
     header::{CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS},
 };
-use lambda_http::{Context, request::RequestContext};
+use lambda_http::{
+    Adapter, Context as Invocation,
+    lambda_runtime::{LambdaInvocation, Runtime, layers::TracingLayer},
+    request::RequestContext,
+};
+use lambda_runtime_api_client::PooledClient;
 use telemetry::Trace;
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
+use tower::{Service, layer::layer_fn};
 use tracing::Instrument;
 
-use crate::{BODY_BYTES_MAX, Problem, problem::PROBLEM_JSON};
+use crate::{
+    AfterAnswer, BODY_BYTES_MAX, Problem, lambda_extension::Extension, problem::PROBLEM_JSON,
+};
 
 /// How long before the invocation's deadline a request is answered, whatever its handler does: Lambda would answer the
 /// gateway with an error, and end the environment.
@@ -59,6 +71,8 @@ impl AnswerBy {
 /// Serves until Lambda ends the process. `unrouted` answers what API Gateway found no route for and sent
 /// here by its catch-all: such a request passes no check of the gateway, so it must not reach `routes`.
 ///
+/// For routes that leave no work until after their answer: whatever is left there may be frozen with the environment.
+///
 /// # Errors
 /// The runtime API is gone.
 pub async fn serve(
@@ -67,11 +81,69 @@ pub async fn serve(
     clock: Clock,
     ids: Ids,
 ) -> Result<(), lambda_http::Error> {
-    lambda_http::run(app(routes, unrouted, clock, ids)).await
+    let (after_answer, work) = AfterAnswer::new(false);
+    tokio::spawn(work.run());
+    lambda_http::run(app(routes, unrouted, clock, ids, after_answer)).await
+}
+
+/// Serves as [`serve`] does, and lets the environment go on after an answer until the work that was left is done, if
+/// Lambda allows it.
+///
+/// # Errors
+/// The runtime API is gone.
+pub async fn serve_and_finish(
+    routes: Router,
+    unrouted: Router,
+    clock: Clock,
+    ids: Ids,
+) -> Result<(), lambda_http::Error> {
+    let Some(extension) = Extension::register(PooledClient::builder().build()).await else {
+        return serve(routes, unrouted, clock, ids).await;
+    };
+    let (after_answer, work) = AfterAnswer::new(true);
+    let (sender, answered) = watch::channel(String::new());
+    let app = app(routes, unrouted, clock.clone(), ids, after_answer);
+    // As `lambda_http::run` makes it.
+    let runtime = Runtime::new(Adapter::from(app))
+        .layer(TracingLayer::new())
+        .layer(layer_fn(|inner| ReportAnswers { inner, answered: sender.clone() }));
+    // If one of them ends, so does the process, and Lambda starts another.
+    futures::try_join!(runtime.run(), extension.run(work, answered, clock)).map(drop)
+}
+
+/// Reports each invocation that has been answered: the runtime API has its answer, or its error.
+struct ReportAnswers<S> {
+    inner: S,
+    answered: watch::Sender<String>,
+}
+
+impl<S> Service<LambdaInvocation> for ReportAnswers<S>
+where
+    S: Service<LambdaInvocation, Response = (), Error = lambda_http::Error>,
+{
+    type Response = ();
+    type Error = lambda_http::Error;
+    type Future = Inspect<S::Future, Box<dyn FnOnce(&Result<(), lambda_http::Error>) + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, invocation: LambdaInvocation) -> Self::Future {
+        let (answered, id) = (self.answered.clone(), invocation.context.request_id.clone());
+        let report = move |_: &_| drop(answered.send_replace(id));
+        self.inner.call(invocation).inspect(Box::new(report))
+    }
 }
 
 /// What [`serve`] serves.
-pub fn app(routes: Router, unrouted: Router, clock: Clock, ids: Ids) -> Router {
+pub fn app(
+    routes: Router,
+    unrouted: Router,
+    clock: Clock,
+    ids: Ids,
+    after_answer: AfterAnswer,
+) -> Router {
     let routes = routes
         .fallback(|| async { Problem::not_found("There is no such path.") })
         .method_not_allowed_fallback(|| async { Problem::not_found("There is no such call.") })
@@ -81,7 +153,10 @@ pub fn app(routes: Router, unrouted: Router, clock: Clock, ids: Ids) -> Router {
         async move { tower::ServiceExt::oneshot(router, request).await }
     });
     app.layer(middleware::map_response(as_problem)).layer(middleware::from_fn(
-        move |request, next| boundary(request, next, clock.clone(), ids.clone()),
+        move |mut request: Request, next| {
+            request.extensions_mut().insert(after_answer.clone());
+            boundary(request, next, clock.clone(), ids.clone())
+        },
     ))
 }
 
@@ -175,7 +250,7 @@ async fn boundary(mut request: Request, next: Next, clock: Clock, ids: Ids) -> R
 fn time_left(request: &Request, clock: &Clock) -> Duration {
     // A request that did not come through Lambda, as in a test, has no deadline.
     const WITHOUT_DEADLINE: Duration = Duration::from_secs(60);
-    let Some(context) = request.extensions().get::<Context>() else { return WITHOUT_DEADLINE };
+    let Some(context) = request.extensions().get::<Invocation>() else { return WITHOUT_DEADLINE };
     clock.time_until(invocation_deadline(context.deadline)).saturating_sub(DEADLINE_MARGIN)
 }
 
@@ -196,7 +271,7 @@ mod tests {
     use super::*;
 
     fn app(routes: Router, unrouted: Router) -> Router {
-        super::app(routes, unrouted, Clock::default(), Ids::default())
+        super::app(routes, unrouted, Clock::default(), Ids::default(), AfterAnswer::new(false).0)
     }
 
     async fn answer(app: Router, event: &Value) -> Response {
@@ -290,7 +365,7 @@ mod tests {
     /// One that has no deadline of its own, as a request whose table never answers.
     async fn answer_of_standstill(method: &str) -> Value {
         let now = Clock::default().now().as_millisecond();
-        let mut context = Context::default();
+        let mut context = Invocation::default();
         context.deadline = u64::try_from(now).expect("in range") + 900;
         let event = json!({
             "resource": "/slow", "path": "/slow", "httpMethod": method, "headers": {},

@@ -34,6 +34,8 @@ use crate::rules::{
     interpret_settlement, settle,
 };
 
+/// The index of customers' orders.
+const CUSTOMER_INDEX: &str = "by_customer_keys";
 /// The sparse index of pending orders.
 const PENDING_INDEX: &str = "pending";
 /// The one partition of that index before it was sharded: read as long as an order may be in it.
@@ -117,9 +119,10 @@ impl Orders {
         Self { pending_shards, ..self }
     }
 
-    /// Publishes what is stored already. What fails is left to the relay.
-    pub async fn publish(&self, events: &[Outgoing]) {
-        self.outbox.publish(events).await;
+    /// Where its events wait until they are published.
+    #[must_use]
+    pub fn outbox(&self) -> &Outbox {
+        &self.outbox
     }
 
     /// Stores a new order with its event; with an idempotency key, once a key.
@@ -211,10 +214,11 @@ impl Orders {
         Err(TableError::Contended { subject: "the order's status".into() })
     }
 
-    /// A page of a customer's orders, newest first, and the cursor of the next one.
+    /// A page of a customer's orders, newest first, each as the last write left it, and the cursor of the next one. The index
+    /// says which orders these are; what is gone since is left out.
     ///
     /// # Errors
-    /// The table did not answer.
+    /// The table did not answer, or not with everything in several tries.
     pub async fn of_customer(
         &self,
         customer_email: &Email,
@@ -232,7 +236,7 @@ impl Orders {
             .client
             .query()
             .table_name(&self.table)
-            .index_name("by_customer")
+            .index_name(CUSTOMER_INDEX)
             .key_condition_expression("customer_email = :email")
             .expression_attribute_values(":email", text(customer_email.as_str()))
             .scan_index_forward(false)
@@ -248,9 +252,28 @@ impl Orders {
                 created_at: field("created_at")?.parse().ok()?,
             })
         });
-        let orders: Result<_, _> =
-            answer.items.unwrap_or_default().into_iter().map(|item| self.read(item)).collect();
-        Ok((orders?, next))
+        let ids: Vec<AttributeValue> = answer
+            .items
+            .unwrap_or_default()
+            .into_iter()
+            .filter_map(|mut key| key.remove("order_id"))
+            .collect();
+        Ok((self.get_all(&ids).await?, next))
+    }
+
+    /// The orders with these ids, in their order, as the last write left them; those that there are not are left out.
+    async fn get_all(&self, ids: &[AttributeValue]) -> Result<Vec<Order>, TableError> {
+        const OPERATION: &str = "BatchGetItem orders";
+        let keys = ids.iter().map(|id| Item::from([("order_id".to_owned(), id.clone())])).collect();
+        let read = batch_get(&self.client, &self.table, keys, OPERATION).await?;
+        // A page without what a throttled table leaves out would look complete.
+        if read.unprocessed > 0 {
+            return Err(TableError::Unprocessed { operation: OPERATION.into() });
+        }
+        let mut items = read.items;
+        // A batch answer has no order; the index has.
+        items.sort_by_key(|item| ids.iter().position(|id| item.get("order_id") == Some(id)));
+        items.into_iter().map(|item| self.read(item)).collect()
     }
 
     /// The events of an order as they were stored, in the order in which they were made.

@@ -13,7 +13,7 @@ use axum::{
 };
 use events::{Currency, Email, Line, Money, OrderId, ProductId, Quantity, Stamp, StockLine};
 use exactly_once::{EarlierRequest, ErrorChain, IdempotencyKeys, Outgoing};
-use http_api::{AnswerBy, Caller, Cursor, Fields, Problem, QueryFields, request_key};
+use http_api::{AfterAnswer, AnswerBy, Caller, Cursor, Fields, Problem, QueryFields, request_key};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -96,6 +96,7 @@ async fn create_order(
     State(api): State<OrderApi>,
     Extension(caller): Extension<Caller>,
     Extension(answer_by): Extension<AnswerBy>,
+    Extension(after_answer): Extension<AfterAnswer>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, Problem> {
@@ -118,17 +119,37 @@ async fn create_order(
         key.as_ref().map(|key| KeyedAnswer { keys: &api.idempotency_keys, key, answer: &answer });
     match api.orders.add(&order, keyed, &caller).await.map_err(Problem::of_write)? {
         Added::Now(events) => {
-            publish(&api, &events, answer_by).await;
+            publish(&api, events, &after_answer, answer_by).await;
             answer_created(answer)
         }
         Added::Earlier(earlier) => answer_earlier(earlier),
     }
 }
 
-/// Publishes what is stored already: a publication that takes too long is the relay's, and no reason for another answer.
-async fn publish(api: &OrderApi, events: &[Outgoing], answer_by: AnswerBy) {
-    if answer_by.limit(api.orders.publish(events)).await.is_none() {
-        tracing::warn!("the events are left to the relay: there is no time left to publish them");
+/// Publishes what is stored already, and clears it: after the answer, if the environment goes on until then. If it may be
+/// frozen, the customer waits for the publication, but not for the clearing; what is not cleared, the relay publishes once
+/// more. A publication that takes too long is the relay's, and no reason for another answer.
+async fn publish(
+    api: &OrderApi,
+    events: Vec<Outgoing>,
+    after_answer: &AfterAnswer,
+    answer_by: AnswerBy,
+) {
+    let outbox = api.orders.outbox().clone();
+    if events.is_empty() {
+        return;
+    }
+    if after_answer.is_waited_for() {
+        after_answer.defer(async move {
+            outbox.publish(&events).await;
+        });
+        return;
+    }
+    match answer_by.limit(outbox.send(&events)).await {
+        Some(sent) => after_answer.defer(async move {
+            outbox.clear(sent).await;
+        }),
+        None => tracing::warn!("the events are left to the relay: there is no time left"),
     }
 }
 
@@ -211,23 +232,25 @@ async fn cancel_order(
     State(api): State<OrderApi>,
     Extension(caller): Extension<Caller>,
     Extension(answer_by): Extension<AnswerBy>,
+    Extension(after_answer): Extension<AfterAnswer>,
     Path(id): Path<String>,
 ) -> Result<Json<OrderResponse>, Problem> {
-    apply_transition(&api, (&caller, answer_by), &id, cancel, "cancelled").await
+    apply_transition(&api, (&caller, &after_answer, answer_by), &id, cancel, "cancelled").await
 }
 
 async fn ship_order(
     State(api): State<OrderApi>,
     Extension(caller): Extension<Caller>,
     Extension(answer_by): Extension<AnswerBy>,
+    Extension(after_answer): Extension<AfterAnswer>,
     Path(id): Path<String>,
 ) -> Result<Json<OrderResponse>, Problem> {
-    apply_transition(&api, (&caller, answer_by), &id, ship, "shipped").await
+    apply_transition(&api, (&caller, &after_answer, answer_by), &id, ship, "shipped").await
 }
 
 async fn apply_transition(
     api: &OrderApi,
-    (caller, answer_by): (&Caller, AnswerBy),
+    (caller, after_answer, answer_by): (&Caller, &AfterAnswer, AnswerBy),
     id: &str,
     decide: fn(&Order) -> Decision,
     participle: &str,
@@ -235,7 +258,7 @@ async fn apply_transition(
     let order_id = parse_order_id(id)?;
     match api.orders.apply_transition(&order_id, decide, caller).await? {
         TransitionOutcome::Applied(order, events) => {
-            publish(api, &events, answer_by).await;
+            publish(api, events, after_answer, answer_by).await;
             Ok(Json(order.into()))
         }
         TransitionOutcome::Refused(status) => Err(Problem::conflict(

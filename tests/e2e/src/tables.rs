@@ -93,7 +93,7 @@ impl Stack {
             .dynamodb
             .query()
             .table_name(self.setting("ORDERS_TABLE"))
-            .index_name("by_customer")
+            .index_name("by_customer_keys")
             .key_condition_expression("customer_email = :email")
             .expression_attribute_values(":email", AttributeValue::S(customer_email.to_owned()))
             .send()

@@ -4,15 +4,19 @@
 //! a function that is throttled, has timed out or has died is one that did not answer.
 //! <https://docs.aws.amazon.com/apigateway/latest/developerguide/handle-errors-in-lambda-integration.html>
 
-use std::time::Duration;
+use std::{rc::Rc, time::Duration};
 
 use anyhow::{Context, Result, bail, ensure};
-use aws_config::SdkConfig;
 use axum::Router;
+use exactly_once::Clock;
+use futures::future::LocalBoxFuture;
+use http_api::{AfterAnswer, DeferredWork};
 use lambda_http::Context as Invocation;
 use order::wiring::OrderApiConfig;
 use product::wiring::ProductApiConfig;
 use serde_json::{Value, json};
+use simulated_aws::Environment;
+use tokio::sync::Mutex;
 
 use crate::{
     lambda::{Environments, Function, Lambda, TIMEOUT},
@@ -87,8 +91,26 @@ impl<'a> Call<'a> {
 /// The functions behind the API.
 pub(crate) struct Api {
     lambda: Lambda,
-    orders: Environments<Router>,
-    products: Environments<Router>,
+    orders: Environments<Served>,
+    products: Environments<Served>,
+}
+
+/// A function in its environment.
+struct Served {
+    app: Router,
+    clock: Clock,
+    /// What is finished after each answer, if the function has an extension.
+    work: Option<Rc<Mutex<DeferredWork>>>,
+}
+
+impl Served {
+    /// What goes on after an answer.
+    fn finish(&self, deadline_ms: u64) -> Option<LocalBoxFuture<'static, ()>> {
+        let (work, clock) = (self.work.clone()?, self.clock.clone());
+        Some(Box::pin(async move {
+            work.lock().await.finish(deadline_ms, &clock).await;
+        }))
+    }
 }
 
 impl Api {
@@ -103,17 +125,36 @@ impl Api {
         self.products.end();
     }
 
-    /// Makes a function in an environment with this configuration.
-    fn start(&self, function: Function, config: &SdkConfig) -> Result<Router> {
+    /// Makes a function in an environment.
+    fn start(&self, function: Function, environment: &Environment) -> Result<Served> {
+        let config = &environment.config(&self.lambda.config);
         let (variables, ids) = (self.lambda.variables(Queue::Order), &self.lambda.ids);
-        let routes = match function {
+        let (routes, is_registered) = match function {
             Function::ProductApi => {
-                settings::read_from(variables, ProductApiConfig::read)?.routes(config, ids)
+                (settings::read_from(variables, ProductApiConfig::read)?.routes(config, ids), false)
             }
-            _ => settings::read_from(variables, OrderApiConfig::read)?.routes(config, ids),
+            _ => {
+                let read = settings::read_from(variables, OrderApiConfig::read)?;
+                (read.routes(config, ids), self.lambda.has_extensions())
+            }
         };
-        let clock = config.time_source().into();
-        Ok(http_api::app(routes, http_api::unrouted(), clock, ids.clone()))
+        let clock: Clock = config.time_source().into();
+        let (after_answer, work) = AfterAnswer::new(is_registered);
+        let unrouted = http_api::unrouted();
+        let app = http_api::app(routes, unrouted, clock.clone(), ids.clone(), after_answer);
+        if is_registered {
+            return Ok(Served { app, clock, work: Some(Rc::new(Mutex::new(work))) });
+        }
+        // Nobody waits for it: it goes on while the environment does something else.
+        let environment = environment.clone();
+        tokio::task::spawn_local(async move {
+            tokio::select! {
+                biased;
+                () = environment.died() => {}
+                () = environment.run(work.run()) => {}
+            }
+        });
+        Ok(Served { app, clock, work: None })
     }
 
     /// Calls once; `None` if the function was throttled, died or timed out, which a client sees as a 429, 502 or 504.
@@ -124,17 +165,20 @@ impl Api {
             _ => &self.orders,
         };
         let mut request = lambda_http::request::from_str(&call.event().to_string())?;
-        let work = async |router: std::rc::Rc<Router>, deadline_ms| {
+        let work = async |served: Rc<Served>, deadline_ms| {
             let mut invocation = Invocation::default();
             invocation.deadline = deadline_ms;
             request.extensions_mut().insert(invocation);
-            let answer = tower::ServiceExt::oneshot((*router).clone(), request).await?;
+            let answer = tower::ServiceExt::oneshot(served.app.clone(), request).await?;
             let status = answer.status().as_u16();
             let body = axum::body::to_bytes(answer.into_body(), 1 << 20).await?;
             anyhow::Ok((status, serde_json::from_slice::<Value>(&body)?))
         };
-        let start = |config: &SdkConfig| self.start(function, config);
-        let invoked = self.lambda.invoke(function, environments, TIMEOUT, start, work).await?;
+        let start = |environment: &Environment| self.start(function, environment);
+        let finish = |served: Rc<Served>, deadline_ms| served.finish(deadline_ms);
+        let lambda = &self.lambda;
+        let invoked =
+            lambda.invoke_and_finish(function, environments, TIMEOUT, start, work, finish).await?;
         let answer = invoked.and_then(|invoked| invoked.answer).transpose()?;
         self.lambda.aws.note(|| {
             let path = call.id.map_or(call.route.to_owned(), |id| call.route.replace("{id}", id));

@@ -48,6 +48,8 @@ const HANDLING_TIME: Duration = Duration::from_millis(8500);
 const INVOCATION_MAX: Duration = Duration::from_secs(10);
 /// Least pause between two attempts at a transaction.
 const PAUSE_MIN: Duration = Duration::from_millis(10);
+/// What a mail says of which a later one of its order was begun before.
+const OVERTAKEN: &str = "This message is late";
 /// Number of sends without an answer after which a mail is given up.
 const UNKNOWN_SENDS_MAX: usize = 3;
 
@@ -150,6 +152,8 @@ struct Claim {
     has_tried_to_complete: bool,
     /// That its outcome is unknown stands in the table.
     is_noted_unknown: bool,
+    /// The stage that the mails of its order had come to when it was made.
+    stage: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -703,12 +707,12 @@ impl Watch {
             .strip_prefix("Order #")
             .and_then(|rest| rest.split_once(' '))
             .with_context(|| format!("a mail about {subject:?}"))?;
-        let event_type = match outcome {
-            "Created Successfully" => EventType::OrderCreated,
-            "Confirmed" => EventType::OrderConfirmed,
-            "Rejected" => EventType::OrderRejected,
-            "Cancelled" => EventType::OrderCancelled,
-            "Shipped" => EventType::OrderShipped,
+        let (event_type, stage) = match outcome {
+            "Created Successfully" => (EventType::OrderCreated, 0),
+            "Confirmed" => (EventType::OrderConfirmed, 1),
+            "Rejected" => (EventType::OrderRejected, 1),
+            "Cancelled" => (EventType::OrderCancelled, 2),
+            "Shipped" => (EventType::OrderShipped, 2),
             _ => bail!("a mail about {subject:?}"),
         };
         let event_id = self.event_of_order(order, event_type)?;
@@ -749,6 +753,10 @@ impl Watch {
             claim.environment
         );
         ensure!(claim.send.is_none(), "{what}: twice under one claim");
+        ensure!(
+            claim.stage <= stage || field(form, "Message.Body.Text.Data").contains(OVERTAKEN),
+            "{what}: a later one was begun before, and it does not say so"
+        );
         claim.send = Some(Send { is_taken: false, is_heard: None });
         self.sends.insert(attempt, owner);
         self.check_pace(environment)
@@ -1025,9 +1033,12 @@ impl Watch {
                     "a claim has changed the number of unknown outcomes"
                 );
             }
+            let order = self.order_of(&event_id);
+            let stage = self.row(IDEMPOTENCY, &format!("mails#{order}"));
             let claim = Claim {
                 event_id,
                 environment,
+                stage: stage.map_or(Ok(0), |row| number(row, "stage"))?,
                 send: None,
                 has_tried_to_complete: false,
                 is_noted_unknown: false,
@@ -1289,8 +1300,11 @@ fn check_marker(change: &Change, all: &[Change]) -> Result<()> {
     let Some(after) = &change.after else { bail!("a marker is gone") };
     let has = |table: &str| all.iter().any(|change| change.table == table);
     if change.key.starts_with("mails#") {
+        // Nothing is the first stage.
         let before = change.before.as_ref().map_or(Ok(0), |row| number(row, "stage"))?;
-        ensure!(number(after, "stage")? >= before, "the mails of an order go back");
+        let after = number(after, "stage")?;
+        ensure!(after >= before, "the mails of an order go back");
+        ensure!(after > 0, "the first stage of an order's mails is written");
         return Ok(());
     }
     ensure!(change.before.is_none(), "a marker is changed to {after:?}");

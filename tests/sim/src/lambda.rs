@@ -3,9 +3,11 @@
 //!
 //! In: functions to invoke, and how harsh to be ([`Harshness`]). Out: what they answer, or that nobody does. Guarantees: never
 //! more invocations at a time than the account and the function's reservation have room for; an environment handles one
-//! invocation at a time, is frozen between them, and nothing of it goes on once it has ended.
+//! invocation at a time, is frozen between them, and nothing of it goes on once it has ended. Where it has an extension, an
+//! invocation is over when that is done, too; its answer is there before.
 //!
 //! - Concurrency: <https://docs.aws.amazon.com/lambda/latest/dg/lambda-concurrency.html>
+//! - Extensions: <https://docs.aws.amazon.com/lambda/latest/dg/runtimes-extensions-api.html>
 //! - Environments: <https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html>
 //! - Mappings: <https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html>. The template sets no batching window.
 
@@ -19,7 +21,7 @@ use std::{
 use anyhow::Result;
 use aws_config::SdkConfig;
 use exactly_once::Ids;
-use futures::future::join_all;
+use futures::future::{LocalBoxFuture, join_all};
 use messaging::EventConsumer;
 use notification::{NotificationConfig, Notifier};
 use order::{dynamodb::OrderConsumer, wiring::OrderConsumerConfig};
@@ -75,6 +77,8 @@ pub struct Harshness {
     pub stalls: u64,
     /// Whether schedules fire late, and twice.
     pub has_unruly_schedule: bool,
+    /// Whether an extension may register: otherwise an environment is frozen as soon as it has answered.
+    pub has_extensions: bool,
 }
 
 /// An environment that is not invoked at the moment, and what was made in it.
@@ -85,11 +89,17 @@ struct Idle<T> {
 }
 
 /// The environments of one function that wait for an invocation.
-pub(crate) struct Environments<T>(RefCell<Vec<Idle<T>>>);
+pub(crate) struct Environments<T>(Rc<RefCell<Vec<Idle<T>>>>);
 
 impl<T> Default for Environments<T> {
     fn default() -> Self {
-        Self(RefCell::default())
+        Self(Rc::default())
+    }
+}
+
+impl<T> Clone for Environments<T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
     }
 }
 
@@ -97,6 +107,13 @@ impl<T> Environments<T> {
     /// Ends all of them, as a deployment does.
     pub(crate) fn end(&self) {
         self.0.borrow_mut().drain(..).for_each(|idle| idle.environment.die());
+    }
+
+    /// Freezes an environment until it is invoked again, or has been idle for long enough.
+    fn put(&self, aws: &SimulatedAws, environment: Environment, handler: Rc<T>) {
+        environment.freeze();
+        let ends = Instant::now() + Duration::from_secs(aws.draw(IDLE_SECONDS));
+        self.0.borrow_mut().push(Idle { environment, handler, ends });
     }
 
     fn take(&self) -> Option<(Environment, Rc<T>)> {
@@ -279,11 +296,16 @@ impl Lambda {
         Some(Slot { lambda: self.clone(), function })
     }
 
-    /// Invokes a function, or returns `None` if it is throttled.
+    /// Whether the environments of a function go on after an answer, until its extension has asked for the next event.
+    pub(crate) fn has_extensions(&self) -> bool {
+        self.harshness.has_extensions
+    }
+
+    /// Invokes a function that has done everything with its answer, or returns `None` if it is throttled.
     ///
     /// # Errors
     /// Its settings are wrong.
-    pub(crate) async fn invoke<T, A>(
+    pub(crate) async fn invoke<T: 'static, A>(
         &self,
         function: Function,
         environments: &Environments<T>,
@@ -291,13 +313,31 @@ impl Lambda {
         start: impl FnOnce(&SdkConfig) -> Result<T>,
         work: impl AsyncFnOnce(Rc<T>, u64) -> A,
     ) -> Result<Option<Invoked<A>>> {
-        let Some(_slot) = self.slot(function) else { return Ok(None) };
+        let start = |environment: &Environment| start(&environment.config(&self.config));
+        self.invoke_and_finish(function, environments, timeout, start, work, |_, _| None).await
+    }
+
+    /// Invokes a function that may go on after its answer: `finish` has what is left, if anything is. Whoever waits for the
+    /// answer has it before. The invocation is over afterwards, within the same time; the environment may die in between.
+    ///
+    /// # Errors
+    /// Its settings are wrong.
+    pub(crate) async fn invoke_and_finish<T: 'static, A>(
+        &self,
+        function: Function,
+        environments: &Environments<T>,
+        timeout: Duration,
+        start: impl FnOnce(&Environment) -> Result<T>,
+        work: impl AsyncFnOnce(Rc<T>, u64) -> A,
+        finish: impl FnOnce(Rc<T>, u64) -> Option<LocalBoxFuture<'static, ()>>,
+    ) -> Result<Option<Invoked<A>>> {
+        let Some(slot) = self.slot(function) else { return Ok(None) };
         let (environment, handler) = match environments.take() {
             Some(idle) => idle,
             None => {
                 let environment = self.aws.environment();
                 environment.note(|| format!("{BEGINS} {function:?}"));
-                let handler = start(&environment.config(&self.config))?;
+                let handler = start(&environment)?;
                 (environment, Rc::new(handler))
             }
         };
@@ -316,6 +356,7 @@ impl Lambda {
             std::future::pending::<()>().await;
         };
         let deadline_ms = environment.now_ms() + u64::try_from(timeout.as_millis())?;
+        let times_out_at = Instant::now() + timeout;
         let work = environment.run(work(handler.clone(), deadline_ms));
         let answer = tokio::select! {
             biased;
@@ -331,16 +372,38 @@ impl Lambda {
             answer = work => Some(answer),
         };
         let took = begun.elapsed();
-        if answer.is_some() {
-            environment.freeze();
-            let ends = Instant::now() + Duration::from_secs(self.aws.draw(IDLE_SECONDS));
-            let idle = Idle { environment: environment.clone(), handler, ends };
-            environments.0.borrow_mut().push(idle);
-        } else {
+        let invoked = Invoked { answer, environment: environment.clone(), has_stalled, took };
+        if invoked.answer.is_none() {
             environment.note(|| ENDS.to_owned());
             environment.die();
+            return Ok(Some(invoked));
         }
-        Ok(Some(Invoked { answer, environment, has_stalled, took }))
+        let Some(finish) = finish(handler.clone(), deadline_ms) else {
+            environments.put(&self.aws, environment, handler);
+            return Ok(Some(invoked));
+        };
+        let (aws, environments) = (self.aws.clone(), environments.clone());
+        tokio::task::spawn_local(async move {
+            let has_finished = tokio::select! {
+                biased;
+                () = environment.died() => false,
+                () = tokio::time::sleep_until(times_out_at) => {
+                    if !has_stalled {
+                        environment.note_timeout();
+                    }
+                    false
+                }
+                () = environment.run(finish) => true,
+            };
+            if has_finished {
+                environments.put(&aws, environment, handler);
+            } else {
+                environment.note(|| ENDS.to_owned());
+                environment.die();
+            }
+            drop(slot);
+        });
+        Ok(Some(invoked))
     }
 
     /// The event source mapping of a queue: polls for as long as the simulation runs.

@@ -7,6 +7,7 @@
 //! A run: products are made; customers order and cancel while faults strike; then the faults stop, and everything has to
 //! settle within [`SETTLING_MAX`]. Checked at each step: `invariants`; at the end: the books (`books`). What a seed does stands in its [`Plan`].
 
+mod answers;
 mod books;
 mod clients;
 mod customers;
@@ -46,6 +47,7 @@ use operator::{Operator, Stranger};
 use plan::ORDERING;
 use shop::{Queue, STOCK_CHANGES};
 
+pub use answers::{AnswerCalls, answer_calls, pending_after_death};
 pub use explain::explain;
 pub use lambda::Harshness;
 pub use plan::{Kind, Outage, Plan};
@@ -127,15 +129,7 @@ pub(crate) struct Recorded {
 }
 
 pub(crate) fn record(seed: u64, orders: usize, plan: Plan, keeps_story: bool) -> Recorded {
-    // Before the first client: retry jitter and tokens follow it.
-    fastrand::seed(seed);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()
-        .expect("a runtime without threads and files");
-    let local = LocalSet::new();
-    runtime.block_on(local.run_until(async {
+    in_virtual_time(seed, async {
         let aws = SimulatedAws::new(seed, Faults::default());
         if keeps_story {
             aws.keep_story();
@@ -149,7 +143,19 @@ pub(crate) fn record(seed: u64, orders: usize, plan: Plan, keeps_story: bool) ->
         let unsettled = if result.is_err() { explain::unsettled_orders(&aws) } else { Vec::new() };
         let transactions = invariants.transactions();
         Recorded { result, transactions, story: aws.story(), unsettled }
-    }))
+    })
+}
+
+/// Does some work in virtual time, in which chance follows the seed.
+fn in_virtual_time<T>(seed: u64, work: impl Future<Output = T>) -> T {
+    // Before the first client: retry jitter and tokens follow it.
+    fastrand::seed(seed);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime without threads and files");
+    runtime.block_on(LocalSet::new().run_until(work))
 }
 
 /// The tasks of a run that end by themselves.

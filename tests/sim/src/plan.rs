@@ -63,11 +63,13 @@ pub enum Kind {
     IndexLag,
     /// Indexes whose number of shards is raised and lowered.
     Resharding,
+    /// Environments that are frozen as soon as they have answered.
+    Freeze,
 }
 
 impl Kind {
     /// Every kind there is.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::Fail,
         Self::Lose,
         Self::Slow,
@@ -90,6 +92,7 @@ impl Kind {
         Self::Hostility,
         Self::IndexLag,
         Self::Resharding,
+        Self::Freeze,
     ];
 }
 
@@ -171,14 +174,17 @@ impl Plan {
             Outage { service, from, until: until.min(ORDERING) }
         });
         let outages = outages.collect();
-        let harshness = Harshness {
+        let mut harshness = Harshness {
             // Reservations are taken out of it: with them, the rest may be this small too.
             concurrency: if is_small { random.usize(2..8) } else { 1000 }
                 + if is_reserved { 22 } else { 0 },
             is_reserved,
             stalls: if has_stalls { random.u64(0..100) } else { 0 },
             has_unruly_schedule,
+            has_extensions: false,
         };
+        let long_index_lags = random.u64(0..=LONG_INDEX_LAGS_MAX);
+        harshness.has_extensions = random.bool();
         Self {
             faults,
             outages,
@@ -190,7 +196,7 @@ impl Plan {
             has_repetitions,
             is_burst,
             has_hostility: true,
-            long_index_lags: random.u64(0..=LONG_INDEX_LAGS_MAX),
+            long_index_lags,
             has_resharding: random.u64(0..4) == 0,
             consumers_throttled_for: Duration::ZERO,
             has_unknown_version: false,
@@ -225,6 +231,7 @@ impl Plan {
             Kind::Hostility => self.has_hostility = false,
             Kind::IndexLag => self.long_index_lags = 0,
             Kind::Resharding => self.has_resharding = false,
+            Kind::Freeze => harshness.has_extensions = true,
         }
         self
     }

@@ -13,12 +13,12 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use exactly_once::Ids;
 use serde_json::json;
 use simulated_aws::{Call as AwsCall, Faults, SimulatedAws, Step};
 use tokio::{
-    task::{JoinHandle, LocalSet, spawn_local},
+    task::{JoinHandle, spawn_local},
     time::Instant,
 };
 
@@ -26,7 +26,7 @@ use crate::{
     RUN_MAX, Tasks,
     books::{Item, number, text},
     clients::{Api, Call},
-    ended,
+    ended, in_virtual_time,
     lambda::{Harshness, Lambda},
     shop::{self, ORDERS, PRODUCTS, Queue},
 };
@@ -73,17 +73,10 @@ pub struct SaleReport {
 /// # Errors
 /// An order was refused, or something did not settle within a day.
 pub fn sell(seed: u64, sale: Sale) -> Result<SaleReport> {
-    fastrand::seed(seed);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()
-        .context("a runtime without threads and files")?;
-    let local = LocalSet::new();
-    runtime.block_on(local.run_until(async {
+    in_virtual_time(seed, async {
         let run = tokio::time::timeout(RUN_MAX, run(seed, sale)).await;
         run.unwrap_or_else(|_| bail!("the sale did not end within {RUN_MAX:?}"))
-    }))
+    })
 }
 
 async fn run(seed: u64, sale: Sale) -> Result<SaleReport> {
@@ -99,8 +92,13 @@ async fn run(seed: u64, sale: Sale) -> Result<SaleReport> {
     });
     let config = settings::aws_with(simulated_aws::loader()).await;
     shop::deploy(&aws);
-    let harshness =
-        Harshness { concurrency: 1000, is_reserved: false, stalls: 0, has_unruly_schedule: false };
+    let harshness = Harshness {
+        concurrency: 1000,
+        is_reserved: false,
+        stalls: 0,
+        has_unruly_schedule: false,
+        has_extensions: true,
+    };
     let lambda = Lambda::new(&aws, &config, &Ids::seeded(seed), harshness);
     let api = Rc::new(Api::new(&lambda));
     let mut products = Vec::new();

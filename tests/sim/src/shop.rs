@@ -98,7 +98,7 @@ pub fn deploy(aws: &SimulatedAws) {
         &["order_id"],
         &[
             ("pending", ["pending_shard", "created_at"]),
-            ("by_customer", ["customer_email", "created_at"]),
+            ("by_customer_keys", ["customer_email", "created_at"]),
         ],
     );
     table(PRODUCTS, &["product_id"], &[]);
@@ -107,6 +107,7 @@ pub fn deploy(aws: &SimulatedAws) {
     table(IDEMPOTENCY, &["key"], &[]);
     table(EVENT_LOG, &["order_id", "event_id"], &[("outbox", ["outbox_shard", "pending_since"])]);
     aws.project_keys_only(ORDERS, "pending");
+    aws.project_keys_only(ORDERS, "by_customer_keys");
     aws.project_keys_only(EVENT_LOG, "outbox");
     aws.set_time_to_live(IDEMPOTENCY, "expires_at");
     let topic_arn = aws.create_topic("orders");

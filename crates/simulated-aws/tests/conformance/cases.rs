@@ -18,7 +18,7 @@ pub(crate) const TABLES: [(&str, &[&str], &[IndexOf]); 4] = [
         &["order_id"],
         &[
             ("pending", ["pending_shard", "created_at"], true),
-            ("by_customer", ["customer_email", "created_at"], false),
+            ("by_customer_keys", ["customer_email", "created_at"], true),
         ],
     ),
     (PRODUCTS, &["product_id"], &[]),
@@ -190,7 +190,7 @@ fn orders(cases: &mut Cases) {
     );
     let of_customer = |limit: Option<i32>, start: Value| {
         let mut query = json!({
-            "IndexName": "by_customer",
+            "IndexName": "by_customer_keys",
             "KeyConditionExpression": "customer_email = :email",
             "ExpressionAttributeValues": { ":email": s("a@example.com") },
             "ScanIndexForward": false,

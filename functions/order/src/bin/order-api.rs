@@ -11,5 +11,5 @@ async fn main() -> Result<(), lambda_http::Error> {
     let config = settings::read(OrderApiConfig::read)?;
     let (aws, ids) = (settings::aws().await, Ids::default());
     let routes = config.routes(&aws, &ids);
-    http_api::serve(routes, unrouted(), aws.time_source().into(), ids).await
+    http_api::serve_and_finish(routes, unrouted(), aws.time_source().into(), ids).await
 }

@@ -88,13 +88,21 @@ class Environment:
         answer = api.invoke(invocation, self._function.timeout_seconds) if initialised else None
         seconds = time.monotonic() - begun
         if answer:
-            api.wait_until_idle(SETTLE_TIMEOUT_SECONDS)
+            self._settle(api, process, self._function.timeout_seconds - seconds)
             output = _split_lines(process.take_output())
         else:
             answer = self._give_up(api, process, initialised)
             output = [*_split_lines(process.take_output()), answer.payload.decode(errors="replace")]
         log = self._format_log(invocation.request_id, before, output, seconds)
         return Result(answer.payload, answer.is_error, log)
+
+    def _settle(self, api: RuntimeApi, process: FunctionProcess, seconds_left: float) -> None:
+        """Waits for what the process does after its answer. The work of an extension is a part of the invocation: one
+        that uses up the function's time costs the environment, and not the answer. On AWS the caller has it before."""
+        if not api.has_extensions:
+            api.wait_until_idle(SETTLE_TIMEOUT_SECONDS)
+        elif not api.wait_until_idle(max(seconds_left, 0)) and process.running:
+            self._discard()
 
     def _give_up(self, api: RuntimeApi, process: FunctionProcess, initialised: bool) -> Answer:
         """Says why there is no answer, and makes the next invocation start another process."""

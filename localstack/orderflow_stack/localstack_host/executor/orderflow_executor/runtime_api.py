@@ -1,8 +1,11 @@
-"""The Lambda Runtime API for one process: hands it invocations and takes its answers.
+"""The Lambda Runtime API for one process: hands it invocations and takes its answers. And the part of the Extensions API that
+an extension inside of the process needs.
 
 In: invocations from the executor, HTTP calls from the process. Out: the answers of the process.
-Guarantees: an answer is taken once, and for the invocation that the process is busy with; nobody waits for a process
-that has ended. The protocol: https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
+Guarantees: an answer is taken once, and for the invocation that the process is busy with; it is idle again when its
+extensions have asked for the next event, too; nobody waits for a process that has ended. The protocols:
+https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
+https://docs.aws.amazon.com/lambda/latest/dg/runtimes-extensions-api.html
 """
 
 import json
@@ -10,12 +13,16 @@ import socketserver
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 
 PREFIX = "/2018-06-01/runtime"
+EXTENSIONS_PREFIX = "/2020-01-01/extension"
+# As many as AWS allows.
+EXTENSIONS_MAX = 10
 
 
 @dataclass(frozen=True)
@@ -48,6 +55,10 @@ class RuntimeApi:
         self._pending: tuple[Invocation, int] | None = None
         self._current: str | None = None
         self._answer: Answer | None = None
+        # Invocations that each extension has not heard of yet, and whether it asks for one.
+        self._events: dict[str, list[tuple[Invocation, int]]] = {}
+        self._idle_extensions: set[str] = set()
+        self._has_begun = False
         self.init_error: bytes | None = None
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
@@ -57,16 +68,25 @@ class RuntimeApi:
         host, port = self._server.server_address[:2]
         return f"{host!s}:{port}"
 
+    @property
+    def has_extensions(self) -> bool:
+        return bool(self._events)
+
     def wait_until_idle(self, timeout: float) -> bool:
-        """Whether the process asks for an event: it is initialised, or done with the last one.
+        """Whether the process and all its extensions ask for an event: they are initialised, or done with the last one.
         False after the timeout, an init error, or the end of the process."""
-        return self._wait(lambda: self._idle or self.init_error is not None, timeout) and self._idle
+        return self._wait(lambda: self._all_idle() or self.init_error is not None, timeout) and self._all_idle()
+
+    def _all_idle(self) -> bool:
+        return self._idle and len(self._idle_extensions) == len(self._events)
 
     def invoke(self, invocation: Invocation, timeout: float) -> Answer | None:
         """None after the timeout, of which the process is told, or the end of the process."""
         deadline_ms = int((time.time() + timeout) * 1000)
         with self._changed:
-            self._answer, self._pending = None, (invocation, deadline_ms)
+            self._answer, self._pending, self._has_begun = None, (invocation, deadline_ms), True
+            for events in self._events.values():
+                events.append((invocation, deadline_ms))
             self._changed.notify_all()
         self._wait(lambda: self._answer is not None, timeout)
         return self._answer
@@ -89,6 +109,31 @@ class RuntimeApi:
             if taken is not None:
                 self._idle, self._current = False, taken[0].request_id
             return taken
+
+    def register_extension(self, event_types: list[str]) -> str | None:
+        """Called by the process while it initialises. None if it may not: an extension inside of the process
+        gets no other event than INVOKE."""
+        with self._changed:
+            if self._has_begun or event_types != ["INVOKE"] or len(self._events) == EXTENSIONS_MAX:
+                return None
+            identifier = str(uuid.uuid4())
+            self._events[identifier] = []
+            return identifier
+
+    def next_of_extension(self, identifier: str) -> tuple[Invocation, int] | None:
+        """Called by the process; blocks until there is an event for this extension. None at the end of the process, or
+        if there is no such extension."""
+        with self._changed:
+            events = self._events.get(identifier)
+            if events is None:
+                return None
+            self._idle_extensions.add(identifier)
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: bool(events) or self._ended)
+            if not events:
+                return None
+            self._idle_extensions.discard(identifier)
+            return events.pop(0)
 
     def answer(self, request_id: str, answer: Answer) -> bool:
         """Called by the process. False if it was not asked that, or has answered already."""
@@ -129,6 +174,9 @@ class _Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
 
     def do_GET(self) -> None:
+        if self.path == f"{EXTENSIONS_PREFIX}/event/next":
+            self._send_event()
+            return
         if self.path != f"{PREFIX}/invocation/next":
             self._send(HTTPStatus.NOT_FOUND)
             return
@@ -146,8 +194,30 @@ class _Handler(BaseHTTPRequestHandler):
         }
         self._send(HTTPStatus.OK, invocation.payload, headers)
 
+    def _send_event(self) -> None:
+        taken = self.server.api.next_of_extension(self.headers.get("Lambda-Extension-Identifier", ""))
+        if taken is None:
+            self.close_connection = True
+            return
+        invocation, deadline_ms = taken
+        event = {
+            "eventType": "INVOKE",
+            "deadlineMs": deadline_ms,
+            "requestId": invocation.request_id,
+            "invokedFunctionArn": invocation.function_arn,
+            "tracing": {"type": "X-Amzn-Trace-Id", "value": invocation.trace_id},
+        }
+        self._send(HTTPStatus.OK, json.dumps(event).encode(), {"Content-Type": "application/json"})
+
     def do_POST(self) -> None:
         body = self._body()
+        if self.path == f"{EXTENSIONS_PREFIX}/register":
+            identifier = self.server.api.register_extension(json.loads(body)["events"])
+            if identifier is None:
+                self._send(HTTPStatus.FORBIDDEN)
+            else:
+                self._send(HTTPStatus.OK, b"{}", {"Lambda-Extension-Identifier": identifier})
+            return
         match self.path.removeprefix(f"{PREFIX}/").split("/"):
             case ["invocation", request_id, "response"]:
                 self._answer(request_id, Answer(body))
