@@ -123,7 +123,6 @@ bench: ## times, CPU, memory and costs of the functions and of peers in Python a
 	cargo build --release -p order -p product -p notification -p relay --bins --quiet
 	cargo build --workspace --bins --quiet
 	LONG=$(LONG) target/debug/bench
-	cargo bench -p bench --bench decisions --quiet
 
 # Not a part of `test`, which needs no browser; CI calls it.
 console-test: build ## the operator's page in a real browser (/usr/bin/chromium); PICTURES=docs takes its screenshots anew

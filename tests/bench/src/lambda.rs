@@ -22,6 +22,8 @@ use crate::http::{Answers, Request, Response, Server};
 
 /// The functions' time-out, as the template has it.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// Maximum number of bytes that are shown of what a function reports: a batch has a trace for each message.
+const ERROR_BYTES_MAX: usize = 2000;
 /// How long a process may take until it asks for its first event.
 const INIT_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -141,7 +143,10 @@ impl Environment {
         let answer = self.runtime.state.borrow().answer.clone();
         match answer {
             Some((answered, Ok(answer))) => Ok(Invocation { answer, begun, answered, idle }),
-            Some((_, Err(error))) => bail!("the function reports an error: {error}"),
+            Some((_, Err(mut error))) => {
+                error.truncate(error.floor_char_boundary(ERROR_BYTES_MAX));
+                bail!("the function reports an error: {error}")
+            }
             None => bail!("the function asks for the next event and has not answered"),
         }
     }

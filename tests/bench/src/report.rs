@@ -46,13 +46,13 @@ pub fn replaced(page: &str, measured: &str) -> Option<String> {
 #[must_use]
 pub fn markdown(results: &Results) -> String {
     let mut page = format!(
-        "Measured on {}; {} rounds. A figure is the median of the rounds' figures, with the least and the greatest of them.\n",
+        "Measured on {}, in {} round(s): a figure is the median of the rounds' figures, with the least and the greatest of them.\n",
         results.machine, results.rounds
     );
     page += "\n### Calls and units today\n\n```\n";
     results.scenarios.iter().for_each(|scenario| page += &scenario.to_string());
     page += "```\n\n### Start\n\n\
-        Milliseconds from the process's start; the first answer has AWS's delays in it.\n\n\
+        Milliseconds from the process's start, its files in the page cache; the first answer has AWS's delays in it.\n\n\
         ![From start to first answer](benchmarks/start.svg)\n\n";
     table(
         &mut page,

@@ -126,6 +126,10 @@ impl<'a> Bench<'a> {
     pub async fn round(&mut self, subject: &Subject, timed: &mut Timed) -> Result<()> {
         self.renew().await?;
         self.endpoint.set_pace(Pace::Delayed(Delays::REGION));
+        // Not measured: it has the kernel read the files.
+        let mut environment = self.start(subject.program, false).await?;
+        self.invoke(&mut environment, subject.work).await?;
+        drop(environment);
         for is_encrypted in [false, true] {
             let (url, authority) = if is_encrypted {
                 (self.encrypted.url(), Some(&self.authority))
@@ -149,6 +153,20 @@ impl<'a> Bench<'a> {
         self.cpu(subject, timed).await
     }
 
+    /// The calls of one invocation, and how many of them follow each other.
+    ///
+    /// # Errors
+    /// The program does not do its work.
+    pub async fn count(&mut self, subject: &Subject, timed: &mut Timed) -> Result<()> {
+        self.renew().await?;
+        let mut environment = self.start(subject.program, false).await?;
+        self.endpoint.set_pace(Pace::Rounds(vec![environment.process_id()]));
+        self.invoke(&mut environment, subject.work).await?;
+        let calls = self.endpoint.take_calls();
+        (timed.calls, timed.depth) = (calls.len(), sequential_depth(&calls));
+        Ok(())
+    }
+
     /// Times with AWS's delays, and peak memory.
     async fn warm(&mut self, subject: &Subject, timed: &mut Timed) -> Result<()> {
         let mut environment = self.start(subject.program, true).await?;
@@ -164,8 +182,6 @@ impl<'a> Bench<'a> {
             let time = invocation.answered - invocation.begun;
             own.push(ms(time.saturating_sub(waiting_time(&calls, invocation.answered))));
             billed.push(ms(invocation.idle - invocation.begun));
-            timed.calls = calls.len();
-            timed.depth = sequential_depth(&calls);
         }
         let logged = std::fs::metadata(self.log)?.len() - logged_before;
         timed.log_bytes = as_number(logged) / as_number(subject.invocations as u64);
@@ -319,6 +335,9 @@ pub async fn measure(
 ) -> Result<(Vec<Timed>, BTreeMap<&'static str, Throughput>)> {
     let mut timed = vec![Timed::default(); SUBJECTS.len()];
     let mut throughput: BTreeMap<&str, Throughput> = BTreeMap::new();
+    for (subject, timed) in SUBJECTS.iter().zip(&mut timed) {
+        bench.count(subject, timed).await.with_context(|| subject.name())?;
+    }
     for round in 1..=rounds {
         for (subject, timed) in SUBJECTS.iter().zip(&mut timed) {
             eprintln!("round {round} of {rounds}: {}", subject.name());

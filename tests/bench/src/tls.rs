@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::Result;
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use rustls::{ServerConfig, pki_types::PrivateKeyDer};
 use tokio_rustls::TlsAcceptor;
 
@@ -27,6 +27,9 @@ impl Authority {
     pub fn create(file: &Path) -> Result<Self> {
         let mut params = CertificateParams::new(Vec::new())?;
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        // OpenSSL takes a certificate for self-signed that has the name of its issuer.
+        params.distinguished_name.push(DnType::CommonName, "an authority of the benchmarks");
         let key = KeyPair::generate()?;
         std::fs::write(file, params.self_signed(&key)?.pem())?;
         let issuer = Issuer::new(params, key);

@@ -102,9 +102,12 @@ const reserve = makeIdempotent(
         new UpdateItemCommand({
           TableName: process.env.PRODUCTS_TABLE,
           Key: { product_id: { S: item.product_id } },
-          UpdateExpression: 'SET stock = stock - :quantity',
+          UpdateExpression: 'ADD stock :change',
           ConditionExpression: 'stock >= :quantity',
-          ExpressionAttributeValues: { ':quantity': { N: String(item.quantity) } },
+          ExpressionAttributeValues: {
+            ':quantity': { N: String(item.quantity) },
+            ':change': { N: String(-item.quantity) },
+          },
         }),
       );
     }

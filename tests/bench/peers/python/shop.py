@@ -103,9 +103,12 @@ def reserve(record):
         dynamodb.update_item(
             TableName=os.environ["PRODUCTS_TABLE"],
             Key={"product_id": {"S": item["product_id"]}},
-            UpdateExpression="SET stock = stock - :quantity",
+            UpdateExpression="ADD stock :change",
             ConditionExpression="stock >= :quantity",
-            ExpressionAttributeValues={":quantity": {"N": str(item["quantity"])}},
+            ExpressionAttributeValues={
+                ":quantity": {"N": str(item["quantity"])},
+                ":change": {"N": str(-item["quantity"])},
+            },
         )
     publish("StockReserved", {"order_id": order["order_id"]})
 
