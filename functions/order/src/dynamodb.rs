@@ -324,28 +324,6 @@ impl Orders {
         answer.item.map(|item| self.read(item)).transpose()
     }
 
-    /// Several orders, as the last write left them. An order that is not there is left out.
-    ///
-    /// # Errors
-    /// The table did not answer, or not with everything in several tries.
-    async fn get_all(
-        &self,
-        ids: impl Iterator<Item = &OrderId>,
-    ) -> Result<HashMap<OrderId, Order>, TableError> {
-        const OPERATION: &str = "BatchGetItem orders";
-        let key = |id: &OrderId| Item::from([("order_id".to_owned(), text(id.as_str()))]);
-        let read = batch_get(&self.client, &self.table, ids.map(key).collect(), OPERATION).await?;
-        // What a throttled table leaves out is no missing order.
-        if read.unprocessed > 0 {
-            return Err(TableError::Unprocessed { operation: OPERATION.into() });
-        }
-        let orders = read.items.into_iter().map(|item| {
-            let order: Order = self.read(item)?;
-            Ok((order.order_id.clone(), order))
-        });
-        orders.collect()
-    }
-
     fn read<T: DeserializeOwned>(&self, item: Item) -> Result<T, TableError> {
         serde_dynamo::from_item(item).map_err(TableError::corrupt(&self.table))
     }
@@ -451,21 +429,23 @@ impl OrderConsumer {
         group: &[(&Message, Settling<'_>)],
         answers: &Answers,
     ) -> Vec<Outgoing> {
-        let orders =
-            match self.orders.get_all(group.iter().map(|(_, one)| one.event.body.order_id())).await
-            {
-                Ok(orders) => orders,
-                Err(error) => {
-                    let error = Arc::new(error);
-                    group.iter().for_each(|(message, _)| {
-                        answers.set(message, Err(Failure::shared(&error)))
-                    });
-                    return Vec::new();
+        let ids = group.iter().map(|(_, one)| text(one.event.body.order_id().as_str()));
+        let orders = match self.orders.get_all(&ids.collect::<Vec<_>>()).await {
+            Ok(orders) => orders,
+            // An item that cannot be read is the fault of its message, which is found by itself.
+            Err(error) if error.is_permanent() => return Vec::new(),
+            Err(error) => {
+                let error = Arc::new(error);
+                for (message, _) in group {
+                    answers.set(message, Err(Failure::shared(&error)));
                 }
-            };
+                return Vec::new();
+            }
+        };
         let mut open = Vec::with_capacity(group.len());
         for (message, settling) in group {
-            let order = orders.get(settling.event.body.order_id());
+            let id = settling.event.body.order_id();
+            let order = orders.iter().find(|order| order.order_id == *id);
             match transition_of(*settling, order) {
                 Ok(transition) => open.push((*message, *settling, transition)),
                 Err(result) => answers.set(message, result),
