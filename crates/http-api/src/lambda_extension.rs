@@ -58,7 +58,7 @@ impl Extension {
             }
             _ => None,
         };
-        tracing::debug!(registered = identifier.is_some(), "extension");
+        tracing::info!(registered = identifier.is_some(), "extension for work after answers");
         Some(Self { client, identifier: identifier? })
     }
 
