@@ -597,6 +597,14 @@ fn inbox(cases: &mut Cases) {
     let mut other = claim("a", 1000, None);
     other["Key"] = json!({ "key": s("other") });
     cases.add("another effect is claimed", "UpdateItem", IDEMPOTENCY, other);
+    cases.0.push(Case {
+        name: "items of two tables at once",
+        operation: "BatchGetItem",
+        request: json!({ "RequestItems": {
+            ORDERS: { "ConsistentRead": true, "Keys": [{ "order_id": s("o1") }] },
+            IDEMPOTENCY: { "ConsistentRead": true, "Keys": [{ "key": s("other") }] },
+        } }),
+    });
     let mut forget = owned(json!({ "ExpressionAttributeValues": by("a") }));
     forget["Key"] = json!({ "key": s("other") });
     cases.add("and forgotten", "DeleteItem", IDEMPOTENCY, forget.clone());
