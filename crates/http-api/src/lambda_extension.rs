@@ -58,7 +58,7 @@ impl Extension {
             }
             _ => None,
         };
-        tracing::debug!(registered = identifier.is_some(), "extension");
+        tracing::info!(registered = identifier.is_some(), "extension for work after answers");
         Some(Self { client, identifier: identifier? })
     }
 
@@ -76,9 +76,9 @@ impl Extension {
         loop {
             let Invoke { request_id, deadline_ms } = self.next().await?;
             // Whether there ever is an answer or not, the next event is asked for in time.
-            let is_answered = answered.wait_for(|id| *id == request_id);
-            let waited = tokio::time::timeout(time_left(deadline_ms, &clock), is_answered).await;
-            if matches!(waited, Ok(Ok(_))) {
+            let answer = async { answered.wait_for(|id| *id == request_id).await.is_ok() };
+            let is_answered = tokio::time::timeout(time_left(deadline_ms, &clock), answer).await;
+            if is_answered == Ok(true) {
                 work.finish(deadline_ms, &clock).await;
             }
         }
