@@ -227,3 +227,41 @@ impl Answers for Desk {
         Response { status: answer.status, headers, body: answer.body }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use anyhow::ensure;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpStream,
+    };
+
+    use super::*;
+    use crate::calls::sequential_depth;
+
+    async fn call(endpoint: &AwsEndpoint) -> Result<()> {
+        let mut stream = TcpStream::connect(endpoint.server.address).await?;
+        let request = "POST / HTTP/1.1\r\nx-amz-target: DynamoDB_20120810.GetItem\r\ncontent-length: 2\r\n\r\n{}";
+        stream.write_all(request.as_bytes()).await?;
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer).await?;
+        ensure!(&answer == b"HTTP/1.1 400", "{}", String::from_utf8_lossy(&answer));
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn calls_that_do_not_wait_for_each_other_are_answered_in_one_round() -> Result<()> {
+        let mut endpoint = AwsEndpoint::start(SimulatedAws::prompt(0), Delays::NONE).await?;
+        endpoint.set_pace(Pace::Rounds(Vec::new()));
+        let later = async {
+            sleep(2 * LOOK).await;
+            call(&endpoint).await
+        };
+        let (first, second) = tokio::join!(call(&endpoint), later);
+        first.and(second)?;
+        call(&endpoint).await?;
+        let calls = endpoint.take_calls();
+        assert_eq!((calls.len(), sequential_depth(&calls)), (3, 2));
+        Ok(())
+    }
+}

@@ -1,4 +1,6 @@
 //! What each function calls and what that costs: a difference is a change that somebody has to want.
+//!
+//! It runs the binaries of the last `make build`, which a `cargo test` of this test alone does not make anew.
 
 use anyhow::{Context, Result};
 use bench::exact::measure_all;
