@@ -1,5 +1,4 @@
-"""The Lambda Runtime API for one process: hands it invocations and takes its answers. And the part of the Extensions API that
-an extension inside of the process needs.
+"""The Lambda Runtime API for one process, and what an extension inside of it needs of the Extensions API.
 
 In: invocations from the executor, HTTP calls from the process. Out: the answers of the process.
 Guarantees: an answer is taken once, and for the invocation that the process is busy with; it is idle again when its
