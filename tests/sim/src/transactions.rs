@@ -10,17 +10,20 @@ use serde_json::Value;
 
 use crate::shop::{EVENT_LOG, IDEMPOTENCY, ORDERS, PRODUCTS, RESERVATIONS};
 
+/// A write of a transaction: its kind, and what it writes.
+type Write<'a> = (&'a str, &'a Value);
+
 /// The writes of a transaction in words, those of each order that it is about; none if it is about no order: administrators
 /// change products. Keys of requests are left out, as in the model. Of stock, which orders of one transaction may share,
 /// each of them has what it takes.
-pub(crate) fn describe(writes: &[(&str, &Value)]) -> Vec<BTreeSet<String>> {
+pub(crate) fn describe(writes: &[Write<'_>]) -> Vec<BTreeSet<String>> {
     let is_of = |write: &Value, table: &str| write["TableName"] == table;
     if !writes.iter().any(|(_, write)| is_of(write, ORDERS) || is_of(write, RESERVATIONS)) {
         return Vec::new();
     }
-    let (shared, own): (Vec<&(&str, &Value)>, Vec<&(&str, &Value)>) =
+    let (shared, own): (Vec<&Write<'_>>, Vec<_>) =
         writes.iter().partition(|(_, write)| is_of(write, PRODUCTS));
-    let mut members: Vec<Vec<&(&str, &Value)>> = Vec::new();
+    let mut members: Vec<Vec<&Write<'_>>> = Vec::new();
     for write in own {
         let is_marker = is_of(write.1, IDEMPOTENCY) && write.1["Item"]["state"]["S"] == "done";
         match members.last_mut() {
@@ -29,13 +32,13 @@ pub(crate) fn describe(writes: &[(&str, &Value)]) -> Vec<BTreeSet<String>> {
             _ => members.push(vec![write]),
         }
     }
-    let takes_stock = |member: &[&(&str, &Value)]| {
+    let takes_stock = |member: &[&Write<'_>]| {
         member.iter().any(|(kind, write)| {
             is_of(write, RESERVATIONS)
                 && (*kind == "Update" || write["Item"]["status"]["S"] == "reserved")
         })
     };
-    let in_words = |member: Vec<&(&str, &Value)>| {
+    let in_words = |member: Vec<&Write<'_>>| {
         let shared = if takes_stock(&member) { &shared[..] } else { &[] };
         member
             .iter()
