@@ -18,7 +18,7 @@ async fn a_prompt_aws_has_carried_out_transactions_and_deliveries_when_it_answer
     let queue = aws.create_queue("queue", QueueSettings::default());
     let settings = SubscriptionSettings { is_raw: true, ..SubscriptionSettings::default() };
     aws.subscribe(&topic, &queue, settings).expect("no filter");
-    let begun = std::time::Instant::now();
+    let begun = tokio::time::Instant::now();
     for number in 0..100 {
         let put = json!({ "TableName": "t", "Item": { "k": { "S": number.to_string() } } });
         let call = dynamodb("TransactWriteItems", &json!({ "TransactItems": [{ "Put": put }] }));
