@@ -664,7 +664,7 @@ impl Outbox {
     }
 }
 
-/// What the event log was told, in events.
+/// What the event log has noted, in events.
 struct Noted {
     published: usize,
     stuck: usize,

@@ -6,7 +6,7 @@
 //! condition that is reported beside a conflict is never believed before the conflict is gone.
 //!
 //! Transactions of several messages can be committed as one ([`commit_together`]): it costs one call, and a member that fails
-//! is told from the others, which go on without it.
+//! is distinguished from the others, which go on without it.
 //!
 //! Arithmetic belongs in a transaction: one ClientRequestToken stands for one logical attempt, so that an answer that
 //! is lost does not add twice. The token is kept while the outcome is unknown or in progress, and replaced only after

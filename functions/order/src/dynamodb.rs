@@ -367,13 +367,13 @@ pub struct OrderConsumer {
 
 /// A decision about an order's stock, as it came.
 #[derive(Debug, Clone, Copy)]
-struct Settling<'a> {
+struct ReceivedDecision<'a> {
     event: &'a Event,
     stock: StockDecision<'a>,
     trace: &'a Trace,
 }
 
-impl<'a> Settling<'a> {
+impl<'a> ReceivedDecision<'a> {
     /// `None` if the event is no decision about stock.
     fn new(event: &'a Event, trace: &'a Trace) -> Option<Self> {
         let stock = match &event.body {
@@ -397,14 +397,14 @@ impl OrderConsumer {
         const WRITES_OF_ORDER: usize = 3;
         // A transaction names each item once.
         let (mut events, mut orders) = (HashSet::new(), HashSet::new());
-        let settlings: Vec<(&Message, Settling<'_>)> = received
+        let decisions: Vec<(&Message, ReceivedDecision<'_>)> = received
             .iter()
-            .filter_map(|one| Some((&one.message, Settling::new(&one.event, &one.trace)?)))
+            .filter_map(|one| Some((&one.message, ReceivedDecision::new(&one.event, &one.trace)?)))
             .filter(|(_, one)| {
                 events.insert(one.event.id) && orders.insert(one.event.body.order_id())
             })
             .collect();
-        let groups = settlings.chunks(TRANSACTION_WRITES_MAX / WRITES_OF_ORDER);
+        let groups = decisions.chunks(TRANSACTION_WRITES_MAX / WRITES_OF_ORDER);
         let events = groups.map(|group| self.settle_together(group, &answers));
         let events = join_all(events).await.concat();
         self.orders.outbox.publish(&events).await;
@@ -416,8 +416,8 @@ impl OrderConsumer {
     /// There is no such order, which is poison; or nothing was done, or whether it was is unknown, and another try
     /// finds out.
     pub async fn handle(&self, event: Event, trace: Trace) -> Result<Handled, Failure> {
-        match Settling::new(&event, &trace) {
-            Some(settling) => self.settle(settling).await,
+        match ReceivedDecision::new(&event, &trace) {
+            Some(decision) => self.settle(decision).await,
             None => Ok(Handled::Ignored),
         }
     }
@@ -426,7 +426,7 @@ impl OrderConsumer {
     /// it, to be published.
     async fn settle_together(
         &self,
-        group: &[(&Message, Settling<'_>)],
+        group: &[(&Message, ReceivedDecision<'_>)],
         answers: &Answers,
     ) -> Vec<Outgoing> {
         let ids = group.iter().map(|(_, one)| text(one.event.body.order_id().as_str()));
@@ -443,11 +443,11 @@ impl OrderConsumer {
             }
         };
         let mut open = Vec::with_capacity(group.len());
-        for (message, settling) in group {
-            let id = settling.event.body.order_id();
+        for (message, decision) in group {
+            let id = decision.event.body.order_id();
             let order = orders.iter().find(|order| order.order_id == *id);
-            match transition_of(*settling, order) {
-                Ok(transition) => open.push((*message, *settling, transition)),
+            match transition_of(*decision, order) {
+                Ok(transition) => open.push((*message, *decision, transition)),
                 Err(result) => answers.set(message, result),
             }
         }
@@ -490,16 +490,16 @@ impl OrderConsumer {
     /// # Errors
     /// There is no such order, which is poison; or nothing was done, or whether it was is unknown, and another try
     /// finds out.
-    async fn settle(&self, settling: Settling<'_>) -> Result<Handled, Failure> {
+    async fn settle(&self, decision: ReceivedDecision<'_>) -> Result<Handled, Failure> {
         // Statuses only move forward: the second time the order is settled or cancelled.
         const ATTEMPTS_MAX: usize = 2;
         for _ in 0..ATTEMPTS_MAX {
-            let order = self.orders.get(settling.event.body.order_id()).await?;
-            let transition = match transition_of(settling, order.as_ref()) {
+            let order = self.orders.get(decision.event.body.order_id()).await?;
+            let transition = match transition_of(decision, order.as_ref()) {
                 Ok(transition) => transition,
                 Err(result) => return result,
             };
-            let (writes, event) = self.settlement(settling, &transition);
+            let (writes, event) = self.settlement(decision, &transition);
             let commit = commit(&self.orders.client, &writes).await?;
             if commit == Commit::Done {
                 self.orders.outbox.publish(&[event]).await;
@@ -514,10 +514,10 @@ impl OrderConsumer {
     /// The writes that settle an order, and the event that reports it.
     fn settlement(
         &self,
-        settling: Settling<'_>,
+        decision: ReceivedDecision<'_>,
         transition: &Transition,
     ) -> (Vec<TransactionWrite<OrderWrite>>, Outgoing) {
-        let Settling { event, trace, .. } = settling;
+        let ReceivedDecision { event, trace, .. } = decision;
         let event_factory = &self.orders.event_factory;
         let now = event_factory.now();
         let outgoing =
@@ -533,15 +533,15 @@ impl OrderConsumer {
 
 /// The transition that a decision about stock calls for, or what becomes of its message without one.
 fn transition_of(
-    settling: Settling<'_>,
+    decision: ReceivedDecision<'_>,
     order: Option<&Order>,
 ) -> Result<Box<Transition>, Result<Handled, Failure>> {
-    let body = &settling.event.body;
+    let body = &decision.event.body;
     let Some(order) = order else {
         let detail = format!("no order {}", body.order_id());
         return Err(Err(Failure::poison("unknown_order", detail)));
     };
-    match settle(order, settling.stock) {
+    match settle(order, decision.stock) {
         Settlement::Apply(transition) => Ok(transition),
         Settlement::AlreadySettled => Err(Ok(Handled::Duplicate)),
         Settlement::Contradiction => {

@@ -25,7 +25,7 @@ fn main() -> Result<()> {
     let request = parse_order_request(REQUEST).ok().context("a right request")?;
     let entry: CatalogEntry = serde_json::from_value(json!({
         "product_id": "7d0e2a3c-53f1-4f0e-8f51-1c3a3f0f9a11",
-        "name": "Desk lamp",
+        "name": "Lamp",
         "price": 2050,
         "currency": "UAH",
     }))?;

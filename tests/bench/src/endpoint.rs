@@ -78,7 +78,7 @@ impl Delays {
 /// The endpoint, for as long as it is kept.
 #[derive(Debug)]
 pub struct AwsEndpoint {
-    desk: Arc<Desk>,
+    backend: Arc<Backend>,
     server: Server,
     rounds: Option<AbortHandle>,
 }
@@ -90,7 +90,7 @@ impl Drop for AwsEndpoint {
 }
 
 #[derive(Debug)]
-struct Desk {
+struct Backend {
     state: Mutex<State>,
     /// Number of rounds that have ended.
     ended_rounds: watch::Sender<u64>,
@@ -111,8 +111,8 @@ impl AwsEndpoint {
     pub async fn start(aws: SimulatedAws, delays: Delays) -> Result<Self> {
         let pace = Pace::Delayed(delays);
         let state = Mutex::new(State { aws, pace, calls: Vec::new(), arrived: 0 });
-        let desk = Arc::new(Desk { state, ended_rounds: watch::Sender::default() });
-        Ok(Self { server: Server::start(desk.clone(), None).await?, desk, rounds: None })
+        let backend = Arc::new(Backend { state, ended_rounds: watch::Sender::default() });
+        Ok(Self { server: Server::start(backend.clone(), None).await?, backend, rounds: None })
     }
 
     /// The same AWS once more, behind TLS.
@@ -120,9 +120,9 @@ impl AwsEndpoint {
     /// # Errors
     /// No port is free.
     pub async fn with_tls(&self, authority: &Authority) -> Result<Self> {
-        let desk = self.desk.clone();
-        let server = Server::start(desk.clone(), Some(authority.acceptor())).await?;
-        Ok(Self { server, desk, rounds: None })
+        let backend = self.backend.clone();
+        let server = Server::start(backend.clone(), Some(authority.acceptor())).await?;
+        Ok(Self { server, backend, rounds: None })
     }
 
     #[must_use]
@@ -133,29 +133,29 @@ impl AwsEndpoint {
 
     #[must_use]
     pub fn aws(&self) -> SimulatedAws {
-        self.desk.lock().aws.clone()
+        self.backend.lock().aws.clone()
     }
 
     /// From now on calls go to another AWS: one that has grown for long takes memory and time.
     pub fn replace_aws(&self, aws: SimulatedAws) {
-        self.desk.lock().aws = aws;
+        self.backend.lock().aws = aws;
     }
 
     /// The calls since this was last asked.
     #[must_use]
     pub fn take_calls(&self) -> Vec<RecordedCall> {
-        std::mem::take(&mut self.desk.lock().calls)
+        std::mem::take(&mut self.backend.lock().calls)
     }
 
     /// From now on calls are answered so.
     pub fn set_pace(&mut self, pace: Pace) {
         self.end_rounds();
         if let Pace::Rounds(processes) = &pace {
-            let (desk, processes) = (self.desk.clone(), processes.clone());
-            let rounds = tokio::spawn(async move { desk.end_rounds(&processes).await });
+            let (backend, processes) = (self.backend.clone(), processes.clone());
+            let rounds = tokio::spawn(async move { backend.end_rounds(&processes).await });
             self.rounds = Some(rounds.abort_handle());
         }
-        self.desk.lock().pace = pace;
+        self.backend.lock().pace = pace;
     }
 
     fn end_rounds(&mut self) {
@@ -165,7 +165,7 @@ impl AwsEndpoint {
     }
 }
 
-impl Desk {
+impl Backend {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -206,7 +206,7 @@ impl Desk {
     }
 }
 
-impl Answers for Desk {
+impl Answers for Backend {
     async fn answer(&self, request: Request) -> Response {
         let begun = Instant::now();
         let call = Call::read(request.header("x-amz-target"), &request.body);

@@ -33,7 +33,7 @@ pub enum Work {
     Order,
     /// POST /orders with an `Idempotency-Key`.
     KeyedOrder,
-    /// So many `OrderCreated`.
+    /// A batch of this number of `OrderCreated`.
     ReserveStock(usize),
     /// One `StockReserved`.
     SettleOrder,

@@ -154,7 +154,7 @@ impl Shop {
     /// The function refuses it.
     pub async fn add_product(&self, product_api: &mut Environment) -> Result<String> {
         let body =
-            json!({ "name": "Desk lamp", "price": 20.50, "stock": 1_000_000, "category": "home" });
+            json!({ "name": "Lamp", "price": 20.50, "stock": 1_000_000, "category": "home" });
         let invocation = product_api.invoke(request("/products", None, &body).to_string()).await?;
         let product = body_of(&invocation, 201)?;
         Ok(product["id"].as_str().context("an id")?.to_owned())
