@@ -1,7 +1,7 @@
 //! AWS's list prices in us-east-1 (N. Virginia), in US dollars, without free tiers, as of 2026-11-26.
 //!
-//! In: nothing. Out: prices. Guarantee: this is the only place that has any. Prices of the first tier are used throughout; some of
-//! the pages show their numbers by script only, so that what they say was read in stored copies and in AWS's own examples.
+//! In: nothing. Out: prices. Guarantee: this is the only place that has any. Prices of the first tier are used throughout. Those of Lambda
+//! and DynamoDB were checked against copies of AWS's pages; the others have not been: look at their pages before a figure is relied on.
 
 pub const REGION: &str = "us-east-1";
 pub const AS_OF: &str = "2026-11-26";

@@ -95,7 +95,7 @@ fn two_orders_for_what_is_enough_for_one() {
 fn two_orders_that_may_be_decided_together() {
     check(
         "two orders in batches",
-        checker(two_orders().with_batches()).spawn_bfs(),
+        checker(Scenario::new(&[3], &[&[2], &[2]], 1).with_batches()).spawn_bfs(),
         &[LOST_UNCLEARED],
     );
 }
