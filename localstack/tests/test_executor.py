@@ -25,7 +25,7 @@ sys.path.insert(0, str(EXECUTOR))
 
 from orderflow_executor import environment
 from orderflow_executor.environment import Environment, Function, Result
-from orderflow_executor.runtime_api import Invocation
+from orderflow_executor.runtime_api import Answer, Invocation, RuntimeApi
 
 # Does what its event says. It speaks to the Runtime API as a function's runtime would.
 BOOTSTRAP = """#!{python}
@@ -216,6 +216,25 @@ class ExecutorTest(unittest.TestCase):
         self.assertLess(time.monotonic() - begun, 10)
         self.assertFalse(alive(pid))
         self.assertNotEqual(self.answer(slow)["pid"], pid)
+
+    def test_an_extension_that_has_not_taken_its_event_yet_is_not_done_with_it(self) -> None:
+        api = RuntimeApi()
+        self.addCleanup(api.end)
+        identifier = api.register_extension(["INVOKE"])
+        assert identifier
+        asking = threading.Thread(target=api.next_of_extension, args=[identifier])
+        with api._changed:
+            # It asks, and its thread cannot go on before the runtime has answered and asked again.
+            api._idle_extensions.add(identifier)
+        invocation = Invocation("request-1", b"{}", "arn:function", "Root=1")
+        self.assertIsNone(api.invoke(invocation, 0))
+        self.assertIsNotNone(api.next())
+        self.assertTrue(api.answer("request-1", Answer(b"{}", is_error=False)))
+        threading.Thread(target=api.next, daemon=True).start()
+        self.assertFalse(api.wait_until_idle(0.2))
+        asking.start()
+        asking.join(5)
+        self.assertFalse(api.wait_until_idle(0.2), "it has taken its event, and works")
 
     def test_an_extension_inside_of_the_process_is_not_told_of_the_shutdown(self) -> None:
         result = invoke(self.environment(EXTENSION="0", EVENT="SHUTDOWN"), do="answer")

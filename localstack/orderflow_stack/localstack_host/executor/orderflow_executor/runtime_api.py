@@ -86,6 +86,8 @@ class RuntimeApi:
             self._answer, self._pending, self._has_begun = None, (invocation, deadline_ms), True
             for events in self._events.values():
                 events.append((invocation, deadline_ms))
+            # Not only once they have taken it: the runtime may have answered before they do.
+            self._idle_extensions.clear()
             self._changed.notify_all()
         self._wait(lambda: self._answer is not None, timeout)
         return self._answer
