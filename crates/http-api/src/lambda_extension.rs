@@ -20,8 +20,9 @@ use tokio::sync::watch;
 
 use crate::after_answer::{DeferredWork, time_left};
 
-/// How long a process waits to hear whether it may register.
-const REGISTER_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a process waits to hear whether it may register: nearly all of the ten seconds that Lambda gives it to begin. One
+/// that has registered and has not heard of it would never be ready, because Lambda waits for all extensions.
+const REGISTER_TIMEOUT: Duration = Duration::from_secs(9);
 /// Maximum size of an event of the Extensions API.
 const EVENT_BYTES_MAX: usize = 64 * 1024;
 const NAME: HeaderName = HeaderName::from_static("lambda-extension-name");
