@@ -483,6 +483,8 @@ impl ProductConsumer {
         let mut open: Vec<usize> = (0..candidates.len()).collect();
         let mut seen = match self.see_short_products(candidates).await {
             Ok(seen) => seen,
+            // A product that cannot be read is the fault of its orders, which are found by themselves.
+            Err(error) if error.is_permanent() && open.len() > 1 => return decided,
             Err(error) => {
                 decided.fail(open, error);
                 return decided;
