@@ -254,16 +254,44 @@ impl Inbox {
     /// The write that lets a key have its effect once.
     #[must_use]
     pub fn marker<Tag>(&self, key: impl fmt::Display) -> TransactionWrite<Tag> {
-        let put = Put::builder()
+        self.marker_with(key, [])
+    }
+
+    /// A marker with attributes of the caller's: what the effect has left to do ([`Inbox::find_marker`]).
+    pub(crate) fn marker_with<Tag>(
+        &self,
+        key: impl fmt::Display,
+        attributes: impl IntoIterator<Item = (&'static str, AttributeValue)>,
+    ) -> TransactionWrite<Tag> {
+        let mut put = Put::builder()
             .table_name(&self.table)
             .item("key", self.key(key))
             .item("state", text(DONE))
             .item("expires_at", seconds(self.clock.now(), MARKER_TTL))
             .condition_expression("attribute_not_exists(#key)")
-            .expression_attribute_names("#key", "key")
-            .build()
-            .expect("a put has a table and an item");
+            .expression_attribute_names("#key", "key");
+        for (name, value) in attributes {
+            put = put.item(name, value);
+        }
+        let put = put.build().expect("a put has a table and an item");
         TransactionWrite::new(Role::Marker, TransactWriteItem::builder().put(put).build())
+    }
+
+    /// The marker of a key, or `None` if the key has had no effect.
+    pub(crate) async fn find_marker(
+        &self,
+        key: impl fmt::Display,
+    ) -> Result<Option<Item>, TableError> {
+        let answer = self
+            .client
+            .get_item()
+            .table_name(&self.table)
+            .key("key", self.key(key))
+            .consistent_read(true)
+            .send()
+            .await
+            .map_err(CallError::of("GetItem marker"))?;
+        Ok(answer.item)
     }
 
     /// Has an effect once that no transaction can hold, and remembers what came of it for [`MARKER_TTL`].

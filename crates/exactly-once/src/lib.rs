@@ -4,6 +4,8 @@
 pub mod backoff;
 pub mod batch;
 pub mod batching;
+#[cfg(feature = "outbox")]
+mod caused;
 mod clock;
 mod dead_letter;
 pub mod error;
@@ -21,6 +23,8 @@ pub mod transaction;
 
 pub use backoff::Backoff;
 pub use batch::{Answers, Consumer};
+#[cfg(feature = "outbox")]
+pub use caused::{CausedEvents, Decided};
 pub use clock::{Clock, Ids, invocation_deadline};
 pub use dead_letter::FAILURE_ATTRIBUTES;
 pub use error::{CallError, ErrorChain, panic_message};

@@ -2,7 +2,9 @@
 //!
 //! In: events as bytes with their attributes. Out: the writes that store them as pending, for the caller's
 //! transaction ([`Outbox::append`]); then their publication and clearing ([`Outbox::publish`], or [`Outbox::send`]
-//! now and [`Outbox::clear`] later).
+//! now and [`Outbox::clear`] later). Events for whose publication somebody else answers until they have been published are
+//! only stored ([`Outbox::store`]), and get a place in the outbox if SNS does not take them
+//! ([`Outbox::publish_or_enqueue`]): that saves the place in the good case. [`crate::CausedEvents`] does so for consumers.
 //!
 //! Guarantees: an event is published if and only if its transaction was committed, at least once. What a
 //! crash, a slow or an absent SNS leaves unpublished stays pending, in the sparse index `outbox`, until a
@@ -20,7 +22,7 @@ use aws_sdk_dynamodb::{
     operation::query::builders::QueryFluentBuilder,
     types::{
         AttributeValue, BatchStatementErrorCodeEnum, BatchStatementRequest, BatchStatementResponse,
-        Put, TransactWriteItem,
+        Put, TransactWriteItem, Update, builders::PutBuilder,
     },
 };
 use aws_sdk_sns::{
@@ -48,6 +50,9 @@ const PARTITION_KEY: &str = "stream";
 const SORT_KEY: &str = "event_id";
 /// The sparse index of pending events, unless said otherwise.
 const INDEX: &str = "outbox";
+/// What moves an event to the stuck ones, with the moment that the index sorts by if it was not in the outbox.
+const SET_ASIDE: &str =
+    "SET outbox_shard = :stuck, pending_since = if_not_exists(pending_since, :since)";
 /// Maximum number of events in one page of a sweep: as many as one BatchGetItem call reads.
 const SWEEP_PAGE_EVENTS: i32 = 100;
 /// What SNS says of a message that it will never take.
@@ -153,9 +158,17 @@ pub struct Sent {
 
 /// The key of an event in the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct EventKey {
-    stream: String,
-    id: Uuid,
+pub struct EventKey {
+    /// What it is about: the partition of the event log.
+    pub stream: String,
+    /// The sort key of the event log.
+    pub id: Uuid,
+}
+
+impl From<&Outgoing> for EventKey {
+    fn from(event: &Outgoing) -> Self {
+        Self { stream: event.stream.clone(), id: event.id }
+    }
 }
 
 /// What became of one event that was handed to SNS.
@@ -230,19 +243,108 @@ impl Outbox {
     }
 
     fn append_one<Tag>(&self, event: &Outgoing, now: Timestamp) -> TransactionWrite<Tag> {
+        let put = self
+            .put(event)
+            .item("outbox_shard", text(self.shards.of(event.id)))
+            .item("pending_since", text(sortable(now)));
+        unconditional(put)
+    }
+
+    /// The writes that store these events without a place in the outbox, for the transaction of the change that they report.
+    /// No sweep finds them: in the same transaction there has to be something that has somebody publish them, again and
+    /// again until it is done ([`Outbox::publish_or_enqueue`]).
+    #[must_use]
+    pub fn store<Tag>(&self, events: &[Outgoing]) -> Vec<TransactionWrite<Tag>> {
+        events.iter().map(|event| unconditional(self.put(event))).collect()
+    }
+
+    /// The write that gives a stored event a place in the outbox, for a transaction that takes away what else has it
+    /// published.
+    #[must_use]
+    pub fn enqueue<Tag>(&self, key: &EventKey) -> TransactionWrite<Tag> {
+        let update = Update::builder()
+            .table_name(&self.table)
+            .key(&self.partition_key, text(&key.stream))
+            .key(&self.sort_key, text(key.id))
+            .update_expression("SET outbox_shard = :shard, pending_since = :since")
+            .expression_attribute_values(":shard", text(self.shards.of(key.id)))
+            .expression_attribute_values(":since", text(sortable(self.clock.now())))
+            .build()
+            .expect("an update has a table, a key and an expression");
+        let update = TransactWriteItem::builder().update(update).build();
+        TransactionWrite::new(Role::Unconditional, update)
+    }
+
+    fn put(&self, event: &Outgoing) -> PutBuilder {
         let attributes =
             event.attributes.iter().map(|(name, value)| (name.clone(), text(value))).collect();
-        let put = Put::builder()
+        Put::builder()
             .table_name(&self.table)
             .item(&self.partition_key, text(&event.stream))
             .item(&self.sort_key, text(event.id))
             .item("body", text(&event.body))
             .item("attributes", AttributeValue::M(attributes))
-            .item("outbox_shard", text(self.shards.of(event.id)))
-            .item("pending_since", text(sortable(now)))
-            .build()
-            .expect("a put has a table and an item");
-        TransactionWrite::new(Role::Unconditional, TransactWriteItem::builder().put(put).build())
+    }
+
+    /// Publishes events that were only stored, within two seconds, and gives those that SNS does not take a place in the
+    /// outbox, within two more. Returns the keys of those with which neither is known to have been done: whoever answers
+    /// for them has to try again.
+    pub async fn publish_or_enqueue(&self, events: &[Outgoing]) -> Vec<EventKey> {
+        let sent = self.send(events).await;
+        let left = events.iter().map(EventKey::from);
+        let left: Vec<EventKey> = left.filter(|key| !sent.accepted.contains(key)).collect();
+        if left.is_empty() {
+            return left;
+        }
+        let enqueued = left.iter().map(async |key| {
+            if sent.refused.contains(key) {
+                return self.set_aside_refused(key).await;
+            }
+            let enqueued = self.republish(&key.stream, key.id, self.clock.now()).await;
+            enqueued.unwrap_or_else(|error| {
+                let error = ErrorChain(&error).to_string();
+                tracing::warn!(error, "an event is neither published nor in the outbox");
+                false
+            })
+        });
+        match tokio::time::timeout(CLEAR_TIMEOUT, join_all(enqueued)).await {
+            Ok(enqueued) => {
+                let left = left.into_iter().zip(enqueued);
+                left.filter_map(|(key, is_enqueued)| (!is_enqueued).then_some(key)).collect()
+            }
+            Err(_) => {
+                tracing::warn!(events = left.len(), "the event log takes too long");
+                left
+            }
+        }
+    }
+
+    /// Publishes events that were only stored, from the log: what [`Outbox::publish_or_enqueue`] does, when their process is
+    /// gone. What is in the outbox is left to the sweep.
+    ///
+    /// # Errors
+    /// The event log did not answer: whoever answers for the events has to try again.
+    pub async fn publish_stored(&self, keys: &[EventKey]) -> Result<Vec<EventKey>, TableError> {
+        const OPERATION: &str = "BatchGetItem stored events";
+        let item = |key: &EventKey| {
+            let stream = (self.partition_key.clone(), text(&key.stream));
+            Item::from([stream, (self.sort_key.clone(), text(key.id))])
+        };
+        let items = keys.iter().map(item).collect();
+        let read = batch_get(&self.dynamodb, &self.table, items, OPERATION).await?;
+        if read.unprocessed > 0 {
+            return Err(TableError::Unprocessed { operation: OPERATION.into() });
+        }
+        let mut events = Vec::new();
+        for item in read.items.iter().filter(|item| !item.contains_key("outbox_shard")) {
+            match self.outgoing(item) {
+                Some(event) => events.push(event),
+                None => self.set_aside_unreadable(item).await,
+            }
+        }
+        // A batch answer has no order; the keys have.
+        events.sort_by_key(|event| keys.iter().position(|key| key.id == event.id));
+        Ok(self.publish_or_enqueue(&events).await)
     }
 
     /// Publishes any number of committed events, in as few calls as SNS takes, and clears them, within two seconds each.
@@ -385,9 +487,11 @@ impl Outbox {
             .set_key(stream.cloned().zip(id.cloned()).map(|(stream, id)| {
                 Item::from([(self.partition_key.clone(), stream), (self.sort_key.clone(), id)])
             }))
-            .update_expression("SET outbox_shard = :stuck")
-            .condition_expression("attribute_exists(outbox_shard)")
+            .update_expression(SET_ASIDE)
+            .condition_expression("attribute_exists(#key)")
+            .expression_attribute_names("#key", &self.sort_key)
             .expression_attribute_values(":stuck", text(STUCK))
+            .expression_attribute_values(":since", text(sortable(self.clock.now())))
             .send()
             .await;
         if let Err(error) = sent {
@@ -516,10 +620,9 @@ impl Outbox {
             }
         }
         for (event, publication) in batch.iter().zip(publications) {
-            let key = || EventKey { stream: event.stream.clone(), id: event.id };
             match publication {
-                Publication::Accepted => sent.accepted.push(key()),
-                Publication::Refused => sent.refused.push(key()),
+                Publication::Accepted => sent.accepted.push(event.into()),
+                Publication::Refused => sent.refused.push(event.into()),
                 Publication::Failed => {}
             }
         }
@@ -651,9 +754,10 @@ impl Outbox {
             .table_name(&self.table)
             .key(&self.partition_key, text(&key.stream))
             .key(&self.sort_key, text(key.id))
-            .update_expression("SET outbox_shard = :stuck")
+            .update_expression(SET_ASIDE)
             .condition_expression("attribute_exists(body)")
             .expression_attribute_values(":stuck", text(STUCK))
+            .expression_attribute_values(":since", text(sortable(self.clock.now())))
             .send()
             .await;
         if let Err(error) = &sent {
@@ -692,6 +796,11 @@ fn clearing(answer: Option<&BatchStatementResponse>) -> Clearing {
 fn is_refusal(code: Option<&str>, message: Option<&str>) -> bool {
     code.is_some_and(|code| REFUSALS.contains(&code))
         && !message.is_some_and(|message| message.contains("TopicArn"))
+}
+
+fn unconditional<Tag>(put: PutBuilder) -> TransactionWrite<Tag> {
+    let put = put.build().expect("a put has a table and an item");
+    TransactionWrite::new(Role::Unconditional, TransactWriteItem::builder().put(put).build())
 }
 
 fn text_field(item: &Item, name: &str) -> Option<String> {

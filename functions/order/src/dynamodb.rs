@@ -2,6 +2,10 @@
 //!
 //! In: decisions of [`crate::rules`]. Out: what DynamoDB made of them. Guarantee: an order and the event that
 //! reports it change in one transaction or not at all, and the event is then published at least once.
+//!
+//! A new order stands for the publication of its own event. It is in a partition of the index `pending` that says so, until
+//! its stock is decided, which shows that the event was published; or until the relay has published it once more, because it
+//! took too long ([`PendingOrders::publish_unpublished`]); or until it is cancelled, which puts its event in the outbox.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -16,11 +20,12 @@ use aws_sdk_dynamodb::{
 };
 use events::{Body, Email, Event, OrderId, ProductId, Stamp};
 use exactly_once::{
-    Answers, CallError, Commit, CommitError, CommitTogether, EarlierRequest, Failure, Handled,
-    IdempotencyKeys, Inbox, Item, Message, Outbox, Outgoing, RequestKey, Role, Shards, TableError,
-    TransactionWrite, commit, commit_together,
+    Answers, CallError, CausedEvents, Commit, CommitError, CommitTogether, Decided, EarlierRequest,
+    Failure, Handled, IdempotencyKeys, Inbox, Item, Message, Outbox, Outgoing, RequestKey, Role,
+    Shards, TableError, TransactionWrite, commit, commit_together,
     idempotency_keys::interpret_key_item,
-    table::{batch_get, batch_get_tables, count_partition, text},
+    outbox::EventKey,
+    table::{batch_get, batch_get_tables, count_partition, is_applied, text},
     transaction::TRANSACTION_WRITES_MAX,
 };
 use futures::future::{join_all, try_join_all};
@@ -28,6 +33,7 @@ use jiff::Timestamp;
 use messaging::{EventFactory, ReceivedEvent};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use telemetry::Trace;
+use tokio::time::Instant;
 
 use crate::rules::{
     CatalogEntry, Decision, Order, Settlement, Status, StockDecision, Transition,
@@ -40,6 +46,11 @@ const CUSTOMER_INDEX: &str = "by_customer_keys";
 const PENDING_INDEX: &str = "pending";
 /// The one partition of that index before it was sharded: read as long as an order may be in it.
 const UNSHARDED: &str = "pending";
+/// What the partition begins with of an order whose `OrderCreated` may not be published.
+const UNPUBLISHED: &str = "unpublished-";
+/// Maximum number of orders of one partition whose events one sweep publishes once more: what is only late, because a consumer
+/// is behind, is not to become a second load of the same size.
+const PUBLISHED_AGAIN_MAX: usize = 100;
 
 /// The orders table, and the outbox of its events.
 #[derive(Debug, Clone)]
@@ -61,7 +72,8 @@ enum OrderWrite {
 /// What became of a new order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Added {
-    /// It is stored. These events are to be published at once; if they are not, the relay does it.
+    /// It is stored. These events are to be published at once; if they are not, the relay does it. They are not in the
+    /// outbox.
     Now(Vec<Outgoing>),
     /// Its idempotency key came before.
     Earlier(EarlierRequest),
@@ -78,8 +90,8 @@ pub struct KeyedAnswer<'a> {
 /// What became of a request for a transition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TransitionOutcome {
-    /// The order is in the requested status, now or already. These events are to be published at once; if they are not, the
-    /// relay does it.
+    /// The order is in the requested status, now or already. These events are in the outbox and are to be published at once;
+    /// if they are not, the relay does it.
     Applied(Order, Vec<Outgoing>),
     /// The order is in a status from which this cannot be done.
     Refused(Status),
@@ -136,19 +148,21 @@ impl Orders {
         trace: &Trace,
     ) -> Result<Added, TableError> {
         let item: Item = serde_dynamo::to_item(order).map_err(TableError::corrupt(&self.table))?;
+        let body = Body::OrderCreated(order.to_payload());
+        let events = [self.event_factory.outgoing(&trace.correlation_id, body, trace)];
+        let shard = self.pending_shards.of(&order.order_id);
         let put = Put::builder()
             .table_name(&self.table)
             .set_item(Some(item))
             // While the order is pending, so that those that stay so are found without reading all.
-            .item("pending_shard", text(self.pending_shards.of(&order.order_id)))
+            .item("pending_shard", text(format!("{UNPUBLISHED}{shard}")))
+            .item("created_event_id", text(events[0].id))
             .condition_expression("attribute_not_exists(order_id)")
             .build()
             .expect("a put has a table and an item");
         let put = TransactWriteItem::builder().put(put).build();
-        let body = Body::OrderCreated(order.to_payload());
-        let events = [self.event_factory.outgoing(&trace.correlation_id, body, trace)];
         let mut writes = vec![TransactionWrite::new(Role::Guard(OrderWrite::Order), put)];
-        writes.extend(self.outbox.append(&events));
+        writes.extend(self.outbox.store(&events));
         if let Some(KeyedAnswer { keys, key, answer }) = &keyed {
             let tag = OrderWrite::IdempotencyKey;
             writes.push(keys.record(tag, key, answer));
@@ -156,7 +170,7 @@ impl Orders {
         match commit(&self.client, &writes).await? {
             Commit::Done => Ok(Added::Now(events.into())),
             // The id is random: what is there under it is this very order, stored by an attempt whose
-            // answer was lost. The sweep publishes it.
+            // answer was lost. The relay publishes its event.
             Commit::GuardFailed(OrderWrite::Order, _) => Ok(Added::Now(Vec::new())),
             Commit::GuardFailed(OrderWrite::IdempotencyKey, item) => {
                 let fingerprint = keyed.map(|keyed| keyed.key.fingerprint.as_str());
@@ -183,10 +197,12 @@ impl Orders {
     ) -> Result<TransitionOutcome, TableError> {
         // Statuses only move forward, and there are two transitions at most before the last.
         const ATTEMPTS_MAX: usize = 3;
-        let Some(mut order) = self.get(id).await? else {
+        let Some(mut item) = self.get_item(id).await? else {
             return Ok(TransitionOutcome::UnknownOrder);
         };
         for _ in 0..ATTEMPTS_MAX {
+            let unpublished = unpublished_event(&item);
+            let order: Order = self.read(item)?;
             let transition = match decide(&order) {
                 Decision::Apply(transition) => transition,
                 Decision::AlreadyApplied => {
@@ -199,12 +215,14 @@ impl Orders {
             let events = [self.event_factory.outgoing(&trace.correlation_id, body, trace)];
             let mut writes = vec![self.transition_write(id, &transition, now)];
             writes.extend(self.outbox.append(&events));
+            // Nothing else would have the event published: a cancelled order is not looked at again.
+            writes.extend(unpublished.map(|created| self.outbox.enqueue(&created)));
             match commit(&self.client, &writes).await? {
                 Commit::Done => {
                     let order = Order { status: transition.to, updated_at: now, ..order };
                     return Ok(TransitionOutcome::Applied(order, events.into()));
                 }
-                Commit::GuardFailed(_, Some(item)) => order = self.read(item)?,
+                Commit::GuardFailed(_, Some(now)) => item = now,
                 Commit::GuardFailed(_, None) => return Ok(TransitionOutcome::UnknownOrder),
                 Commit::Duplicate | Commit::ConditionFailed(_) => {
                     unreachable!("the transaction has neither a marker nor a business condition")
@@ -312,6 +330,10 @@ impl Orders {
     /// # Errors
     /// The table did not answer.
     pub async fn get(&self, id: &OrderId) -> Result<Option<Order>, TableError> {
+        self.get_item(id).await?.map(|item| self.read(item)).transpose()
+    }
+
+    async fn get_item(&self, id: &OrderId) -> Result<Option<Item>, TableError> {
         let answer = self
             .client
             .get_item()
@@ -321,7 +343,7 @@ impl Orders {
             .send()
             .await
             .map_err(CallError::of("GetItem order"))?;
-        answer.item.map(|item| self.read(item)).transpose()
+        Ok(answer.item)
     }
 
     fn read<T: DeserializeOwned>(&self, item: Item) -> Result<T, TableError> {
@@ -345,11 +367,13 @@ impl Orders {
             .expression_attribute_values(":now", text(now.to_string()))
             .return_values_on_condition_check_failure(AllOld);
         update = match &transition.reason {
-            None => update
-                .update_expression("SET #status = :to, updated_at = :now REMOVE pending_shard"),
+            None => update.update_expression(
+                "SET #status = :to, updated_at = :now REMOVE pending_shard, created_event_id",
+            ),
             Some(reason) => update
                 .update_expression(
-                    "SET #status = :to, updated_at = :now, reason = :reason REMOVE pending_shard",
+                    "SET #status = :to, updated_at = :now, reason = :reason \
+                     REMOVE pending_shard, created_event_id",
                 )
                 .expression_attribute_values(":reason", text(reason)),
         };
@@ -359,10 +383,18 @@ impl Orders {
     }
 }
 
+/// The event of an order that stands for its publication.
+fn unpublished_event(order: &Item) -> Option<EventKey> {
+    let field = |name: &str| order.get(name)?.as_s().ok();
+    field("pending_shard")?.strip_prefix(UNPUBLISHED)?;
+    let id = field("created_event_id")?.parse().ok()?;
+    Some(EventKey { stream: field("order_id")?.clone(), id })
+}
+
 #[derive(Debug, Clone)]
 pub struct OrderConsumer {
-    pub orders: Orders,
-    pub inbox: Inbox,
+    orders: Orders,
+    caused: CausedEvents,
 }
 
 /// A decision about an order's stock, as it came.
@@ -390,6 +422,13 @@ impl<'a> ReceivedDecision<'a> {
 const ROUNDS_MAX: usize = 3;
 
 impl OrderConsumer {
+    /// Settles these orders, once a message by the markers of this inbox.
+    #[must_use]
+    pub fn new(orders: Orders, inbox: Inbox) -> Self {
+        let caused = CausedEvents::new(inbox, orders.outbox.clone());
+        Self { orders, caused }
+    }
+
     /// Handles the decisions of a batch together: the orders in one read, their transitions in one transaction, as far as
     /// its limits allow. It leaves to [`OrderConsumer::handle`] whatever it cannot settle with others.
     pub async fn handle_together(&self, received: Vec<ReceivedEvent>, answers: Answers) {
@@ -405,9 +444,12 @@ impl OrderConsumer {
             })
             .collect();
         let groups = decisions.chunks(TRANSACTION_WRITES_MAX / WRITES_OF_ORDER);
-        let events = groups.map(|group| self.settle_together(group, &answers));
-        let events = join_all(events).await.concat();
-        self.orders.outbox.publish(&events).await;
+        let settled = join_all(groups.map(|group| self.settle_together(group))).await;
+        let (messages, decided): (Vec<&Message>, Vec<_>) = settled.into_iter().flatten().unzip();
+        // Answered after publishing: what is answered is acknowledged, and its events have no place in the outbox.
+        for (message, result) in messages.into_iter().zip(self.caused.publish(decided).await) {
+            answers.set(message, result);
+        }
     }
 
     /// Handles one event of the queue `order`.
@@ -416,19 +458,24 @@ impl OrderConsumer {
     /// There is no such order, which is poison; or nothing was done, or whether it was is unknown, and another try
     /// finds out.
     pub async fn handle(&self, event: Event, trace: Trace) -> Result<Handled, Failure> {
-        match ReceivedDecision::new(&event, &trace) {
-            Some(decision) => self.settle(decision).await,
-            None => Ok(Handled::Ignored),
-        }
+        let Some(decision) = ReceivedDecision::new(&event, &trace) else {
+            return Ok(Handled::Ignored);
+        };
+        let (handled, events) = self.settle(decision).await?;
+        let decided = Decided { key: event.id.to_string(), result: Ok(handled), events };
+        self.caused.publish(vec![decided]).await.remove(0)
     }
 
-    /// Settles several orders, and answers those of whose decision something has become. Returns the events that report
-    /// it, to be published.
-    async fn settle_together(
+    /// Settles several orders, and says what became of those decisions of which something has.
+    async fn settle_together<'a>(
         &self,
-        group: &[(&Message, ReceivedDecision<'_>)],
-        answers: &Answers,
-    ) -> Vec<Outgoing> {
+        group: &[(&'a Message, ReceivedDecision<'_>)],
+    ) -> Vec<(&'a Message, Decided)> {
+        let decided = |one: ReceivedDecision<'_>, result, events| Decided {
+            key: one.event.id.to_string(),
+            result,
+            events,
+        };
         let ids = group.iter().map(|(_, one)| text(one.event.body.order_id().as_str()));
         let orders = match self.orders.get_all(&ids.collect::<Vec<_>>()).await {
             Ok(orders) => orders,
@@ -436,19 +483,19 @@ impl OrderConsumer {
             Err(error) if error.is_permanent() => return Vec::new(),
             Err(error) => {
                 let error = Arc::new(error);
-                for (message, _) in group {
-                    answers.set(message, Err(Failure::shared(&error)));
-                }
-                return Vec::new();
+                let failed = group.iter().map(|(message, one)| {
+                    (*message, decided(*one, Err(Failure::shared(&error)), Vec::new()))
+                });
+                return failed.collect();
             }
         };
-        let mut open = Vec::with_capacity(group.len());
+        let (mut settled, mut open) = (Vec::new(), Vec::with_capacity(group.len()));
         for (message, decision) in group {
             let id = decision.event.body.order_id();
             let order = orders.iter().find(|order| order.order_id == *id);
             match transition_of(*decision, order) {
                 Ok(transition) => open.push((*message, *decision, transition)),
-                Err(result) => answers.set(message, result),
+                Err(result) => settled.push((*message, decided(*decision, result, Vec::new()))),
             }
         }
         for _ in 0..ROUNDS_MAX {
@@ -459,15 +506,16 @@ impl OrderConsumer {
             let (members, events): (Vec<_>, Vec<_>) = members.unzip();
             match commit_together(&self.orders.client, &members, &[]).await {
                 Ok(CommitTogether::Done) => {
-                    open.iter().for_each(|(message, ..)| answers.set(message, Ok(Handled::Done)));
-                    return events;
+                    settled.extend(open.drain(..).zip(events).map(|((message, one, _), event)| {
+                        (message, decided(one, Ok(Handled::Done), vec![event]))
+                    }));
                 }
                 Ok(CommitTogether::MembersFailed(failed)) => {
                     for (member, commit) in failed.into_iter().rev() {
-                        let (message, ..) = open.remove(member);
+                        let (message, one, _) = open.remove(member);
                         // An order that has moved on is read again, by itself.
                         if let Some(handled) = interpret_settlement(&commit) {
-                            answers.set(message, Ok(handled));
+                            settled.push((message, decided(one, Ok(handled), Vec::new())));
                         }
                     }
                 }
@@ -475,37 +523,38 @@ impl OrderConsumer {
                 Ok(CommitTogether::ConditionFailed(_)) | Err(CommitError::Invalid(_)) => break,
                 Err(error) => {
                     let error = Arc::new(TableError::from(error));
-                    open.iter().for_each(|(message, ..)| {
-                        answers.set(message, Err(Failure::shared(&error)))
-                    });
-                    break;
+                    settled.extend(open.drain(..).map(|(message, one, _)| {
+                        (message, decided(one, Err(Failure::shared(&error)), Vec::new()))
+                    }));
                 }
             }
         }
-        Vec::new()
+        settled
     }
 
-    /// Moves an order as the decision about its stock says, with the event that reports it.
+    /// Moves an order as the decision about its stock says, with the event that reports it. Returns what became of the
+    /// decision, and the events, to be published.
     ///
     /// # Errors
     /// There is no such order, which is poison; or nothing was done, or whether it was is unknown, and another try
     /// finds out.
-    async fn settle(&self, decision: ReceivedDecision<'_>) -> Result<Handled, Failure> {
+    async fn settle(
+        &self,
+        decision: ReceivedDecision<'_>,
+    ) -> Result<(Handled, Vec<Outgoing>), Failure> {
         // Statuses only move forward: the second time the order is settled or cancelled.
         const ATTEMPTS_MAX: usize = 2;
         for _ in 0..ATTEMPTS_MAX {
             let order = self.orders.get(decision.event.body.order_id()).await?;
             let transition = match transition_of(decision, order.as_ref()) {
                 Ok(transition) => transition,
-                Err(result) => return result,
+                Err(result) => return result.map(|handled| (handled, Vec::new())),
             };
             let (writes, event) = self.settlement(decision, &transition);
             let commit = commit(&self.orders.client, &writes).await?;
-            if commit == Commit::Done {
-                self.orders.outbox.publish(&[event]).await;
-            }
             if let Some(handled) = interpret_settlement(&commit) {
-                return Ok(handled);
+                let is_stored = commit == Commit::Done;
+                return Ok((handled, if is_stored { vec![event] } else { Vec::new() }));
             }
         }
         Err(TableError::Contended { subject: "the order".into() }.into())
@@ -522,11 +571,12 @@ impl OrderConsumer {
         let now = event_factory.now();
         let outgoing =
             event_factory.outgoing(&event.correlation_id, transition.body.clone(), trace);
+        let events = std::slice::from_ref(&outgoing);
         let mut writes = vec![
-            self.inbox.marker(event.id),
+            self.caused.marker(event.id, events),
             self.orders.transition_write(event.body.order_id(), transition, now),
         ];
-        writes.extend(self.orders.outbox.append(std::slice::from_ref(&outgoing)));
+        writes.extend(self.caused.store(events));
         (writes, outgoing)
     }
 }
@@ -626,6 +676,78 @@ impl PendingOrders {
         Self { client, table: table.into() }
     }
 
+    /// Publishes the `OrderCreated` of those that were placed before this moment and still stand for its publication, until
+    /// `deadline`: it may never have been published, or it was and a consumer is behind. Each is published once more at most,
+    /// or its event gets a place in the outbox; then its order is pending like any other. Returns the number of those, and of
+    /// those that are left.
+    ///
+    /// # Errors
+    /// The tables did not answer. What other partitions had may have been published.
+    pub async fn publish_unpublished(
+        &self,
+        outbox: &Outbox,
+        before: Timestamp,
+        deadline: Instant,
+    ) -> Result<(usize, usize), TableError> {
+        let shards = Shards::all().map(async |shard| {
+            if Instant::now() >= deadline {
+                return Ok((0, 0));
+            }
+            self.publish_unpublished_of(&shard, outbox, before).await
+        });
+        let mut sum = (0, 0);
+        // Every partition has its turn before an error of one is reported.
+        for counts in join_all(shards).await {
+            let (published, left) = counts?;
+            sum = (sum.0 + published, sum.1 + left);
+        }
+        Ok(sum)
+    }
+
+    async fn publish_unpublished_of(
+        &self,
+        shard: &str,
+        outbox: &Outbox,
+        before: Timestamp,
+    ) -> Result<(usize, usize), TableError> {
+        const OPERATION: &str = "BatchGetItem unpublished orders";
+        let partition = format!("{UNPUBLISHED}{shard}");
+        let limit = i32::try_from(PUBLISHED_AGAIN_MAX).unwrap_or(i32::MAX);
+        let late = self.placed_before(&partition, &Stamp::from(before).to_string(), limit).await?;
+        let key = |mut item: Item| Item::from_iter(item.remove_entry("order_id"));
+        let keys = late.into_iter().map(key).collect();
+        // The index may lag behind, so the table is asked.
+        let read = batch_get(&self.client, &self.table, keys, OPERATION).await?;
+        let events: Vec<EventKey> = read.items.iter().filter_map(unpublished_event).collect();
+        let left = outbox.publish_stored(&events).await?;
+        let published: Vec<&EventKey> =
+            events.iter().filter(|event| !left.contains(event)).collect();
+        let noted = published.iter().map(|event| self.note_published(event, &partition, shard));
+        try_join_all(noted).await?;
+        Ok((published.len(), left.len() + read.unprocessed))
+    }
+
+    /// An order does not stand for its event's publication any more, if it still does.
+    async fn note_published(
+        &self,
+        event: &EventKey,
+        from: &str,
+        to: &str,
+    ) -> Result<bool, TableError> {
+        let sent = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .key("order_id", text(&event.stream))
+            .update_expression("SET pending_shard = :to REMOVE created_event_id")
+            .condition_expression("pending_shard = :from")
+            .expression_attribute_values(":from", text(from))
+            .expression_attribute_values(":to", text(to))
+            .send()
+            .await;
+        is_applied(sent, "UpdateItem published order")
+    }
+
     /// How many there are.
     ///
     /// # Errors
@@ -660,21 +782,8 @@ impl PendingOrders {
         limit: u16,
     ) -> Result<Vec<String>, TableError> {
         let before = Stamp::from(moment).to_string();
-        let oldest = partitions().map(async |shard| {
-            let answer = self
-                .client
-                .query()
-                .table_name(&self.table)
-                .index_name(PENDING_INDEX)
-                .key_condition_expression("pending_shard = :shard AND created_at < :before")
-                .expression_attribute_values(":shard", text(shard))
-                .expression_attribute_values(":before", text(&before))
-                .limit(limit.into())
-                .send()
-                .await
-                .map_err(CallError::of("Query pending orders"))?;
-            Ok::<_, TableError>(answer.items.unwrap_or_default())
-        });
+        let oldest =
+            partitions().map(async |shard| self.placed_before(&shard, &before, limit.into()).await);
         let items = try_join_all(oldest).await?.into_iter().flatten();
         let field = |item: &Item, name: &str| item.get(name)?.as_s().ok().cloned();
         let mut orders: Vec<(String, String)> = items
@@ -684,9 +793,32 @@ impl PendingOrders {
         orders.truncate(limit.into());
         Ok(orders.into_iter().map(|(_, id)| id).collect())
     }
+
+    /// The keys of the oldest of one partition, at most `limit`.
+    async fn placed_before(
+        &self,
+        partition: &str,
+        before: &str,
+        limit: i32,
+    ) -> Result<Vec<Item>, TableError> {
+        let answer = self
+            .client
+            .query()
+            .table_name(&self.table)
+            .index_name(PENDING_INDEX)
+            .key_condition_expression("pending_shard = :shard AND created_at < :before")
+            .expression_attribute_values(":shard", text(partition))
+            .expression_attribute_values(":before", text(before))
+            .limit(limit)
+            .send()
+            .await
+            .map_err(CallError::of("Query pending orders"))?;
+        Ok(answer.items.unwrap_or_default())
+    }
 }
 
 /// Every partition of the index `pending` in which an order may be, whatever the number of shards is or was.
 fn partitions() -> impl Iterator<Item = String> {
-    Shards::all().chain([UNSHARDED.to_owned()])
+    let unpublished = Shards::all().map(|shard| format!("{UNPUBLISHED}{shard}"));
+    Shards::all().chain(unpublished).chain([UNSHARDED.to_owned()])
 }

@@ -119,14 +119,33 @@ async fn create_order(
         key.as_ref().map(|key| KeyedAnswer { keys: &api.idempotency_keys, key, answer: &answer });
     match api.orders.add(&order, keyed, &caller).await.map_err(Problem::of_write)? {
         Added::Now(events) => {
-            publish(&api, events, &after_answer, answer_by).await;
+            publish_created(&api, events, &after_answer, answer_by).await;
             answer_created(answer)
         }
         Added::Earlier(earlier) => answer_earlier(earlier),
     }
 }
 
-/// Publishes what is stored already, and clears it: after the answer, if the environment goes on until then. If it may be
+/// Publishes the event of a new order: after the answer, if the environment goes on until then. There is nothing to clear:
+/// until the order is settled, it stands for the publication.
+async fn publish_created(
+    api: &OrderApi,
+    events: Vec<Outgoing>,
+    after_answer: &AfterAnswer,
+    answer_by: AnswerBy,
+) {
+    let outbox = api.orders.outbox().clone();
+    let publication = async move {
+        let _ = outbox.send(&events).await;
+    };
+    if after_answer.is_waited_for() {
+        after_answer.defer(publication);
+    } else if answer_by.limit(publication).await.is_none() {
+        tracing::warn!("the event is left to the relay: there is no time left");
+    }
+}
+
+/// Publishes what is in the outbox, and clears it: after the answer, if the environment goes on until then. If it may be
 /// frozen, the customer waits for the publication, but not for the clearing; what is not cleared, the relay publishes once
 /// more. A publication that takes too long is the relay's, and no reason for another answer.
 async fn publish(

@@ -84,10 +84,8 @@ impl OrderConsumerConfig {
     pub fn consumer(self, aws: &SdkConfig, ids: &Ids) -> (EventConsumer, OrderConsumer) {
         let event_factory = EventFactory::new(aws, ids.clone());
         let outbox = self.outbox.outbox(aws);
-        let handler = OrderConsumer {
-            orders: Orders::new(Client::new(aws), self.orders_table, outbox, event_factory),
-            inbox: self.consumer.inbox(aws, ids, CONSUMER),
-        };
+        let orders = Orders::new(Client::new(aws), self.orders_table, outbox, event_factory);
+        let handler = OrderConsumer::new(orders, self.consumer.inbox(aws, ids, CONSUMER));
         (self.consumer.event_consumer(aws, ids, CONSUMER), handler)
     }
 }

@@ -15,9 +15,9 @@ use aws_sdk_dynamodb::{
 };
 use events::{Body, Event, Id, Name, OrderId, ProductId, RejectedStock, Stock, StockLine};
 use exactly_once::{
-    Answers, CallError, Clock, Commit, CommitError, CommitTogether, EarlierRequest, Failure,
-    Handled, IdempotencyKeys, Ids, Inbox, Item, Message, Outbox, Outgoing, RequestKey, Role,
-    TableError, TransactionWrite, commit, commit_together,
+    Answers, CallError, CausedEvents, Clock, Commit, CommitError, CommitTogether, Decided,
+    EarlierRequest, Failure, Handled, IdempotencyKeys, Ids, Inbox, Item, Message, Outbox, Outgoing,
+    RequestKey, Role, TableError, TransactionWrite, commit, commit_together,
     idempotency_keys::interpret_key_item,
     table::{batch_get, number, text},
     transaction::TRANSACTION_WRITES_MAX,
@@ -380,20 +380,19 @@ impl<'a> Candidate<'a> {
     }
 }
 
-/// What was decided about candidates, by their places. Who is not named was not decided.
+/// What was decided about candidates, by their places, with the event that reports it. Who is not named was not decided.
 #[derive(Debug, Default)]
-struct Decided {
-    results: Vec<(usize, Result<Handled, Failure>)>,
-    /// The events that report it, to be published.
-    events: Vec<Outgoing>,
-}
+struct DecidedCandidates(Vec<(usize, Result<Handled, Failure>, Option<Outgoing>)>);
 
-impl Decided {
+impl DecidedCandidates {
+    fn set(&mut self, place: usize, result: Result<Handled, Failure>) {
+        self.0.push((place, result, None));
+    }
+
     /// These have failed by one error.
     fn fail(&mut self, places: impl IntoIterator<Item = usize>, error: TableError) {
         let error = Arc::new(error);
-        let failed = places.into_iter().map(|place| (place, Err(Failure::shared(&error))));
-        self.results.extend(failed);
+        places.into_iter().for_each(|place| self.set(place, Err(Failure::shared(&error))));
     }
 }
 
@@ -425,8 +424,7 @@ impl ShortProducts {
 pub struct ProductConsumer {
     products: Products,
     reservations_table: String,
-    inbox: Inbox,
-    outbox: Outbox,
+    caused: CausedEvents,
     event_factory: EventFactory,
     short_products: ShortProducts,
 }
@@ -441,22 +439,29 @@ impl ProductConsumer {
         outbox: Outbox,
         event_factory: EventFactory,
     ) -> Self {
+        let caused = CausedEvents::new(inbox, outbox);
         let short_products = ShortProducts::default();
-        Self { products, reservations_table, inbox, outbox, event_factory, short_products }
+        Self { products, reservations_table, caused, event_factory, short_products }
     }
 
     /// Handles the new orders of a batch together: in one transaction, as far as its limits allow. It leaves to
     /// [`ProductConsumer::handle`] whatever it cannot decide with others.
     pub async fn handle_together(&self, received: Vec<ReceivedEvent>, answers: Answers) {
-        let groups = join_all(groups(&received).into_iter().map(async |group| {
+        let groups = groups(&received).into_iter().map(async |group| {
             let (messages, candidates): (Vec<_>, Vec<_>) = group.into_iter().unzip();
-            let decided = self.decide(&candidates).await;
-            for (place, result) in decided.results {
-                answers.set(messages[place], result);
-            }
-            decided.events
-        }));
-        self.outbox.publish(&groups.await.concat()).await;
+            let decided = self.decide(&candidates).await.0.into_iter();
+            let decided = decided.map(|(place, result, event)| {
+                let (key, events) = (candidates[place].event.id.to_string(), Vec::from_iter(event));
+                (messages[place], Decided { key, result, events })
+            });
+            decided.collect::<Vec<_>>()
+        });
+        let (messages, decided): (Vec<&Message>, Vec<_>) =
+            join_all(groups).await.into_iter().flatten().unzip();
+        // Answered after publishing: what is answered is acknowledged, and its events have no place in the outbox.
+        for (message, result) in messages.into_iter().zip(self.caused.publish(decided).await) {
+            answers.set(message, result);
+        }
     }
 
     /// Handles one event of the queue `product`.
@@ -464,22 +469,27 @@ impl ProductConsumer {
     /// # Errors
     /// Nothing was done, or whether it was is unknown; another try finds out.
     pub async fn handle(&self, event: Event, trace: Trace) -> Result<Handled, Failure> {
-        match &event.body {
+        let (handled, stored) = match &event.body {
             Body::OrderCreated(order) => {
                 let candidate = Candidate::new(&event, order, &trace)?;
-                let Decided { results, events } = self.decide(&[candidate]).await;
-                self.outbox.publish(&events).await;
-                let result = results.into_iter().next().map(|(_, result)| result);
-                result.unwrap_or_else(|| Err(contended("stock")))
+                let decided = self.decide(&[candidate]).await.0.pop();
+                let (_, result, stored) = decided.ok_or_else(|| contended("stock"))?;
+                (result?, stored)
             }
-            Body::OrderCancelled(order) => self.release(&event, &order.order_id, &trace).await,
-            _ => Ok(Handled::Ignored),
-        }
+            Body::OrderCancelled(order) => self.release(&event, &order.order_id, &trace).await?,
+            _ => return Ok(Handled::Ignored),
+        };
+        let decided = Decided {
+            key: event.id.to_string(),
+            result: Ok(handled),
+            events: Vec::from_iter(stored),
+        };
+        self.caused.publish(vec![decided]).await.remove(0)
     }
 
     /// Takes the stock of all lines of each order, or rejects it; with the events that report it, in one transaction.
-    async fn decide(&self, candidates: &[Candidate<'_>]) -> Decided {
-        let mut decided = Decided::default();
+    async fn decide(&self, candidates: &[Candidate<'_>]) -> DecidedCandidates {
+        let mut decided = DecidedCandidates::default();
         let mut open: Vec<usize> = (0..candidates.len()).collect();
         let mut seen = match self.see_short_products(candidates).await {
             Ok(seen) => seen,
@@ -507,7 +517,7 @@ impl ProductConsumer {
                     // An item that cannot be written is found by itself.
                     Err(_) if open.len() > 1 => break,
                     Err(error) => {
-                        decided.results.push((open[0], Err(error.into())));
+                        decided.set(open[0], Err(error.into()));
                         break;
                     }
                 };
@@ -520,13 +530,15 @@ impl ProductConsumer {
                 .collect();
             match commit_together(&self.products.client, &members, &shared).await {
                 Ok(CommitTogether::Done) => {
-                    decided.results.extend(open.drain(..).map(|place| (place, Ok(Handled::Done))));
-                    decided.events = events;
+                    let done = open.drain(..).zip(events);
+                    decided
+                        .0
+                        .extend(done.map(|(place, event)| (place, Ok(Handled::Done), Some(event))));
                 }
                 Ok(CommitTogether::MembersFailed(failed)) => {
                     // By marker or guard: a reservation that is there already stands, whatever it says.
                     for (member, _) in failed.into_iter().rev() {
-                        decided.results.push((open.remove(member), Ok(Handled::Duplicate)));
+                        decided.set(open.remove(member), Ok(Handled::Duplicate));
                     }
                 }
                 Ok(CommitTogether::ConditionFailed(failed)) => {
@@ -538,12 +550,7 @@ impl ProductConsumer {
                 }
                 // One of them is wrong in itself, and is found by itself.
                 Err(CommitError::Invalid(_)) if open.len() > 1 => break,
-                Err(error) => {
-                    let error = Arc::new(TableError::from(error));
-                    decided
-                        .results
-                        .extend(open.drain(..).map(|place| (place, Err(Failure::shared(&error)))));
-                }
+                Err(error) => decided.fail(open.drain(..), error.into()),
             }
         }
         decided
@@ -584,29 +591,39 @@ impl ProductConsumer {
             }
         };
         let outgoing = self.event_factory.outgoing(&event.correlation_id, body, trace);
-        let mut writes = self.first_writes(event, &order_id, status, lines)?;
-        writes.extend(self.outbox.append(std::slice::from_ref(&outgoing)));
+        let events = std::slice::from_ref(&outgoing);
+        let mut writes = self.first_writes(event, &order_id, status, lines, events)?;
+        writes.extend(self.caused.store(events));
         Ok((writes, outgoing))
     }
 
     /// Gives back what a cancelled order has taken, with the event that reports it, or sees to it that the order takes
-    /// nothing.
+    /// nothing. Returns that event, to be published.
     async fn release(
         &self,
         event: &Event,
         order_id: &OrderId,
         trace: &Trace,
-    ) -> Result<Handled, Failure> {
+    ) -> Result<(Handled, Option<Outgoing>), Failure> {
         // A guard that fails has met a step forward (none, reserved, released), of which there are two.
         const ATTEMPTS_MAX: usize = 3;
         for _ in 0..ATTEMPTS_MAX {
-            let commit = match rules::release(self.get_reservation(order_id).await?) {
-                Release::Nothing => return Ok(Handled::Duplicate),
-                Release::Tombstone => self.tombstone(event, order_id).await?,
-                Release::GiveBack(lines) => self.give_back(event, order_id, lines, trace).await?,
+            let (writes, stored) = match rules::release(self.get_reservation(order_id).await?) {
+                Release::Nothing => return Ok((Handled::Duplicate, None)),
+                Release::Tombstone => {
+                    let status = ReservationStatus::Cancelled;
+                    (self.first_writes(event, order_id, status, &[], &[])?, None)
+                }
+                Release::GiveBack(lines) => {
+                    let (writes, released) = self.give_back(event, order_id, lines, trace);
+                    (writes, Some(released))
+                }
             };
+            let commit = commit(&self.products.client, &writes).await?;
             match rules::interpret_release(&commit) {
-                ReleaseOutcome::Settled(handled) => return Ok(handled),
+                ReleaseOutcome::Settled(handled) => {
+                    return Ok((handled, stored.filter(|_| commit == Commit::Done)));
+                }
                 ReleaseOutcome::DecideAgain => {}
                 ReleaseOutcome::UnknownProduct => {
                     let detail = "a product that is to take its pieces back is gone";
@@ -617,43 +634,31 @@ impl ProductConsumer {
         Err(contended("the reservation"))
     }
 
-    async fn tombstone(
-        &self,
-        event: &Event,
-        order_id: &OrderId,
-    ) -> Result<Commit<StockWrite>, Failure> {
-        let status = ReservationStatus::Cancelled;
-        let writes = self.first_writes(event, order_id, status, &[])?;
-        Ok(commit(&self.products.client, &writes).await?)
-    }
-
-    async fn give_back(
+    /// The writes that give these lines back, and the event that reports it.
+    fn give_back(
         &self,
         event: &Event,
         order_id: &OrderId,
         lines: Vec<StockLine>,
         trace: &Trace,
-    ) -> Result<Commit<StockWrite>, Failure> {
+    ) -> (Vec<TransactionWrite<StockWrite>>, Outgoing) {
+        let changes: Vec<_> = lines
+            .iter()
+            .map(|line| self.stock_write(&line.product_id, StockChange::Release(line.quantity)))
+            .collect();
+        let body = Body::StockReleased(Stock { order_id: order_id.clone(), items: lines });
+        let outgoing = self.event_factory.outgoing(&event.correlation_id, body, trace);
+        let events = std::slice::from_ref(&outgoing);
         let mut writes = vec![
-            self.inbox.marker(event.id),
+            self.caused.marker(event.id, events),
             TransactionWrite::new(
                 Role::Guard(StockWrite::Reservation),
                 self.reserved_to_released(order_id),
             ),
         ];
-        writes.extend(
-            lines.iter().map(|line| {
-                self.stock_write(&line.product_id, StockChange::Release(line.quantity))
-            }),
-        );
-        let body = Body::StockReleased(Stock { order_id: order_id.clone(), items: lines });
-        let events = [self.event_factory.outgoing(&event.correlation_id, body, trace)];
-        writes.extend(self.outbox.append(&events));
-        let commit = commit(&self.products.client, &writes).await?;
-        if commit == Commit::Done {
-            self.outbox.publish(&events).await;
-        }
-        Ok(commit)
+        writes.extend(changes);
+        writes.extend(self.caused.store(events));
+        (writes, outgoing)
     }
 
     /// The writes that every first decision about an order begins with: the marker, and the reservation, of which
@@ -664,6 +669,7 @@ impl ProductConsumer {
         order_id: &Id,
         status: ReservationStatus,
         lines: &[StockLine],
+        events: &[Outgoing],
     ) -> Result<Vec<TransactionWrite<StockWrite>>, TableError> {
         let reservation = Reservation { status, items: lines.to_vec() };
         let item: Item = serde_dynamo::to_item(&reservation)
@@ -678,7 +684,7 @@ impl ProductConsumer {
             .expect("a put has a table and an item");
         let put = TransactWriteItem::builder().put(put).build();
         Ok(vec![
-            self.inbox.marker(event.id),
+            self.caused.marker(event.id, events),
             TransactionWrite::new(Role::Guard(StockWrite::Reservation), put),
         ])
     }

@@ -1,7 +1,8 @@
 //! The Lambda function that runs each minute and publishes what was left unpublished.
 //!
 //! In: a tick of the clock. Out: every event that has been pending for longer than `RELAY_AGE_SECONDS` is on the
-//! topic, or stays pending, or is set aside as stuck; and metrics of what an operator should know: events
+//! topic, or stays pending, or is set aside as stuck, and so is that of every order that has been pending as long and still
+//! stands for it; and metrics of what an operator should know: events
 //! left and stuck, and orders that have been pending for too long. Guarantees: a sweep loses nothing, and two
 //! sweeps at once, or a sweep and a function that publishes its own events, publish twice at worst.
 
@@ -86,8 +87,16 @@ impl Relay {
     pub async fn sweep(&self, deadline_ms: u64) -> Result<Report, TableError> {
         let time_left = self.clock.time_until(invocation_deadline(deadline_ms));
         let deadline = Instant::now() + time_left.saturating_sub(DEADLINE_MARGIN);
-        let Swept { published, left, stuck } = self.outbox.sweep(self.age, deadline).await?;
-        let (published, left) = (published as u64, left as u64);
+        let placed_before =
+            self.clock.now() - SignedDuration::try_from(self.age).unwrap_or_default();
+        // Both have their turn before an error of one is reported.
+        let (swept, late) = tokio::join!(
+            self.outbox.sweep(self.age, deadline),
+            self.pending_orders.publish_unpublished(&self.outbox, placed_before, deadline),
+        );
+        let Swept { published, left, stuck } = swept?;
+        let (late_published, late_left) = late?;
+        let (published, left) = ((published + late_published) as u64, (left + late_left) as u64);
         let now = self.clock.now();
         let placed_before = now - self.pending_max;
         let orders_pending_too_long =

@@ -42,6 +42,13 @@ pub fn all() -> Vec<Property<Saga>> {
             state.tables.orders.iter().all(has_one_reservation)
         }),
         always("a rejection reports what was short", reports_what_was_short),
+        always("whatever is not published yet has somebody who will publish it", |_, state| {
+            state
+                .tables
+                .orders
+                .iter()
+                .all(|row| row.events.iter().all(|event| will_be_published(row, event)))
+        }),
         always("everything comes to rest if nothing more goes wrong", |saga, state| {
             saga.end(state).is_some()
         }),
@@ -96,6 +103,16 @@ pub fn all() -> Vec<Property<Saga>> {
                     reserved(row) && message(row, OrderCreated) == Some(Message::Waiting)
                 })
         }),
+        sometimes(ENQUEUED, |_, state| {
+            any(state, |event| event.kind == StockReserved && event.pending)
+        }),
+        sometimes(STANDS_LATE, |_, state| {
+            state
+                .tables
+                .orders
+                .iter()
+                .any(|row| row.unpublished && message(row, StockReserved) == Some(Message::Waiting))
+        }),
         sometimes(LOST_UNCLEARED, |_, state| {
             any(state, |event| event.pending && event.message == Message::Acknowledged)
         }),
@@ -120,6 +137,10 @@ pub const TOMBSTONE_LATE: &str = "a tombstone is about to lose its race";
 pub const REPEATED: &str = "an event comes again after it had its effect";
 /// A consumer that was lost between its transaction and everything after it.
 pub const LOST_UNACKNOWLEDGED: &str = "a process is lost after its transaction";
+/// A consumer whose event SNS did not take.
+pub const ENQUEUED: &str = "an event that a message has caused is in the outbox";
+/// An order that is settled before the relay has looked at it.
+pub const STANDS_LATE: &str = "an order stands for its event when its stock is reserved";
 /// A producer that was lost between publishing and clearing.
 pub const LOST_UNCLEARED: &str = "a process is lost before it clears what it published";
 
@@ -146,6 +167,16 @@ fn any(state: &State, is: impl Fn(&LoggedEvent) -> bool) -> bool {
 
 fn at_rest(state: &State, is: impl Fn(&Row) -> bool) -> bool {
     state.is_at_rest() && state.tables.orders.iter().any(is)
+}
+
+/// By the outbox, by its order, or by the message that has caused it, which is not acknowledged.
+fn will_be_published(row: &Row, event: &LoggedEvent) -> bool {
+    let mut causes = row.events.iter().filter(|cause| cause.caused == Some(event.kind));
+    !crate::tables::is_queued(event.kind)
+        || event.message != Message::Unpublished
+        || event.pending
+        || event.kind == OrderCreated && row.unpublished
+        || causes.any(|cause| cause.message == Message::Waiting)
 }
 
 fn stock_is_what_is_not_held(saga: &Saga, state: &State, holds: impl Fn(&Row) -> bool) -> bool {

@@ -3,9 +3,9 @@
 //! A process that acts on what it has read is part of the state, because the world may move on before it
 //! does. One that has read nothing yet, or has nothing left to write, is not: if it is lost, its message
 //! waits as before. So a consumer has two steps at most between receiving a message and acknowledging it,
-//! and is lost at each of them: before its transaction ([`Step::Lose`]), and after it, before it publishes,
-//! clears or acknowledges anything (`acknowledged` is false). Publishing and clearing are steps of their own,
-//! because producer and relay do the same, at any time, and a lost producer leaves them to the relay.
+//! and is lost at each of them: before its transaction ([`Step::Lose`]), and after it, before it publishes what the message has
+//! caused or before it acknowledges the message ([`Ending`]). Publishing and clearing what is in the outbox, or what an order stands
+//! for, are steps of their own, because producer and relay do the same, at any time, and a lost producer leaves them to the relay.
 
 use std::{
     collections::BTreeSet,
@@ -15,9 +15,7 @@ use std::{
 
 use events::{EventType, RejectedStock, StockLine};
 use exactly_once::{Commit, CommitTogether};
-use order::rules::{
-    self as order_rules, Decision, Order, Settlement, Status, StockDecision, Transition,
-};
+use order::rules::{self as order_rules, Decision, Order, Settlement, Status, StockDecision};
 use product::rules::{
     self as product_rules, Allocation, Release, ReleaseOutcome, ReservationStatus, StockChange,
 };
@@ -27,7 +25,7 @@ use crate::{
     properties,
     tables::{
         EventId, LoggedEvent, Message, Report, Row, STATUSES, Scenario, Short, Tables, Write,
-        commit, commit_together, reports,
+        commit, commit_together, is_queued, reports,
     },
 };
 
@@ -50,8 +48,21 @@ pub enum Process {
     Release(usize, Option<ReservationStatus>),
     /// order-consumer, with a decision about stock and the status that it has read.
     Settle(EventId, Status),
-    /// order-api, with a request and the status that it has read.
-    Transition(usize, Request, Status),
+    /// order-api, with a request, the status that it has read, and whether the order stood for its event then.
+    Transition(usize, Request, Status, bool),
+}
+
+/// How a consumer ends with a message that it has handled, or that was handled before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// It is lost before it publishes what the message has caused.
+    Lost,
+    /// It publishes that, and is lost before it acknowledges the message.
+    Published,
+    /// It publishes that, and acknowledges the message.
+    Acknowledged,
+    /// SNS does not take that: it is put in the outbox, and the message is acknowledged.
+    Enqueued,
 }
 
 /// Products of which a consumer has seen too little, with the pieces that it has seen.
@@ -71,9 +82,9 @@ pub enum Step {
     Place(usize),
     /// order-api reads an order that somebody wants to cancel or ship.
     Request(usize, Request),
-    /// A producer or the relay publishes a pending event, perhaps not for the first time.
+    /// A producer or the relay publishes a pending event, or one that its order stands for, perhaps not for the first time.
     Publish(EventId),
-    /// A producer or the relay marks an event as published.
+    /// A producer or the relay marks an event as published: it leaves the outbox, or its order does not stand for it any more.
     Clear(EventId),
     /// A message comes back after it was acknowledged: delivered twice by SQS, redriven, or published by a
     /// producer that was slower than the relay.
@@ -83,24 +94,24 @@ pub enum Step {
         event: EventId,
         /// How DynamoDB reports the transaction, if it comes to one.
         report: Report,
-        /// Whether the consumer, if that was all, lives to acknowledge the message.
-        acknowledged: bool,
+        /// How the consumer ends, if that was all.
+        ending: Ending,
     },
     /// product-consumer receives two orders in one batch, and decides them together.
     ReceiveTogether {
         orders: Vec<usize>,
         /// How DynamoDB reports the transaction.
         report: Report,
-        /// Whether the consumer, if that was all, lives to acknowledge the messages.
-        acknowledged: bool,
+        /// How the consumer ends, if that was all.
+        ending: Ending,
     },
     /// A process writes what follows from what it has read.
     Proceed {
         process: Process,
         /// How DynamoDB reports the transaction.
         report: Report,
-        /// Whether a consumer lives to acknowledge the message.
-        acknowledged: bool,
+        /// How a consumer ends.
+        ending: Ending,
     },
     /// A process is lost.
     Lose(Process),
@@ -148,7 +159,9 @@ impl Process {
             Self::Reserve(_, seen) => Self::Reserve(vec![order], seen),
             Self::Release(_, read) => Self::Release(order, read),
             Self::Settle((_, kind), read) => Self::Settle((order, kind), read),
-            Self::Transition(_, request, read) => Self::Transition(order, request, read),
+            Self::Transition(_, request, read, unpublished) => {
+                Self::Transition(order, request, read, unpublished)
+            }
         }
     }
 
@@ -161,8 +174,9 @@ impl Process {
             }
             Self::Release(order, read) => (*order, 3, read.map_or(0, |read| 1 + read as u8)),
             Self::Settle((order, kind), read) => (*order, 4 + *kind as u8, *read as u8),
-            Self::Transition(order, Request::Cancel, read) => (*order, 100, *read as u8),
-            Self::Transition(order, Request::Ship, read) => (*order, 101, *read as u8),
+            Self::Transition(order, request, read, unpublished) => {
+                (*order, 100 + *request as u8, 2 * *read as u8 + u8::from(*unpublished))
+            }
         }
     }
 }
@@ -173,7 +187,7 @@ impl State {
     }
 
     fn event_mut(&mut self, (order, kind): EventId) -> Option<&mut LoggedEvent> {
-        self.tables.orders[order].events.iter_mut().find(|event| event.kind == kind)
+        self.tables.orders[order].event_mut(kind)
     }
 
     fn keep(&mut self, process: Process) {
@@ -187,10 +201,30 @@ impl State {
         }
     }
 
-    fn acknowledge(&mut self, event: Option<EventId>) {
-        if let Some(event) = event.and_then(|event| self.event_mut(event)) {
+    /// A consumer ends with a message that was handled, now or before.
+    fn end_message(&mut self, (order, kind): EventId, ending: Ending) {
+        let caused = self.event((order, kind)).and_then(|event| event.caused);
+        let caused = caused.filter(|caused| is_queued(*caused));
+        if let Some(caused) = caused.and_then(|caused| self.event_mut((order, caused))) {
+            // What is in the outbox is left to the relay.
+            match ending {
+                Ending::Published | Ending::Acknowledged if !caused.pending => {
+                    caused.message = Message::Waiting;
+                }
+                Ending::Enqueued => caused.pending = true,
+                Ending::Published | Ending::Acknowledged | Ending::Lost => {}
+            }
+        }
+        if matches!(ending, Ending::Acknowledged | Ending::Enqueued)
+            && let Some(event) = self.event_mut((order, kind))
+        {
             event.message = Message::Acknowledged;
         }
+    }
+
+    /// Whether the order stands for the publication of this event.
+    fn stands_for(&self, (order, kind): EventId) -> bool {
+        kind == EventType::OrderCreated && self.tables.orders[order].unpublished
     }
 
     /// Whether nothing is under way: what happens now, a customer has to request, or it is a repetition.
@@ -199,6 +233,7 @@ impl State {
         let mut event = self.tables.orders.iter().flat_map(|row| &row.events);
         self.processes.is_empty()
             && event.all(|event| !event.pending && event.message != Message::Waiting)
+            && self.tables.orders.iter().all(|row| !row.unpublished)
     }
 }
 
@@ -255,7 +290,11 @@ impl Saga {
             let (members, shared) = self.decide_stock(orders, seen);
             return Some(members.into_iter().flatten().chain(shared).collect());
         }
-        let mut writes: Vec<Write> = process.events().into_iter().map(Write::PutMarker).collect();
+        let mut writes = Vec::new();
+        let mut mark = |caused| {
+            writes
+                .extend(process.events().into_iter().map(|event| Write::PutMarker(event, caused)));
+        };
         match process {
             Process::Reserve(..) => {}
             Process::Release(order, read) => {
@@ -263,15 +302,17 @@ impl Saga {
                 match product_rules::release(read) {
                     Release::Nothing => return None,
                     Release::Tombstone => {
-                        writes.push(Write::Reserve(*order, ReservationStatus::Cancelled))
+                        mark(None);
+                        writes.push(Write::Reserve(*order, ReservationStatus::Cancelled));
                     }
                     Release::GiveBack(lines) => {
+                        mark(Some(EventType::StockReleased));
                         writes.push(Write::Release(*order));
                         writes.extend(lines.iter().map(|line| {
                             let product = self.scenario.product(&line.product_id);
                             Write::Stock(product, StockChange::Release(line.quantity))
                         }));
-                        writes.push(Write::Append(*order, EventType::StockReleased, Short::new()));
+                        writes.push(Write::Store(*order, EventType::StockReleased, Short::new()));
                     }
                 }
             }
@@ -288,20 +329,28 @@ impl Saga {
                 let read = self.scenario.order(*order, *read);
                 match order_rules::settle(read, stock) {
                     Settlement::Apply(transition) => {
-                        writes.extend(transition_writes(*order, &transition));
+                        let caused = transition.body.event_type();
+                        mark(Some(caused));
+                        writes.push(Write::Transition(*order, transition.from, transition.to));
+                        writes.push(Write::Store(*order, caused, Short::new()));
                     }
                     // Nothing is written in either case; that there is no contradiction, properties say.
                     Settlement::AlreadySettled | Settlement::Contradiction => return None,
                 }
             }
-            Process::Transition(order, request, read) => {
+            Process::Transition(order, request, read, unpublished) => {
                 let decide = match request {
                     Request::Cancel => order_rules::cancel,
                     Request::Ship => order_rules::ship,
                 };
                 match decide(self.scenario.order(*order, *read)) {
                     Decision::Apply(transition) => {
-                        writes.extend(transition_writes(*order, &transition))
+                        let kind = transition.body.event_type();
+                        writes.push(Write::Transition(*order, transition.from, transition.to));
+                        writes.push(Write::Append(*order, kind, Short::new()));
+                        if *unpublished {
+                            writes.push(Write::Enqueue(*order, EventType::OrderCreated));
+                        }
                     }
                     Decision::AlreadyApplied | Decision::Refused(_) => return None,
                 }
@@ -327,9 +376,9 @@ impl Saga {
                 }
             };
             vec![
-                Write::PutMarker((*order, EventType::OrderCreated)),
+                Write::PutMarker((*order, EventType::OrderCreated), Some(kind)),
                 Write::Reserve(*order, status),
-                Write::Append(*order, kind, short),
+                Write::Store(*order, kind, short),
             ]
         });
         let reserved = lines.iter().zip(&allocations);
@@ -347,7 +396,7 @@ impl Saga {
         mut state: State,
         (orders, mut seen): (Vec<usize>, SeenShort),
         report: Report,
-        acknowledged: bool,
+        ending: Ending,
     ) -> Option<State> {
         let (members, shared) = self.decide_stock(&orders, &seen);
         let commit = commit_together(&self.scenario, &mut state.tables, &members, &shared, report);
@@ -377,7 +426,7 @@ impl Saga {
             }
         }
         for order in handled {
-            state.acknowledge(Some((order, EventType::OrderCreated)).filter(|_| acknowledged));
+            state.end_message((order, EventType::OrderCreated), ending);
         }
         Some(state)
     }
@@ -389,17 +438,17 @@ impl Saga {
         mut state: State,
         process: Process,
         report: Report,
-        acknowledged: bool,
+        ending: Ending,
     ) -> Option<State> {
         let process = match process {
             Process::Reserve(orders, seen) => {
-                return self.proceed_stock(state, (orders, seen), report, acknowledged);
+                return self.proceed_stock(state, (orders, seen), report, ending);
             }
             process => process,
         };
-        let event = process.events().first().copied().filter(|_| acknowledged);
+        let event = process.events().first().copied();
         let Some(writes) = self.decide(&state, &process) else {
-            state.acknowledge(event);
+            event.into_iter().for_each(|event| state.end_message(event, ending));
             return Some(state);
         };
         let commit = commit(&self.scenario, &mut state.tables, &writes, report);
@@ -414,10 +463,12 @@ impl Saga {
             },
             // If the order has to be read again, the next delivery does that, sooner or later.
             Process::Settle(..) => order_rules::interpret_settlement(&commit),
-            Process::Transition(order, request, _) => {
+            Process::Transition(order, request, ..) => {
                 if let Commit::GuardFailed(_, Some(item)) = commit {
                     let order_now: Order = serde_dynamo::from_item(item).expect("an order");
-                    let process = Process::Transition(order, request, order_now.status);
+                    let unpublished = state.tables.orders[order].unpublished;
+                    let process =
+                        Process::Transition(order, request, order_now.status, unpublished);
                     if self.decide(&state, &process).is_some() {
                         self.start(&mut state, process)?;
                     }
@@ -426,7 +477,7 @@ impl Saga {
             }
         };
         if handled.is_some() {
-            state.acknowledge(event);
+            event.into_iter().for_each(|event| state.end_message(event, ending));
         }
         Some(state)
     }
@@ -438,7 +489,7 @@ impl Saga {
         let mut state = self.init_states().remove(ORDER);
         let stock_events = [EventType::StockReserved, EventType::StockRejected];
         for kind in stock_events {
-            Write::Append(ORDER, kind, Short::new()).apply(&mut state.tables);
+            Write::Store(ORDER, kind, Short::new()).apply(&mut state.tables);
         }
         let reserved = [None, Some(ReservationStatus::Reserved)];
         let short =
@@ -450,11 +501,11 @@ impl Saga {
         processes.extend(reserved.map(|read| Process::Release(ORDER, read)));
         for status in STATUSES {
             processes.extend(stock_events.map(|kind| Process::Settle((ORDER, kind), status)));
-            processes.extend(
-                [Request::Cancel, Request::Ship]
-                    .map(|request| Process::Transition(ORDER, request, status)),
-            );
+            for request in [Request::Cancel, Request::Ship] {
+                processes.push(Process::Transition(ORDER, request, status, false));
+            }
         }
+        processes.push(Process::Transition(ORDER, Request::Cancel, Status::Pending, true));
         let in_words = |writes: &[Write]| writes.iter().map(Write::to_string).collect();
         let decided = processes.iter().filter_map(|process| self.decide(&state, process));
         let decided = decided.map(|writes| in_words(&writes));
@@ -476,43 +527,45 @@ impl Saga {
     }
 
     fn due(&self, state: &State) -> Option<Step> {
-        let (report, acknowledged) = (Report::FULL, true);
+        let (report, ending) = (Report::FULL, Ending::Acknowledged);
         if let Some(process) = state.processes.first() {
-            return Some(Step::Proceed { process: process.clone(), report, acknowledged });
+            return Some(Step::Proceed { process: process.clone(), report, ending });
         }
         events(state).find_map(|(id, event)| match event {
+            LoggedEvent { message: Message::Unpublished, .. } if state.stands_for(id) => {
+                Some(Step::Publish(id))
+            }
             LoggedEvent { pending: true, message: Message::Unpublished, .. } => {
                 Some(Step::Publish(id))
             }
             LoggedEvent { pending: true, .. } => Some(Step::Clear(id)),
             LoggedEvent { message: Message::Waiting, .. } => {
-                Some(Step::Receive { event: id, report, acknowledged })
+                Some(Step::Receive { event: id, report, ending })
             }
             _ => None,
         })
     }
 
-    fn ways(&self, state: &State, process: &Process) -> Vec<(Report, bool)> {
+    fn ways(&self, state: &State, process: &Process) -> Vec<(Report, Ending)> {
         let reports = match self.decide(state, process) {
             Some(writes) => reports(&self.scenario, &state.tables, &writes),
             None => vec![Report::FULL],
         };
-        let ways = |report| [true, false].map(|acknowledged| (report, acknowledged));
+        // What the others cause is in no queue of the model: whether it is published makes no difference.
+        let endings = match process {
+            Process::Reserve(..) => {
+                &[Ending::Lost, Ending::Published, Ending::Acknowledged, Ending::Enqueued][..]
+            }
+            _ => &[Ending::Lost, Ending::Acknowledged],
+        };
+        let ways = |report| endings.iter().map(move |ending| (report, *ending));
         reports.into_iter().flat_map(ways).collect()
     }
 }
 
 /// The writes that store a new order, with the event that reports it.
 fn placing(order: usize) -> [Write; 2] {
-    [Write::Create(order), Write::Append(order, EventType::OrderCreated, Short::new())]
-}
-
-/// The writes that make a transition, with the event that reports it.
-fn transition_writes(order: usize, transition: &Transition) -> [Write; 2] {
-    [
-        Write::Transition(order, transition.from, transition.to),
-        Write::Append(order, transition.body.event_type(), Short::new()),
-    ]
+    [Write::Create(order), Write::Store(order, EventType::OrderCreated, Short::new())]
 }
 
 fn events(state: &State) -> impl Iterator<Item = (EventId, &LoggedEvent)> {
@@ -567,7 +620,7 @@ impl Model for Saga {
             }
         }
         for (id, event) in events(state) {
-            if event.pending {
+            if event.pending || state.stands_for(id) {
                 steps.push(Step::Publish(id));
                 if event.message != Message::Unpublished {
                     steps.push(Step::Clear(id));
@@ -579,10 +632,10 @@ impl Model for Saga {
                 Message::Waiting => {
                     let Some(process) = self.receiver(state, id) else { continue };
                     let ways = self.ways(state, &process);
-                    steps.extend(ways.into_iter().map(|(report, acknowledged)| Step::Receive {
+                    steps.extend(ways.into_iter().map(|(report, ending)| Step::Receive {
                         event: id,
                         report,
-                        acknowledged,
+                        ending,
                     }));
                 }
             }
@@ -598,18 +651,20 @@ impl Model for Saga {
             {
                 let process = Process::Reserve(orders.clone(), SeenShort::new());
                 let ways = self.ways(state, &process);
-                steps.extend(ways.into_iter().map(|(report, acknowledged)| {
-                    Step::ReceiveTogether { orders: orders.clone(), report, acknowledged }
+                steps.extend(ways.into_iter().map(|(report, ending)| Step::ReceiveTogether {
+                    orders: orders.clone(),
+                    report,
+                    ending,
                 }));
             }
         }
         for process in &state.processes {
             steps.push(Step::Lose(process.clone()));
             let ways = self.ways(state, process);
-            steps.extend(ways.into_iter().map(|(report, acknowledged)| Step::Proceed {
+            steps.extend(ways.into_iter().map(|(report, ending)| Step::Proceed {
                 process: process.clone(),
                 report,
-                acknowledged,
+                ending,
             }));
         }
     }
@@ -621,34 +676,37 @@ impl Model for Saga {
                 commit(&self.scenario, &mut state.tables, &placing(order), Report::FULL)?;
             }
             Step::Request(order, request) => {
-                let process =
-                    Process::Transition(order, request, state.tables.orders[order].status?);
+                let row = &state.tables.orders[order];
+                let process = Process::Transition(order, request, row.status?, row.unpublished);
                 self.decide(&state, &process)?;
                 self.start(&mut state, process)?;
             }
             Step::Publish(event) => {
                 let event = state.event_mut(event)?;
                 event.message = Message::Waiting;
-                event.pending = self.scenario.clears_apart;
+                event.pending &= self.scenario.clears_apart;
+            }
+            Step::Clear(event) if state.stands_for(event) => {
+                state.tables.orders[event.0].unpublished = false;
             }
             Step::Clear(event) => state.event_mut(event)?.pending = false,
             Step::Repeat(event) => state.event_mut(event)?.message = Message::Waiting,
-            Step::Receive { event, report, acknowledged } => {
+            Step::Receive { event, report, ending } => {
                 let process = self.receiver(&state, event)?;
                 let reads = !matches!(process, Process::Reserve(..));
                 if reads && self.decide(&state, &process).is_some() {
                     self.start(&mut state, process)?;
                 } else {
-                    state = self.proceed(state, process, report, acknowledged)?;
+                    state = self.proceed(state, process, report, ending)?;
                 }
             }
-            Step::ReceiveTogether { orders, report, acknowledged } => {
+            Step::ReceiveTogether { orders, report, ending } => {
                 let nothing = SeenShort::new();
-                state = self.proceed_stock(state, (orders, nothing), report, acknowledged)?;
+                state = self.proceed_stock(state, (orders, nothing), report, ending)?;
             }
-            Step::Proceed { process, report, acknowledged } => {
+            Step::Proceed { process, report, ending } => {
                 state.end(&process);
-                state = self.proceed(state, process, report, acknowledged)?;
+                state = self.proceed(state, process, report, ending)?;
             }
             Step::Lose(process) => state.end(&process),
         }

@@ -219,6 +219,8 @@ pub struct Row {
     /// The order's status, or `None` if it has not been placed.
     pub status: Option<Status>,
     pub reservation: Option<ReservationStatus>,
+    /// The order stands for the publication of its `OrderCreated`.
+    pub unpublished: bool,
     /// The event log, and how far each event has come.
     pub events: Vec<LoggedEvent>,
 }
@@ -235,6 +237,8 @@ pub struct LoggedEvent {
     pub message: Message,
     /// The consumer's inbox has its marker.
     pub marked: bool,
+    /// The event that the marker names: it came with it, and has no place in the outbox.
+    pub caused: Option<EventType>,
 }
 
 /// A message in the queue of its consumer.
@@ -253,6 +257,23 @@ impl Row {
     #[must_use]
     pub fn event(&self, kind: EventType) -> Option<&LoggedEvent> {
         self.events.iter().find(|event| event.kind == kind)
+    }
+
+    pub(crate) fn event_mut(&mut self, kind: EventType) -> Option<&mut LoggedEvent> {
+        self.events.iter_mut().find(|event| event.kind == kind)
+    }
+
+    fn log(&mut self, kind: EventType, short: &Short, pending: bool) {
+        self.events.push(LoggedEvent {
+            kind,
+            short: short.clone(),
+            pending,
+            message: Message::Unpublished,
+            marked: false,
+            caused: None,
+        });
+        // A log is read by type, so that two that differ only in the order of writing are one state.
+        self.events.sort_by_key(|event| event.kind as u8);
     }
 }
 
@@ -274,11 +295,11 @@ pub fn is_queued(kind: EventType) -> bool {
 /// One write of a transaction, with its condition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Write {
-    /// Puts the marker of an event, if there is none.
-    PutMarker(EventId),
-    /// Puts a new order, if there is none.
+    /// Puts the marker of an event, if there is none, which names the event that comes with it.
+    PutMarker(EventId, Option<EventType>),
+    /// Puts a new order, if there is none, which stands for the publication of its event.
     Create(usize),
-    /// Moves an order from one status to another, if it is in the first.
+    /// Moves an order from one status to another, if it is in the first. It does not stand for its event any more.
     Transition(usize, Status, Status),
     /// Puts the reservation of an order, if there is none.
     Reserve(usize, ReservationStatus),
@@ -286,16 +307,25 @@ pub enum Write {
     Release(usize),
     /// Changes the stock of a product, if its stock allows it.
     Stock(usize, StockChange),
-    /// Puts an event into the log, pending.
+    /// Puts an event into the log, with a place in the outbox.
     Append(usize, EventType, Short),
+    /// Puts an event into the log only.
+    Store(usize, EventType, Short),
+    /// Gives an event of the log a place in the outbox.
+    Enqueue(usize, EventType),
 }
 
 /// The write and its condition in words, the same for each order, product and number of pieces.
 impl fmt::Display for Write {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::PutMarker(_) => f.write_str("the marker, if there is none"),
-            Self::Create(_) => f.write_str("the order, if there is none"),
+            Self::PutMarker(_, None) => f.write_str("the marker, if there is none"),
+            Self::PutMarker(_, Some(_)) => {
+                f.write_str("the marker, which names its event, if there is none")
+            }
+            Self::Create(_) => {
+                f.write_str("the order, which stands for its event, if there is none")
+            }
             Self::Transition(_, from, to) => {
                 let (from, to) = (from.as_str(), to.as_str());
                 write!(f, "the order from {from} to {to}, if it is {from}")
@@ -311,7 +341,9 @@ impl fmt::Display for Write {
                 f.write_str("stock is taken, if there is enough")
             }
             Self::Stock(..) => f.write_str("stock is given back, if there is such a product"),
-            Self::Append(_, kind, _) => write!(f, "the event {}", kind.as_str()),
+            Self::Append(_, kind, _) => write!(f, "the event {}, in the outbox", kind.as_str()),
+            Self::Store(_, kind, _) => write!(f, "the event {}", kind.as_str()),
+            Self::Enqueue(_, kind) => write!(f, "{} is put in the outbox", kind.as_str()),
         }
     }
 }
@@ -320,12 +352,12 @@ impl Write {
     /// The kind of its condition, or `None` if it has none.
     fn condition(&self) -> Option<Condition> {
         match self {
-            Self::PutMarker(_) => Some(Condition::Marker),
+            Self::PutMarker(..) => Some(Condition::Marker),
             Self::Create(_) | Self::Transition(..) | Self::Reserve(..) | Self::Release(_) => {
                 Some(Condition::Guard)
             }
             Self::Stock(..) => Some(Condition::Business),
-            Self::Append(..) => None,
+            Self::Append(..) | Self::Store(..) | Self::Enqueue(..) => None,
         }
     }
 
@@ -341,7 +373,7 @@ impl Write {
 
     fn holds(&self, tables: &Tables) -> bool {
         match self {
-            Self::PutMarker((order, kind)) => {
+            Self::PutMarker((order, kind), _) => {
                 !tables.orders[*order].event(*kind).is_some_and(|event| event.marked)
             }
             Self::Create(order) => tables.orders[*order].status.is_none(),
@@ -352,7 +384,7 @@ impl Write {
             }
             Self::Stock(product, change) => u64::try_from(tables.stock[*product])
                 .is_ok_and(|stock| change.allowed_stock().contains(&stock)),
-            Self::Append(..) => true,
+            Self::Append(..) | Self::Store(..) | Self::Enqueue(..) => true,
         }
     }
 
@@ -373,28 +405,32 @@ impl Write {
 
     pub(crate) fn apply(&self, tables: &mut Tables) {
         match self {
-            Self::PutMarker((order, kind)) => {
-                let event = tables.orders[*order].events.iter_mut();
-                event.filter(|event| event.kind == *kind).for_each(|event| event.marked = true);
+            Self::PutMarker((order, kind), caused) => {
+                if let Some(event) = tables.orders[*order].event_mut(*kind) {
+                    (event.marked, event.caused) = (true, *caused);
+                }
             }
-            Self::Create(order) => tables.orders[*order].status = Some(Status::Pending),
-            Self::Transition(order, _, to) => tables.orders[*order].status = Some(*to),
+            Self::Create(order) => {
+                let row = &mut tables.orders[*order];
+                (row.status, row.unpublished) = (Some(Status::Pending), true);
+            }
+            Self::Transition(order, _, to) => {
+                let row = &mut tables.orders[*order];
+                (row.status, row.unpublished) = (Some(*to), false);
+            }
             Self::Reserve(order, standing) => tables.orders[*order].reservation = Some(*standing),
             Self::Release(order) => {
                 tables.orders[*order].reservation = Some(ReservationStatus::Released)
             }
             Self::Stock(product, change) => tables.stock[*product] += change.delta(),
             Self::Append(order, kind, short) => {
-                let event = &mut tables.orders[*order].events;
-                event.push(LoggedEvent {
-                    kind: *kind,
-                    short: short.clone(),
-                    pending: is_queued(*kind),
-                    message: Message::Unpublished,
-                    marked: false,
-                });
-                // A log is read by type, so that two that differ only in the order of writing are one state.
-                event.sort_by_key(|event| event.kind as u8);
+                tables.orders[*order].log(*kind, short, is_queued(*kind));
+            }
+            Self::Store(order, kind, short) => tables.orders[*order].log(*kind, short, false),
+            Self::Enqueue(order, kind) => {
+                if let Some(event) = tables.orders[*order].event_mut(*kind) {
+                    event.pending = true;
+                }
             }
         }
     }

@@ -76,9 +76,9 @@ fn two_orders() -> Scenario {
 
 /// What the services really write is compared with these in the simulation.
 #[test]
-fn an_order_has_ten_kinds_of_transactions() {
+fn an_order_has_eleven_kinds_of_transactions() {
     let transactions = Saga::new(one_order()).transactions();
-    assert_eq!(transactions.len(), 10, "{transactions:#?}");
+    assert_eq!(transactions.len(), 11, "{transactions:#?}");
 }
 
 #[test]

@@ -31,7 +31,7 @@ use crate::{
     hostile::Poison,
     shop::{
         EVENT_LOG, IDEMPOTENCY, ORDERS, PRODUCTS, Queue, RESERVATIONS, SHARDS_DEFAULT,
-        STOCK_CHANGES, variables,
+        STOCK_CHANGES, UNPUBLISHED, variables,
     },
     transactions::describe,
 };
@@ -110,6 +110,9 @@ impl Invariants {
         self.verdict()?;
         let watch = self.lock();
         watch.check_dlqs(aws)?;
+        for row in aws.items(EVENT_LOG) {
+            watch.check_on_its_way(text(&row, "order_id"), text(&row, "event_id"))?;
+        }
         for table in [ORDERS, PRODUCTS, RESERVATIONS, EVENT_LOG, IDEMPOTENCY, STOCK_CHANGES] {
             let seen = watch.rows.range(rows_of(table)).count();
             ensure!(seen == aws.items(table).len(), "{table}: a write was no step of any call");
@@ -201,7 +204,8 @@ struct Watch {
     /// Events that SNS has accepted, and those that it has refused for good.
     accepted: BTreeSet<String>,
     refused: BTreeSet<String>,
-    /// Pending events that an environment knows, from the table or because it has stored them.
+    /// Events to be published that an environment knows: because it has stored them, or has read them in the outbox, or the
+    /// marker that names them, or the order that stands for them.
     known_pending: BTreeSet<(u64, String)>,
     /// Environments that died or whose invocation timed out.
     gone: BTreeSet<u64>,
@@ -636,10 +640,20 @@ impl Watch {
     }
 
     fn note_read(&mut self, environment: u64, operation: &str, answer: &str) {
-        if operation != "BatchGetItem" {
-            return;
+        let answer: Value = match operation {
+            "BatchGetItem" | "GetItem" => serde_json::from_str(answer).unwrap_or_default(),
+            _ => return,
+        };
+        let marked = answer["Item"]["events"]["L"].as_array().into_iter().flatten();
+        let marked = marked.map(|named| &named["M"]["id"]);
+        let orders = answer["Responses"][ORDERS].as_array().into_iter().flatten();
+        let unpublished = orders.filter(|order| {
+            let shard = order["pending_shard"]["S"].as_str();
+            shard.is_some_and(|shard| shard.starts_with(UNPUBLISHED))
+        });
+        for id in marked.chain(unpublished.map(|order| &order["created_event_id"])) {
+            self.known_pending.extend(id["S"].as_str().map(|id| (environment, id.to_owned())));
         }
-        let answer: Value = serde_json::from_str(answer).unwrap_or_default();
         for row in answer["Responses"][PRODUCTS].as_array().into_iter().flatten() {
             let stock = row["stock"]["N"].as_str().and_then(|stock| stock.parse().ok());
             if let (Some(product), Some(stock)) = (row["product_id"]["S"].as_str(), stock) {
@@ -878,6 +892,7 @@ impl Watch {
             (Some("pending"), "rejected") => EventType::OrderRejected,
             (Some("pending" | "confirmed"), "cancelled") => EventType::OrderCancelled,
             (Some("confirmed"), "shipped") => EventType::OrderShipped,
+            (Some("pending"), "pending") => return self.check_published(change),
             _ => bail!("an order goes from {from:?} to {to:?}"),
         };
         ensure!(
@@ -885,6 +900,28 @@ impl Watch {
             "an order is {to}, and its place in the index of pending ones is {:?}",
             after.get("pending_shard")
         );
+        let created = text(after, "created_event_id");
+        match &change.before {
+            None => {
+                let is_its = |one: &Change| one.table == EVENT_LOG && one.key.ends_with(created);
+                ensure!(
+                    text(after, "pending_shard").starts_with(UNPUBLISHED)
+                        && !created.is_empty()
+                        && all.iter().any(is_its),
+                    "a new order does not stand for its event: {after:?}"
+                );
+            }
+            Some(before) if stands_for_event(before) => {
+                let event_id = text(before, "created_event_id");
+                let event = self.row(EVENT_LOG, &format!("{}/{event_id}", change.key));
+                ensure!(
+                    event.is_some_and(|event| event.contains_key("outbox_shard"))
+                        || to != "cancelled" && self.accepted.contains(event_id),
+                    "an order is {to}, and nobody will publish its OrderCreated {event_id}"
+                );
+            }
+            Some(_) => {}
+        }
         if let Some(before) = &change.before {
             for name in ["items", "total", "currency", "customer_email", "created_at"] {
                 ensure!(before.get(name) == after.get(name), "an order's {name} has changed");
@@ -903,6 +940,36 @@ impl Watch {
             }
             _ => {}
         }
+        Ok(())
+    }
+
+    /// An order does not stand for its event any more: it is published, or in the outbox.
+    fn check_published(&self, change: &Change) -> Result<()> {
+        let (Some(before), Some(after)) = (&change.before, &change.after) else {
+            bail!("an order is gone")
+        };
+        let event_id = text(before, "created_event_id");
+        ensure!(
+            stands_for_event(before) && !stands_for_event(after),
+            "a pending order is changed to {after:?}"
+        );
+        let rest = |row: &Item| {
+            let mut rest = row.clone();
+            rest.retain(|name, _| !matches!(name.as_str(), "pending_shard" | "created_event_id"));
+            rest
+        };
+        ensure!(rest(before) == rest(after), "a pending order is changed to {after:?}");
+        self.check_on_its_way(&change.key, event_id)
+    }
+
+    /// An event is published, or has a place in the outbox.
+    fn check_on_its_way(&self, order: &str, event_id: &str) -> Result<()> {
+        let row = self.row(EVENT_LOG, &format!("{order}/{event_id}"));
+        ensure!(
+            self.accepted.contains(event_id)
+                || row.is_some_and(|row| row.contains_key("outbox_shard")),
+            "SNS has not accepted event {event_id} of {order}, and it is not in the outbox"
+        );
         Ok(())
     }
 
@@ -952,7 +1019,17 @@ impl Watch {
             None => {
                 let order = event.body.order_id().as_str();
                 ensure!(change.key == format!("{order}/{event_id}"), "an event under another key");
-                ensure!(is_pending, "an event that nobody will publish");
+                let is_named = |row: &Item| {
+                    let named = row.get("events").and_then(|events| events["L"].as_array());
+                    let mut named = named.into_iter().flatten();
+                    named.any(|one| {
+                        one["M"]["id"]["S"] == event_id.as_str() && one["M"]["stream"]["S"] == order
+                    }) || text(row, "created_event_id") == event_id && stands_for_event(row)
+                };
+                ensure!(
+                    is_pending != all.iter().filter_map(|c| c.after.as_ref()).any(is_named),
+                    "an event that nobody will publish, or two will"
+                );
                 let is_effect = |c: &Change| matches!(c.table, ORDERS | RESERVATIONS);
                 ensure!(
                     all.iter().any(|c| is_effect(c) && c.key == order),
@@ -1208,6 +1285,17 @@ impl Watch {
             }
             _ => true,
         };
+        let consumer = match queue {
+            Queue::Product => PRODUCT_MARKERS,
+            Queue::Order => ORDER_MARKERS,
+            Queue::Notification => MAIL_MARKERS,
+        };
+        let events = marker(consumer).and_then(|row| row.get("events")?["L"].as_array());
+        for named in events.into_iter().flatten() {
+            let id = named["M"]["id"]["S"].as_str().context("a marker names its events")?;
+            self.check_on_its_way(order, id)
+                .with_context(|| format!("{event_type} {} is acknowledged", event.id))?;
+        }
         ensure!(
             is_settled,
             "{event_type} {} is acknowledged by {queue:?} without its effect: order {status:?}, reservation {held:?}",
@@ -1247,6 +1335,11 @@ impl Watch {
         ensure!(missing.is_empty(), "poison that is on no DLQ: {missing:?}");
         Ok(())
     }
+}
+
+/// Whether an order stands for the publication of its `OrderCreated`.
+fn stands_for_event(order: &Item) -> bool {
+    text(order, "pending_shard").starts_with(UNPUBLISHED)
 }
 
 fn stock_delta(change: &Change) -> Result<i64> {

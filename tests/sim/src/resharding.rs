@@ -1,11 +1,11 @@
 //! The number of shards is changed while events and orders are pending: every reader finds what was written under another number.
 //!
-//! Tests only. SNS is away while orders are placed, so that their events stay in the outbox, and nothing consumes them, so that
-//! the orders stay pending. The seeds do the same with faults, and with environments that still have the number before.
+//! Tests only. SNS is away while orders are placed and every other is cancelled, so that the events of the cancelled ones stay in
+//! the outbox, and nothing consumes them, so that the others stay pending and stand for theirs. The seeds do the same with faults, and with environments that still have the number before.
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use aws_config::SdkConfig;
 use exactly_once::{Ids, Outbox};
 use jiff::Timestamp;
@@ -20,7 +20,7 @@ use crate::{
     books::Item,
     clients::{Api, Call},
     lambda::Lambda,
-    shop::{self, EVENT_LOG, ORDERS, Queue},
+    shop::{self, EVENT_LOG, ORDERS, Queue, UNPUBLISHED},
 };
 
 /// Number of orders that are placed under each number of shards.
@@ -51,13 +51,21 @@ impl Shop {
         self.api.deploy();
     }
 
-    async fn order(&self, product: &str) -> Result<()> {
+    /// Places an order; its id.
+    async fn order(&self, product: &str) -> Result<String> {
         let body = json!({
             "customer_email": "customer@example.com",
             "items": [{ "product_id": product, "quantity": 1 }],
         });
         let (status, answer) = self.api.insist(&Call::post("/orders", body)).await?;
         ensure!(status == 201, "{answer}");
+        Ok(answer["id"].as_str().context("an id")?.to_owned())
+    }
+
+    async fn cancel(&self, order: &str) -> Result<()> {
+        let call = Call::post("/orders/{id}/cancel", json!({})).id(order);
+        let (status, answer) = self.api.insist(&call).await?;
+        ensure!(status == 200, "{answer}");
         Ok(())
     }
 
@@ -97,21 +105,27 @@ fn what_is_pending_is_found_and_published_whatever_the_number_of_shards_was_and_
             shop.set_shards(shards);
             for _ in 0..ORDERS_EACH {
                 shop.order(&product).await?;
+                shop.cancel(&shop.order(&product).await?).await?;
             }
         }
         let placed = written.len() * ORDERS_EACH;
-        for (table, name) in [(EVENT_LOG, "outbox_shard"), (ORDERS, "pending_shard")] {
+        // Of a cancelled order, its creation and its cancellation.
+        let events = placed * 2;
+        for (table, name, count) in
+            [(EVENT_LOG, "outbox_shard", events), (ORDERS, "pending_shard", placed)]
+        {
             let partitions = shop.partitions(table, name);
-            assert_eq!(partitions.len(), placed, "{table}");
+            assert_eq!(partitions.len(), count, "{table}");
             // Or the test would show nothing about the highest ones.
-            assert!(partitions.iter().any(|shard| shard.len() > 1), "{table}: {partitions:?}");
+            let number = |shard: &str| shard.trim_start_matches(UNPUBLISHED).len();
+            assert!(partitions.iter().any(|shard| number(shard) > 1), "{table}: {partitions:?}");
         }
         for shards in [16, 5, 1] {
             shop.set_shards(shards);
             let (_environment, config) = shop.environment();
             let outbox = shop.outbox(&config)?;
-            assert_eq!(outbox.backlog().await?.pending, placed as u64, "{shards} shards");
-            assert_eq!(outbox.list_pending(placed * 2).await?.len(), placed, "{shards} shards");
+            assert_eq!(outbox.backlog().await?.pending, events as u64, "{shards} shards");
+            assert_eq!(outbox.list_pending(events * 2).await?.len(), events, "{shards} shards");
             let orders = PendingOrders::new(aws_sdk_dynamodb::Client::new(&config), ORDERS);
             assert_eq!(orders.count().await?, placed as u64, "{shards} shards");
             let oldest = orders.oldest_placed_before(Timestamp::MAX, 200).await?;
@@ -121,6 +135,12 @@ fn what_is_pending_is_found_and_published_whatever_the_number_of_shards_was_and_
         tokio::time::sleep(RELAY_AGE).await;
         shop.lambda.run_relay().await?;
         assert_eq!(shop.partitions(EVENT_LOG, "outbox_shard"), Vec::<String>::new());
+        // Each pending order's event was published, and the order stands for it no more.
+        let partitions = shop.partitions(ORDERS, "pending_shard");
+        assert_eq!(partitions.len(), placed);
+        assert!(!partitions.iter().any(|shard| shard.starts_with(UNPUBLISHED)), "{partitions:?}");
+        let messages = shop.aws.bodies(&Queue::Product.url()).len();
+        assert_eq!(messages, placed + events);
         Ok(())
     })
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use crate::shop::{EVENT_LOG, IDEMPOTENCY, ORDERS, PRODUCTS, RESERVATIONS};
+use crate::shop::{EVENT_LOG, IDEMPOTENCY, ORDERS, PRODUCTS, RESERVATIONS, UNPUBLISHED};
 
 /// A write of a transaction: its kind, and what it writes.
 type Write<'a> = (&'a str, &'a Value);
@@ -63,10 +63,20 @@ fn describe_write(kind: &str, write: &Value) -> Option<String> {
             return None;
         }
         ("Put", IDEMPOTENCY, "attribute_not_exists(#key)") if item("state") == "done" => {
-            "the marker, if there is none".to_owned()
+            match write["Item"]["events"]["L"].as_array().map(Vec::len) {
+                None => "the marker, if there is none".to_owned(),
+                Some(1) => "the marker, which names its event, if there is none".to_owned(),
+                Some(events) => {
+                    format!("a marker of {events} events, which the model does not know")
+                }
+            }
         }
-        ("Put", ORDERS, "attribute_not_exists(order_id)") if item("status") == "pending" => {
-            "the order, if there is none".to_owned()
+        ("Put", ORDERS, "attribute_not_exists(order_id)")
+            if item("status") == "pending"
+                && item("pending_shard").starts_with(UNPUBLISHED)
+                && !item("created_event_id").is_empty() =>
+        {
+            "the order, which stands for its event, if there is none".to_owned()
         }
         ("Update", ORDERS, "#status = :from") => {
             let (from, to) = (value(":from"), value(":to"));
@@ -90,9 +100,17 @@ fn describe_write(kind: &str, write: &Value) -> Option<String> {
         {
             "stock is given back, if there is such a product".to_owned()
         }
-        ("Put", EVENT_LOG, "") if !item("outbox_shard").is_empty() => {
+        ("Put", EVENT_LOG, "") => {
             let event_type = &write["Item"]["attributes"]["M"]["event_type"]["S"];
-            format!("the event {}", event_type.as_str().unwrap_or_default())
+            let is_pending = !item("outbox_shard").is_empty();
+            let place = if is_pending { ", in the outbox" } else { "" };
+            format!("the event {}{place}", event_type.as_str().unwrap_or_default())
+        }
+        // Of which event it is, the step is asked.
+        ("Update", EVENT_LOG, "")
+            if write["UpdateExpression"] == "SET outbox_shard = :shard, pending_since = :since" =>
+        {
+            "OrderCreated is put in the outbox".to_owned()
         }
         _ => format!("{kind} {table} {condition:?}, which the model does not know"),
     };
