@@ -1,9 +1,10 @@
 //! The event log, read by an operator.
 //!
 //! In: an order, or nothing for all orders. Out: the stored events, page by page, each with the bytes and the
-//! attributes with which it was published. What the table holds that is no event is passed over and counted.
+//! attributes with which it was published. What the table holds that is no event is passed over and counted. An event has no
+//! place in the outbox while its order stands for its publication: [`note_unpublished`] asks the orders.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use exactly_once::outbox::STUCK;
@@ -12,6 +13,9 @@ use serde::Serialize;
 use serde_json::{Value, value::RawValue};
 
 use crate::{error::CliError, stack::Stack};
+
+/// What is said of an event that somebody has yet to publish.
+pub(crate) const PENDING: &str = "pending";
 
 /// An item of the event log.
 pub(crate) type Item = HashMap<String, AttributeValue>;
@@ -117,7 +121,25 @@ pub(crate) async fn of_order(stack: &Stack, order: &str) -> Result<Vec<Logged>, 
         return Err(CliError::NotFound(format!("no order {order:?} in stack {}", stack.name)));
     }
     in_time_order(&mut all);
+    note_unpublished(stack, &mut all).await?;
     Ok(all)
+}
+
+/// Notes as pending the new orders' events for whose publication their orders still stand.
+///
+/// # Errors
+/// The orders' table does not answer.
+pub(crate) async fn note_unpublished(stack: &Stack, events: &mut [Logged]) -> Result<(), CliError> {
+    let created = events.iter().filter(|event| event.event_type == "OrderCreated");
+    let orders: BTreeSet<&String> = created.map(|event| &event.order_id).collect();
+    let orders = orders.into_iter().map(|order| AttributeValue::S(order.clone()));
+    let unpublished = stack.pending_orders()?.unpublished_events(orders).await?;
+    let unpublished: BTreeSet<String> =
+        unpublished.into_iter().map(|event| event.id.to_string()).collect();
+    for event in events.iter_mut().filter(|event| unpublished.contains(&event.event_id)) {
+        event.outbox = PENDING;
+    }
+    Ok(())
 }
 
 /// Sorts by when it happened; what happened in the same millisecond by id, which grows with time.
@@ -150,7 +172,7 @@ pub(crate) fn outbox_state(item: &Item) -> &'static str {
     match item.get("outbox_shard").and_then(|shard| shard.as_s().ok()).map(String::as_str) {
         None => "published",
         Some(STUCK) => "stuck",
-        Some(_) => "pending",
+        Some(_) => PENDING,
     }
 }
 

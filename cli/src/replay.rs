@@ -4,7 +4,8 @@
 //! given, on the queue, with the bytes and attributes that they were published with, each order's in time order.
 //! Guarantees: past the topic, so no other queue sees them; consumers stay exactly-once, because an event that has
 //! had its effect is known by its id or by what it changed; a mail is not sent again, because the mailer
-//! remembers for 30 days and passes over what is older than 14. A replay that breaks off can be run again.
+//! remembers for 30 days and passes over what is older than 14. A replay that breaks off can be run again. A new order for whose
+//! event the relay still has to care is left out: that it arrives at one queue would be taken for its publication.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -43,6 +44,8 @@ pub(crate) struct Plan {
     pub orders: u64,
     /// Those in the range that the queue's filter keeps out.
     pub filtered_out: u64,
+    /// Those that are not published yet, which the relay does.
+    pub left_to_relay: u64,
     pub sent: u64,
     /// Why some were not.
     pub failed: Vec<String>,
@@ -66,6 +69,7 @@ pub(crate) async fn plan(
         events: BTreeMap::new(),
         orders: 0,
         filtered_out: 0,
+        left_to_relay: 0,
         sent: 0,
         failed: Vec::new(),
         selected: Vec::new(),
@@ -82,7 +86,6 @@ pub(crate) async fn plan(
                 plan.filtered_out += 1;
                 continue;
             }
-            *plan.events.entry(event.event_type.clone()).or_default() += 1;
             plan.selected.push(event);
         }
         if plan.selected.len() > EVENTS_MAX {
@@ -97,6 +100,8 @@ pub(crate) async fn plan(
         return Err(CliError::NotFound(format!("no order {order:?} in stack {}", stack.name)));
     }
     log::in_time_order(&mut plan.selected);
+    log::note_unpublished(stack, &mut plan.selected).await?;
+    plan.leave_to_relay();
     plan.orders = plan.orders().len() as u64;
     Ok(plan)
 }
@@ -170,6 +175,17 @@ impl Plan {
         self.selected.is_empty()
     }
 
+    /// Leaves out those new orders that are still to be published, and counts the others by their types.
+    fn leave_to_relay(&mut self) {
+        let selected = self.selected.len();
+        self.selected
+            .retain(|event| event.event_type != "OrderCreated" || event.outbox != log::PENDING);
+        self.left_to_relay = (selected - self.selected.len()) as u64;
+        for event in &self.selected {
+            *self.events.entry(event.event_type.clone()).or_default() += 1;
+        }
+    }
+
     /// The orders that the events are about.
     fn orders(&self) -> BTreeSet<&str> {
         self.selected.iter().map(|event| event.order_id.as_str()).collect()
@@ -202,7 +218,8 @@ impl Plan {
         let rows = self.events.iter().map(|(name, count)| vec![name.clone(), count.to_string()]);
         let failed: String = self.failed.iter().map(|why| format!("\n  {why}")).collect();
         format!(
-            "Events{of} from {:.3} until {:.3} for the queue {}:\n{}\n{} kept out by its filter; {} sent{failed}",
+            "Events{of} from {:.3} until {:.3} for the queue {}:\n{}\n{} kept out by its filter; {} left to the relay, which has not \
+             published them yet; {} sent{failed}",
             self.from,
             self.to,
             self.queue,
@@ -212,6 +229,7 @@ impl Plan {
                 table(&["type", ">events"], rows)
             },
             self.filtered_out,
+            self.left_to_relay,
             self.sent,
         )
     }
@@ -231,6 +249,7 @@ mod tests {
             events: [("OrderCreated".to_owned(), 40), ("OrderCancelled".to_owned(), 1)].into(),
             orders: 1,
             filtered_out: 0,
+            left_to_relay: 0,
             sent: 0,
             failed: Vec::new(),
             selected: Vec::new(),

@@ -335,16 +335,21 @@ impl Outbox {
         if read.unprocessed > 0 {
             return Err(TableError::Unprocessed { operation: OPERATION.into() });
         }
-        let mut events = Vec::new();
+        let (mut events, mut left) = (Vec::new(), Vec::new());
         for item in read.items.iter().filter(|item| !item.contains_key("outbox_shard")) {
             match self.outgoing(item) {
                 Some(event) => events.push(event),
-                None => self.set_aside_unreadable(item).await,
+                None if self.set_aside_unreadable(item).await => {}
+                None => {
+                    let id = text_field(item, &self.sort_key);
+                    left.extend(keys.iter().find(|key| id == Some(key.id.to_string())).cloned());
+                }
             }
         }
         // A batch answer has no order; the keys have.
         events.sort_by_key(|event| keys.iter().position(|key| key.id == event.id));
-        Ok(self.publish_or_enqueue(&events).await)
+        left.extend(self.publish_or_enqueue(&events).await);
+        Ok(left)
     }
 
     /// Publishes any number of committed events, in as few calls as SNS takes, and clears them, within two seconds each.
@@ -455,7 +460,7 @@ impl Outbox {
         for item in pending {
             match self.outgoing(item) {
                 Some(event) => events.push(event),
-                None => self.set_aside_unreadable(item).await,
+                None => drop(self.set_aside_unreadable(item).await),
             }
         }
         // A batch answer has no order; the index has.
@@ -477,7 +482,8 @@ impl Outbox {
     }
 
     /// Moves an item that is no event to the stuck ones, where it is counted and waits for a person.
-    async fn set_aside_unreadable(&self, item: &Item) {
+    /// Whether it was.
+    async fn set_aside_unreadable(&self, item: &Item) -> bool {
         let (stream, id) = (item.get(&self.partition_key), item.get(&self.sort_key));
         tracing::error!(id = ?id, "an event in the outbox cannot be read and is stuck");
         let sent = self
@@ -494,10 +500,11 @@ impl Outbox {
             .expression_attribute_values(":since", text(sortable(self.clock.now())))
             .send()
             .await;
-        if let Err(error) = sent {
-            let error = ErrorChain(&error).to_string();
+        if let Err(error) = &sent {
+            let error = ErrorChain(error).to_string();
             tracing::warn!(error, "it stays where it is; the next sweep tries again");
         }
+        sent.is_ok()
     }
 
     /// Makes an event pending again, as of the moment `since`: the next sweep publishes it once more. `false`

@@ -710,21 +710,36 @@ impl PendingOrders {
         outbox: &Outbox,
         before: Timestamp,
     ) -> Result<(usize, usize), TableError> {
-        const OPERATION: &str = "BatchGetItem unpublished orders";
         let partition = format!("{UNPUBLISHED}{shard}");
         let limit = i32::try_from(PUBLISHED_AGAIN_MAX).unwrap_or(i32::MAX);
         let late = self.placed_before(&partition, &Stamp::from(before).to_string(), limit).await?;
-        let key = |mut item: Item| Item::from_iter(item.remove_entry("order_id"));
-        let keys = late.into_iter().map(key).collect();
+        let id = |mut item: Item| item.remove("order_id");
         // The index may lag behind, so the table is asked.
-        let read = batch_get(&self.client, &self.table, keys, OPERATION).await?;
-        let events: Vec<EventKey> = read.items.iter().filter_map(unpublished_event).collect();
+        let events = self.unpublished_events(late.into_iter().filter_map(id)).await?;
         let left = outbox.publish_stored(&events).await?;
         let published: Vec<&EventKey> =
             events.iter().filter(|event| !left.contains(event)).collect();
         let noted = published.iter().map(|event| self.note_published(event, &partition, shard));
         try_join_all(noted).await?;
-        Ok((published.len(), left.len() + read.unprocessed))
+        Ok((published.len(), left.len()))
+    }
+
+    /// The `OrderCreated` of those of these orders that still stand for its publication.
+    ///
+    /// # Errors
+    /// The table did not answer, or not for all of them.
+    pub async fn unpublished_events(
+        &self,
+        order_ids: impl IntoIterator<Item = AttributeValue>,
+    ) -> Result<Vec<EventKey>, TableError> {
+        const OPERATION: &str = "BatchGetItem unpublished orders";
+        let key = |id| Item::from([("order_id".to_owned(), id)]);
+        let keys = order_ids.into_iter().map(key).collect();
+        let read = batch_get(&self.client, &self.table, keys, OPERATION).await?;
+        if read.unprocessed > 0 {
+            return Err(TableError::Unprocessed { operation: OPERATION.into() });
+        }
+        Ok(read.items.iter().filter_map(unpublished_event).collect())
     }
 
     /// An order does not stand for its event's publication any more, if it still does.

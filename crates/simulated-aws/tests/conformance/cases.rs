@@ -85,6 +85,7 @@ fn order(id: &str, customer: &str, created_at: &str) -> Value {
     json!({
         "order_id": s(id), "customer_email": s(customer), "created_at": s(created_at),
         "updated_at": s(created_at), "status": s("pending"), "pending_shard": s("3"),
+        "created_event_id": s("e1"),
         "items": { "L": [{ "M": { "product_id": s("p"), "quantity": n(2) } }] },
         "total": n(100), "note": { "NULL": true }, "gift": { "BOOL": false },
     })
@@ -112,15 +113,16 @@ fn event(stream: &str, id: &str, since: &str) -> Value {
 fn transition(id: &str, from: &str, to: &str, reason: Option<&str>) -> Value {
     let mut update = json!({
         "Key": { "order_id": s(id) },
-        "UpdateExpression": "SET #status = :to, updated_at = :now REMOVE pending_shard",
+        "UpdateExpression": "SET #status = :to, updated_at = :now REMOVE pending_shard, created_event_id",
         "ConditionExpression": "#status = :from",
         "ExpressionAttributeNames": { "#status": "status" },
         "ExpressionAttributeValues": { ":from": s(from), ":to": s(to), ":now": s("2026-01-02") },
         "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
     });
     if let Some(reason) = reason {
-        update["UpdateExpression"] =
-            json!("SET #status = :to, updated_at = :now, reason = :reason REMOVE pending_shard");
+        update["UpdateExpression"] = json!(
+            "SET #status = :to, updated_at = :now, reason = :reason REMOVE pending_shard, created_event_id"
+        );
         update["ExpressionAttributeValues"][":reason"] = s(reason);
     }
     write("Update", ORDERS, update)
@@ -182,6 +184,32 @@ fn orders(cases: &mut Cases) {
         "a transition of no order",
         "move-3",
         &[transition("none", "pending", "confirmed", None)],
+    );
+    let published = |from: &str| {
+        json!({
+            "Key": { "order_id": s("o3") },
+            "UpdateExpression": "SET pending_shard = :to REMOVE created_event_id",
+            "ConditionExpression": "pending_shard = :from",
+            "ExpressionAttributeValues": { ":from": s(from), ":to": s("4") },
+        })
+    };
+    cases.add("an order in another partition", "UpdateItem", ORDERS, published("unpublished-4"));
+    cases.add("an order changes its partition", "UpdateItem", ORDERS, published("3"));
+    cases.add("and is in the other then", "GetItem", ORDERS, get("o3"));
+    cases.add("and goes back", "UpdateItem", ORDERS, {
+        let mut back = published("4");
+        back["ExpressionAttributeValues"][":to"] = s("3");
+        back
+    });
+    let enqueued = json!({
+        "Key": { "order_id": s("o1"), "event_id": s("e1") },
+        "UpdateExpression": "SET outbox_shard = :shard, pending_since = :since",
+        "ExpressionAttributeValues": { ":shard": s("1"), ":since": s("2026-01-01T00:00:01Z") },
+    });
+    cases.transact(
+        "an event is put in the outbox",
+        "enqueue-1",
+        &[write("Update", EVENTS, enqueued)],
     );
     cases.transact(
         "a transition without a reason",
@@ -412,6 +440,18 @@ fn outbox(cases: &mut Cases) {
             json!({ ":stuck": s("stuck") }),
         ),
     );
+    let mut aside = mark(
+        "SET outbox_shard = :stuck, pending_since = if_not_exists(pending_since, :since)",
+        "attribute_exists(#key)",
+        json!({ ":stuck": s("stuck"), ":since": s("2026-01-01T00:00:03Z") }),
+    );
+    aside["ExpressionAttributeNames"] = json!({ "#key": "event_id" });
+    let since_when = json!({ "Key": aside["Key"], "ConsistentRead": true });
+    cases.add("what was in no outbox is set aside, as of now", "UpdateItem", EVENTS, aside.clone());
+    cases.add("since when", "GetItem", EVENTS, since_when.clone());
+    aside["ExpressionAttributeValues"][":since"] = s("2026-01-01T00:00:09Z");
+    cases.add("what was set aside stays so since then", "UpdateItem", EVENTS, aside);
+    cases.add("since when", "GetItem", EVENTS, since_when);
     cases.add(
         "an event is pending again",
         "UpdateItem",
