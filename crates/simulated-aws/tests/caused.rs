@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use aws_config::timeout::TimeoutConfig;
 use aws_sdk_dynamodb::Client;
 use exactly_once::{
     CausedEvents, Commit, Decided, Failure, Handled, Inbox, Outbox, Outgoing, commit,
@@ -54,7 +55,10 @@ async fn world() -> World {
         };
         seen.lock().unwrap_or_else(PoisonError::into_inner).push(operation);
     });
-    let config = aws.environment().config(&simulated_aws::loader().load().await);
+    // A service that is away does not answer.
+    let timeouts = TimeoutConfig::builder().operation_timeout(Duration::from_secs(5)).build();
+    let loader = simulated_aws::loader().timeout_config(timeouts);
+    let config = aws.environment().config(&loader.load().await);
     let dynamodb = Client::new(&config);
     let sns = aws_sdk_sns::Client::new(&config);
     let outbox = Outbox::new(dynamodb.clone(), sns, EVENT_LOG, topic_arn);
