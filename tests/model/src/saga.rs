@@ -57,9 +57,7 @@ pub enum Process {
 pub enum Ending {
     /// It is lost before it publishes what the message has caused.
     Lost,
-    /// It publishes that, and is lost before it acknowledges the message.
-    Published,
-    /// It publishes that, and acknowledges the message.
+    /// It publishes that, and acknowledges the message. If it is lost in between, the message comes back ([`Step::Repeat`]).
     Acknowledged,
     /// SNS does not take that: it is put in the outbox, and the message is acknowledged.
     Enqueued,
@@ -202,17 +200,18 @@ impl State {
     }
 
     /// A consumer ends with a message that was handled, now or before.
-    fn end_message(&mut self, (order, kind): EventId, ending: Ending) {
+    fn end_message(&mut self, (order, kind): EventId, ending: Ending, clears_apart: bool) {
         let caused = self.event((order, kind)).and_then(|event| event.caused);
         let caused = caused.filter(|caused| is_queued(*caused));
         if let Some(caused) = caused.and_then(|caused| self.event_mut((order, caused))) {
             // What is in the outbox is left to the relay.
             match ending {
-                Ending::Published | Ending::Acknowledged if !caused.pending => {
-                    caused.message = Message::Waiting;
+                Ending::Acknowledged if !caused.pending => caused.message = Message::Waiting,
+                // Where clearing is no step of its own, to publish once more is a repetition.
+                Ending::Enqueued => {
+                    caused.pending |= clears_apart || caused.message == Message::Unpublished
                 }
-                Ending::Enqueued => caused.pending = true,
-                Ending::Published | Ending::Acknowledged | Ending::Lost => {}
+                Ending::Acknowledged | Ending::Lost => {}
             }
         }
         if matches!(ending, Ending::Acknowledged | Ending::Enqueued)
@@ -426,7 +425,7 @@ impl Saga {
             }
         }
         for order in handled {
-            state.end_message((order, EventType::OrderCreated), ending);
+            state.end_message((order, EventType::OrderCreated), ending, self.scenario.clears_apart);
         }
         Some(state)
     }
@@ -448,7 +447,9 @@ impl Saga {
         };
         let event = process.events().first().copied();
         let Some(writes) = self.decide(&state, &process) else {
-            event.into_iter().for_each(|event| state.end_message(event, ending));
+            event
+                .into_iter()
+                .for_each(|event| state.end_message(event, ending, self.scenario.clears_apart));
             return Some(state);
         };
         let commit = commit(&self.scenario, &mut state.tables, &writes, report);
@@ -477,7 +478,9 @@ impl Saga {
             }
         };
         if handled.is_some() {
-            event.into_iter().for_each(|event| state.end_message(event, ending));
+            event
+                .into_iter()
+                .for_each(|event| state.end_message(event, ending, self.scenario.clears_apart));
         }
         Some(state)
     }
@@ -553,9 +556,7 @@ impl Saga {
         };
         // What the others cause is in no queue of the model: whether it is published makes no difference.
         let endings = match process {
-            Process::Reserve(..) => {
-                &[Ending::Lost, Ending::Published, Ending::Acknowledged, Ending::Enqueued][..]
-            }
+            Process::Reserve(..) => &[Ending::Lost, Ending::Acknowledged, Ending::Enqueued][..],
             _ => &[Ending::Lost, Ending::Acknowledged],
         };
         let ways = |report| endings.iter().map(move |ending| (report, *ending));
@@ -682,6 +683,9 @@ impl Model for Saga {
                 self.start(&mut state, process)?;
             }
             Step::Publish(event) => {
+                if state.stands_for(event) {
+                    state.tables.orders[event.0].unpublished = self.scenario.clears_apart;
+                }
                 let event = state.event_mut(event)?;
                 event.message = Message::Waiting;
                 event.pending &= self.scenario.clears_apart;
