@@ -200,17 +200,14 @@ impl State {
     }
 
     /// A consumer ends with a message that was handled, now or before.
-    fn end_message(&mut self, (order, kind): EventId, ending: Ending, clears_apart: bool) {
+    fn end_message(&mut self, (order, kind): EventId, ending: Ending) {
         let caused = self.event((order, kind)).and_then(|event| event.caused);
         let caused = caused.filter(|caused| is_queued(*caused));
         if let Some(caused) = caused.and_then(|caused| self.event_mut((order, caused))) {
             // What is in the outbox is left to the relay.
             match ending {
                 Ending::Acknowledged if !caused.pending => caused.message = Message::Waiting,
-                // Where clearing is no step of its own, to publish once more is a repetition.
-                Ending::Enqueued => {
-                    caused.pending |= clears_apart || caused.message == Message::Unpublished
-                }
+                Ending::Enqueued => caused.pending = true,
                 Ending::Acknowledged | Ending::Lost => {}
             }
         }
@@ -425,7 +422,7 @@ impl Saga {
             }
         }
         for order in handled {
-            state.end_message((order, EventType::OrderCreated), ending, self.scenario.clears_apart);
+            state.end_message((order, EventType::OrderCreated), ending);
         }
         Some(state)
     }
@@ -447,9 +444,7 @@ impl Saga {
         };
         let event = process.events().first().copied();
         let Some(writes) = self.decide(&state, &process) else {
-            event
-                .into_iter()
-                .for_each(|event| state.end_message(event, ending, self.scenario.clears_apart));
+            event.into_iter().for_each(|event| state.end_message(event, ending));
             return Some(state);
         };
         let commit = commit(&self.scenario, &mut state.tables, &writes, report);
@@ -478,9 +473,7 @@ impl Saga {
             }
         };
         if handled.is_some() {
-            event
-                .into_iter()
-                .for_each(|event| state.end_message(event, ending, self.scenario.clears_apart));
+            event.into_iter().for_each(|event| state.end_message(event, ending));
         }
         Some(state)
     }
@@ -556,7 +549,9 @@ impl Saga {
         };
         // What the others cause is in no queue of the model: whether it is published makes no difference.
         let endings = match process {
-            Process::Reserve(..) => &[Ending::Lost, Ending::Acknowledged, Ending::Enqueued][..],
+            Process::Reserve(..) if self.scenario.clears_apart => {
+                &[Ending::Lost, Ending::Acknowledged, Ending::Enqueued][..]
+            }
             _ => &[Ending::Lost, Ending::Acknowledged],
         };
         let ways = |report| endings.iter().map(move |ending| (report, *ending));
