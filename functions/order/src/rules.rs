@@ -1,6 +1,6 @@
 //! What follows from what was read: pure functions, no clock and no network.
 
-use std::collections::HashMap;
+use std::{borrow::Cow, collections::HashMap};
 
 use events::{
     Body, Currency, Email, Line, Money, Name, OrderId, ProductId, Reason, RejectedOrder,
@@ -8,6 +8,7 @@ use events::{
 };
 use exactly_once::{Commit, Handled};
 use http_api::FieldError;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 /// Maximum number of lines of an order, as sent.
@@ -29,6 +30,10 @@ pub enum Status {
 }
 
 impl Status {
+    /// Every status there is.
+    pub const ALL: [Self; 5] =
+        [Self::Pending, Self::Confirmed, Self::Rejected, Self::Cancelled, Self::Shipped];
+
     /// As tables and answers write it.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -39,6 +44,21 @@ impl Status {
             Self::Cancelled => "cancelled",
             Self::Shipped => "shipped",
         }
+    }
+}
+
+/// Not an enumeration: there will be others, which is no reason for a client to fail.
+impl JsonSchema for Status {
+    fn schema_name() -> Cow<'static, str> {
+        "Status".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "How far the order has come. Show one that you do not know as it is.",
+            "type": "string",
+            "x-extensible-enum": Self::ALL,
+        })
     }
 }
 

@@ -10,7 +10,8 @@ use axum::{
 };
 use events::{Currency, Id, Money, Name, ProductId};
 use exactly_once::{ErrorChain, IdempotencyKeys, Ids};
-use http_api::{AnswerBy, Cursor, Fields, Problem, QueryFields, request_key};
+use http_api::{AnswerBy, Cursor, Fields, Problem, ProblemType, QueryFields, request_key};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::{
@@ -37,13 +38,14 @@ pub fn routes(api: ProductApi) -> Router {
 
 /// The highest price of one piece, in minor units: 50 lines of 1000 pieces at this price are still an exact
 /// amount of money.
-const PRICE_MINOR_MAX: i64 = 1_000_000_000;
+pub(crate) const PRICE_MINOR_MAX: i64 = 1_000_000_000;
 /// [`Name::EXPECTED`], or null.
 const CATEGORY_EXPECTED: &str = "must be a text of 1 to 200 characters, not only spaces, without control characters, U+FFFE and U+FFFF, or null to clear it";
 const PRICE_EXPECTED: &str = "must be a number from 0.00 to 10000000.00 with at most two decimals";
 
-#[derive(Serialize)]
-struct ProductResponse {
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Product")]
+pub(crate) struct ProductResponse {
     id: ProductId,
     name: Name,
     price: Money,
@@ -59,17 +61,18 @@ impl From<Product> for ProductResponse {
     }
 }
 
-#[derive(Serialize)]
-struct ProductPage {
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct ProductPage {
     products: Vec<ProductResponse>,
     next_cursor: Option<String>,
 }
 
-#[derive(Serialize)]
-struct StockResponse {
-    id: ProductId,
-    /// The stock after the change, or `None` if it could not be read then.
-    stock: Option<u64>,
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Stock")]
+pub(crate) struct StockResponse {
+    pub(crate) id: ProductId,
+    /// The stock after the change, or null if it could not be read then.
+    pub(crate) stock: Option<u64>,
 }
 
 /// The scope of every administrator's idempotency keys: the identity of an assumed role changes with its session.
@@ -148,7 +151,7 @@ async fn restock_product(
         }
         Restocked::KeyReused => Err(Problem::key_reused()),
         Restocked::OutOfRange(stock) => {
-            Err(Problem::conflict("stock-out-of-range", out_of_range(stock, delta)))
+            Err(Problem::conflict(ProblemType::StockOutOfRange, out_of_range(stock, delta)))
         }
         Restocked::UnknownProduct => Err(product_not_found(&id)),
     }

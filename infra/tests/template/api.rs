@@ -11,7 +11,9 @@ use crate::{
 };
 
 /// What only an administrator may call, once it exists.
-const ADMINS: [(&str, &str); 6] = [
+const ADMINS: [(&str, &str); 8] = [
+    ("HEAD", "/orders"),
+    ("HEAD", "/orders/{id}/events"),
     ("POST", "/products"),
     ("PATCH", "/products/{id}"),
     ("POST", "/products/{id}/stock"),
