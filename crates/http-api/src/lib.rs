@@ -8,6 +8,7 @@
 
 mod after_answer;
 mod cursor;
+mod etag;
 mod fields;
 mod lambda_extension;
 mod media_type;
@@ -20,6 +21,7 @@ mod serve;
 
 pub use after_answer::{AFTER_ANSWER_MAX, AfterAnswer, DeferredWork};
 pub use cursor::Cursor;
+pub use etag::{IfMatch, has_current, if_match};
 pub use fields::{BODY_BYTES_MAX, Fields};
 pub use problem::{FieldError, Problem, ProblemType};
 pub use query::{PAGE_DEFAULT, PAGE_MAX, QueryFields};

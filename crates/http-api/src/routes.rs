@@ -5,7 +5,9 @@ use axum::{Router, routing::any};
 use crate::Problem;
 
 /// Each path, as the template writes it, with its methods, as the header `Allow` does.
-pub const ROUTES: [(&str, &str); 9] = [
+pub const ROUTES: [(&str, &str); 11] = [
+    ("/inventory", "GET, HEAD"),
+    ("/inventory/{id}", "GET, HEAD"),
     ("/openapi.json", "GET, HEAD"),
     ("/orders", "GET, HEAD, POST"),
     ("/orders/{id}", "GET, HEAD"),
@@ -20,9 +22,11 @@ pub const ROUTES: [(&str, &str); 9] = [
 const PRODUCT_CALLS: &str = "POST /products and PATCH /products/{id} take it";
 
 /// Every field that some call takes, and which.
-const FIELDS: [(&str, &str); 10] = [
+const FIELDS: [(&str, &str); 12] = [
+    ("active", PRODUCT_CALLS),
     ("customer_email", "POST /orders takes it, beside items"),
     ("items", "POST /orders takes it"),
+    ("expected_total", "POST /orders takes it"),
     (
         "product_id",
         "POST /orders takes it in each of the items, or beside customer_email if there are no items",

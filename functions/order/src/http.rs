@@ -22,7 +22,7 @@ use serde_json::value::RawValue;
 
 use crate::{
     dynamodb::{Added, Catalog, CatalogRead, KeyedAnswer, OrderCursor, Orders, TransitionOutcome},
-    rules::{Decision, LINES_MAX, Order, OrderRequest, Status, cancel, place, ship},
+    rules::{Decision, LINES_MAX, Order, OrderRequest, Status, cancel, changed_total, place, ship},
 };
 
 #[derive(Debug, Clone)]
@@ -130,7 +130,11 @@ async fn create_order(
     };
     let event_factory = api.orders.event_factory();
     let (id, now) = (event_factory.new_id(), event_factory.now());
+    let expected_total = request.expected_total;
     let order = place(id, request, &catalog, &api.currency, now).map_err(Problem::invalid)?;
+    if let Some(total) = changed_total(&order, expected_total) {
+        return Err(Problem::total_changed(&total.to_string(), order.currency.as_str()));
+    }
     let answer =
         serde_json::to_string(&OrderResponse::from(order.clone())).map_err(Problem::unexpected)?;
     let keyed =
@@ -356,9 +360,12 @@ pub fn parse_order_request(body: &[u8]) -> Result<OrderRequest, Problem> {
     } else {
         fields.list("items", (1, LINES_MAX), parse_line)
     };
+    let expected_total = fields.optional("expected_total", Money::EXPECTED);
     fields.finish()?;
     match (customer_email, lines) {
-        (Some(customer_email), Some(lines)) => Ok(OrderRequest { customer_email, lines }),
+        (Some(customer_email), Some(lines)) => {
+            Ok(OrderRequest { customer_email, lines, expected_total })
+        }
         _ => Err(Problem::internal()),
     }
 }

@@ -1,12 +1,12 @@
 //! What the order service's HTTP calls are, for the API's description: made of the types and limits that
 //! [`crate::http`] reads and writes.
 
-use events::{Email, ProductId, Quantity, Stamp, StockLine};
+use events::{Email, Money, ProductId, Quantity, Stamp, StockLine};
 use http_api::{
     ProblemType,
     openapi::{
         Access::{Administrators, Anyone},
-        Answer, Operation, Parameter, idempotency_key, named, of, page_parameters,
+        Answer, Operation, Parameter, idempotency_key, named, of, or_null, page_parameters,
     },
 };
 use schemars::{Schema, SchemaGenerator, json_schema};
@@ -27,7 +27,8 @@ pub fn operations() -> Vec<Operation> {
             id: "placeOrder",
             summary: "Place an order",
             description: "It is answered as soon as it is stored, as `pending`: GET /orders/{id} with `Prefer: wait` tells \
-                          what becomes of it. One product may be given flat, beside the address."
+                          what becomes of it. One product may be given flat, beside the address. With `expected_total` \
+                          it is refused if it costs another amount."
                 .into(),
             access: Anyone,
             parameters: vec![idempotency_key(false)],
@@ -38,7 +39,7 @@ pub fn operations() -> Vec<Operation> {
                 body: Some((of::<OrderResponse>, example(Status::Pending))),
                 headers: &["Location", "Cache-Control"],
             }],
-            problems: vec![],
+            problems: vec![ProblemType::TotalChanged],
         },
         Operation {
             method: "GET",
@@ -114,7 +115,10 @@ pub fn operations() -> Vec<Operation> {
 pub fn request_examples() -> Vec<(&'static str, Value)> {
     let line = json!({ "product_id": PRODUCT, "quantity": 2 });
     vec![
-        ("items", json!({ "customer_email": "test@example.com", "items": [line] })),
+        (
+            "items",
+            json!({ "customer_email": "test@example.com", "items": [line], "expected_total": 41 }),
+        ),
         (
             "flat",
             json!({ "customer_email": "test@example.com", "product_id": PRODUCT, "quantity": 2 }),
@@ -199,12 +203,14 @@ fn order() -> Order {
     let request = OrderRequest {
         customer_email: "test@example.com".parse().expect("an address"),
         lines: vec![StockLine { product_id: product_id.clone(), quantity }],
+        expected_total: None,
     };
     let entry = CatalogEntry {
         product_id: product_id.clone(),
         name: "Lamp".parse().expect("a name"),
         price: "20.5".parse().expect("an amount"),
         currency: events::Currency::default(),
+        active: true,
     };
     let now: Stamp = "2026-01-01T10:35:00.123Z".parse().expect("a moment");
     let catalog = [(product_id, entry)].into();
@@ -229,6 +235,7 @@ fn any_object(_: &mut SchemaGenerator) -> Schema {
 fn order_request(generator: &mut SchemaGenerator) -> Schema {
     let (email, line) = (of::<Email>(generator), of::<StockLine>(generator));
     let (product_id, quantity) = (of::<ProductId>(generator), of::<Quantity>(generator));
+    let expected_total = or_null(&of::<Money>(generator));
     let items = json_schema!({
         "description": "What is ordered. Lines of one product are taken together, and have 1000 pieces together at most.",
         "type": "object",
@@ -236,6 +243,7 @@ fn order_request(generator: &mut SchemaGenerator) -> Schema {
         "properties": {
             "customer_email": email,
             "items": { "type": "array", "minItems": 1, "maxItems": LINES_MAX, "items": line },
+            "expected_total": expected_total,
         },
     });
     let flat = json_schema!({
@@ -247,6 +255,7 @@ fn order_request(generator: &mut SchemaGenerator) -> Schema {
             "product_id": product_id,
             "quantity": quantity,
             "items": { "type": "null" },
+            "expected_total": expected_total,
         },
     });
     let any_of =

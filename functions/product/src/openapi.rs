@@ -6,7 +6,8 @@ use http_api::{
     ProblemType,
     openapi::{
         Access::{Administrators, Anyone},
-        Answer, Operation, idempotency_key, named, of, or_null, page_parameters,
+        Answer, Operation, Parameter, idempotency_key, named, of, or_null, page_parameters,
+        precondition,
     },
 };
 use schemars::{Schema, SchemaGenerator, json_schema};
@@ -40,7 +41,7 @@ pub fn operations() -> Vec<Operation> {
                 status: 201,
                 description: "The product.",
                 body: Some((of::<ProductResponse>, example())),
-                headers: &["Location"],
+                headers: &["Location", "ETag"],
             }],
             problems: vec![],
         },
@@ -51,14 +52,9 @@ pub fn operations() -> Vec<Operation> {
             summary: "What the shop sells, page by page",
             description: "In no order that means anything.".into(),
             access: Anyone,
-            parameters: page_parameters(),
+            parameters: [vec![category()], page_parameters()].concat(),
             body: None,
-            answers: vec![Answer {
-                status: 200,
-                description: "A page; the last has no `next_cursor`.",
-                body: Some((of::<ProductPage>, json!({ "products": [example()], "next_cursor": null }))),
-                headers: &[],
-            }],
+            answers: vec![page()],
             problems: vec![],
         },
         Operation {
@@ -66,11 +62,35 @@ pub fn operations() -> Vec<Operation> {
             path: "/products/{id}",
             id: "getProduct",
             summary: "One product",
-            description: "With its stock as it is.".into(),
+            description: "With its stock as it is. Not there if the shop does not sell it.".into(),
             access: Anyone,
-            parameters: vec![],
+            parameters: vec![if_none_match()],
             body: None,
-            answers: vec![answer("The product.")],
+            answers: vec![answer("The product."), not_modified()],
+            problems: vec![],
+        },
+        Operation {
+            method: "GET",
+            path: "/inventory",
+            id: "listInventory",
+            summary: "All products, also those that the shop does not sell",
+            description: "As GET /products.".into(),
+            access: Administrators,
+            parameters: [vec![category()], page_parameters()].concat(),
+            body: None,
+            answers: vec![page()],
+            problems: vec![],
+        },
+        Operation {
+            method: "GET",
+            path: "/inventory/{id}",
+            id: "getInventory",
+            summary: "One product, also if the shop does not sell it",
+            description: "As GET /products/{id}.".into(),
+            access: Administrators,
+            parameters: vec![if_none_match()],
+            body: None,
+            answers: vec![answer("The product."), not_modified()],
             problems: vec![],
         },
         Operation {
@@ -82,13 +102,17 @@ pub fn operations() -> Vec<Operation> {
                           which they were made."
                 .into(),
             access: Administrators,
-            parameters: vec![],
+            parameters: vec![if_match()],
             body: Some((
                 product_change,
-                vec![("price", json!({ "price": 19.9 })), ("category", json!({ "category": null }))],
+                vec![
+                    ("price", json!({ "price": 19.9 })),
+                    ("category", json!({ "category": null })),
+                    ("withdrawal", json!({ "active": false })),
+                ],
             )),
             answers: vec![answer("The product as it is now.")],
-            problems: vec![],
+            problems: vec![ProblemType::PreconditionFailed],
         },
         Operation {
             method: "POST",
@@ -98,7 +122,7 @@ pub fn operations() -> Vec<Operation> {
             description: "It adds to a number, so that it must not be carried out twice: the Idempotency-Key is required."
                 .into(),
             access: Administrators,
-            parameters: vec![idempotency_key(true)],
+            parameters: vec![idempotency_key(true), if_match()],
             body: Some((stock_change, vec![("more", json!({ "delta": 20 })), ("fewer", json!({ "delta": -3 }))])),
             answers: vec![Answer {
                 status: 200,
@@ -109,7 +133,11 @@ pub fn operations() -> Vec<Operation> {
                 )),
                 headers: &[],
             }],
-            problems: vec![ProblemType::StockOutOfRange, ProblemType::IdempotencyKeyRequired],
+            problems: vec![
+                ProblemType::StockOutOfRange,
+                ProblemType::IdempotencyKeyRequired,
+                ProblemType::PreconditionFailed,
+            ],
         },
     ]
 }
@@ -119,7 +147,48 @@ fn answer(description: &'static str) -> Answer {
         status: 200,
         description,
         body: Some((of::<ProductResponse>, example())),
+        headers: &["ETag"],
+    }
+}
+
+fn page() -> Answer {
+    Answer {
+        status: 200,
+        description: "A page; the last has no `next_cursor`, and every other is full.",
+        body: Some((of::<ProductPage>, json!({ "products": [example()], "next_cursor": null }))),
         headers: &[],
+    }
+}
+
+fn not_modified() -> Answer {
+    Answer {
+        status: 304,
+        description: "The client has it as it is.",
+        body: None,
+        headers: &["ETag"],
+    }
+}
+
+fn if_none_match() -> Parameter {
+    precondition("If-None-Match", "The ETag of what the client has: it is not sent again.")
+}
+
+fn if_match() -> Parameter {
+    precondition(
+        "If-Match",
+        "The ETag of what the change is based on: it is made only if name, price, category and active are still those. A \
+         change of stock in between is no obstacle.",
+    )
+}
+
+fn category() -> Parameter {
+    Parameter {
+        name: "category",
+        place: "query",
+        required: false,
+        description: "Only products of this category, by their ids.".into(),
+        schema: json!({ "$ref": "#/components/schemas/Name" }),
+        example: json!("home"),
     }
 }
 
@@ -132,6 +201,7 @@ fn product() -> Product {
         category: "home".parse().ok(),
         stock: 10,
         version: 1,
+        active: true,
     }
 }
 
@@ -161,6 +231,7 @@ fn new_product(generator: &mut SchemaGenerator) -> Schema {
             "category": or_null(&name),
             "stock": or_null(&stock),
             "currency": or_null(&currency),
+            "active": { "type": ["boolean", "null"], "default": true },
         },
     });
     named(generator, "NewProduct", schema)
@@ -168,7 +239,9 @@ fn new_product(generator: &mut SchemaGenerator) -> Schema {
 
 fn product_change(generator: &mut SchemaGenerator) -> Schema {
     let name = of::<Name>(generator);
-    let properties = json!({ "name": name, "price": price(), "category": or_null(&name) });
+    let properties = json!({
+        "name": name, "price": price(), "category": or_null(&name), "active": { "type": "boolean" },
+    });
     let any_of: Vec<_> = properties
         .as_object()
         .into_iter()

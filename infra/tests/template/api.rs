@@ -11,7 +11,11 @@ use crate::{
 };
 
 /// What only an administrator may call, once it exists.
-const ADMINS: [(&str, &str); 8] = [
+const ADMINS: [(&str, &str); 12] = [
+    ("GET", "/inventory"),
+    ("HEAD", "/inventory"),
+    ("GET", "/inventory/{id}"),
+    ("HEAD", "/inventory/{id}"),
     ("HEAD", "/orders"),
     ("HEAD", "/orders/{id}/events"),
     ("POST", "/products"),
