@@ -6,8 +6,8 @@ use crate::Problem;
 
 /// Each path, as the template writes it, with its methods, as the header `Allow` does.
 pub const ROUTES: [(&str, &str); 11] = [
-    ("/inventory", "GET, HEAD"),
-    ("/inventory/{id}", "GET, HEAD"),
+    ("/admin/products", "GET, HEAD"),
+    ("/admin/products/{id}", "GET, HEAD"),
     ("/openapi.json", "GET, HEAD"),
     ("/orders", "GET, HEAD, POST"),
     ("/orders/{id}", "GET, HEAD"),

@@ -39,8 +39,8 @@ pub fn routes(api: ProductApi) -> Router {
         .route("/products", get(list_products).post(create_product))
         .route("/products/{id}", get(show_product).patch(change_product))
         .route("/products/{id}/stock", post(restock_product))
-        .route("/inventory", get(list_inventory))
-        .route("/inventory/{id}", get(show_inventory))
+        .route("/admin/products", get(list_all_products))
+        .route("/admin/products/{id}", get(show_any_product))
         .with_state(api)
 }
 
@@ -123,7 +123,7 @@ async fn list_products(
 }
 
 /// As [`list_products`], with what the shop does not sell.
-async fn list_inventory(
+async fn list_all_products(
     State(api): State<ProductApi>,
     query: QueryFields,
 ) -> Result<Json<ProductPage>, Problem> {
@@ -155,7 +155,7 @@ async fn show_product(
 }
 
 /// As [`show_product`], also if the shop does not sell it.
-async fn show_inventory(
+async fn show_any_product(
     State(api): State<ProductApi>,
     Path(id): Path<String>,
     headers: HeaderMap,

@@ -71,8 +71,8 @@ pub fn operations() -> Vec<Operation> {
         },
         Operation {
             method: "GET",
-            path: "/inventory",
-            id: "listInventory",
+            path: "/admin/products",
+            id: "listAllProducts",
             summary: "All products, also those that the shop does not sell",
             description: "As GET /products.".into(),
             access: Administrators,
@@ -83,8 +83,8 @@ pub fn operations() -> Vec<Operation> {
         },
         Operation {
             method: "GET",
-            path: "/inventory/{id}",
-            id: "getInventory",
+            path: "/admin/products/{id}",
+            id: "getAnyProduct",
             summary: "One product, also if the shop does not sell it",
             description: "As GET /products/{id}.".into(),
             access: Administrators,

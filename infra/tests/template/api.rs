@@ -12,10 +12,10 @@ use crate::{
 
 /// What only an administrator may call, once it exists.
 const ADMINS: [(&str, &str); 12] = [
-    ("GET", "/inventory"),
-    ("HEAD", "/inventory"),
-    ("GET", "/inventory/{id}"),
-    ("HEAD", "/inventory/{id}"),
+    ("GET", "/admin/products"),
+    ("HEAD", "/admin/products"),
+    ("GET", "/admin/products/{id}"),
+    ("HEAD", "/admin/products/{id}"),
     ("HEAD", "/orders"),
     ("HEAD", "/orders/{id}/events"),
     ("POST", "/products"),

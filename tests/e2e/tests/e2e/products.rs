@@ -264,7 +264,7 @@ async fn a_product_that_is_withdrawn_cannot_be_ordered_and_only_administrators_s
     let path = format!("/products/{withdrawn}");
     expect_status(&api.admin("PATCH", &path, r#"{"active":false}"#).await?, 200)?;
     expect_status(&api.call("GET", &path, "").await?, 404)?;
-    let shown = api.admin("GET", &format!("/inventory/{withdrawn}"), "").await?;
+    let shown = api.admin("GET", &format!("/admin/products/{withdrawn}"), "").await?;
     expect_status(&shown, 200)?;
     assert_eq!(shown.json["active"], false);
     let order = format!(
@@ -288,7 +288,7 @@ async fn a_product_that_is_withdrawn_cannot_be_ordered_and_only_administrators_s
         next = page.json["next_cursor"].as_str().map(|cursor| format!("{first}&cursor={cursor}"));
     }
     assert_eq!(pages, [&ids[..2], &ids[2..]]);
-    let all = api.admin("GET", &format!("/inventory?category={category}"), "").await?;
+    let all = api.admin("GET", &format!("/admin/products?category={category}"), "").await?;
     assert_eq!(all.json["products"].as_array().map(Vec::len), Some(5));
     expect_status(&api.admin("PATCH", &path, r#"{"active":true}"#).await?, 200)?;
     expect_status(&api.call("POST", "/orders", order).await?, 201)?;
