@@ -19,7 +19,7 @@ BUILT = $(if $(BIN_DIR),--no-build --bin-dir $(BIN_DIR))
 WITH = PORT=0 $(STACK) with --emulator $(EMULATOR) $(or $(BUILT),--no-build)
 
 .DEFAULT_GOAL := help
-.PHONY: help up down logs demo test check unit build bench chaos e2e e2e-shared e2e-alone e2e-demo e2e-lifecycle e2e-iam e2e-faults e2e-conformance e2e-chaos e2e-cli e2e-contract docs asyncapi client-test console-test fuzz sim sim-mutants
+.PHONY: help up down logs demo test check unit build bench profile chaos e2e e2e-shared e2e-alone e2e-demo e2e-lifecycle e2e-iam e2e-faults e2e-conformance e2e-chaos e2e-cli e2e-contract docs asyncapi client-test console-test fuzz sim sim-mutants
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -128,6 +128,12 @@ bench: ## times, CPU, memory and costs of the functions and of peers in Python a
 	cargo build --release -p order -p product -p notification -p relay --bins --quiet
 	cargo build --workspace --bins --quiet
 	LONG=$(LONG) target/debug/bench
+	ORDERFLOW_SALE_ORDERS=$(if $(LONG),120000,10000) cargo test --workspace --test sale -- --nocapture
+
+profile: ## where the instructions of the functions go, crate by crate; needs valgrind
+	cargo build --release -p order -p product -p notification -p relay --bins --quiet
+	cargo build --workspace --bins --quiet
+	BIN_DIR=$(BIN_DIR) target/debug/profile
 
 # From npm, so no part of `test`; CI calls them.
 NODE = tests/contract/node

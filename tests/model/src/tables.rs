@@ -22,8 +22,8 @@ pub struct Scenario {
     pub orders: Vec<ScenarioOrder>,
     /// Maximum number of processes that act at a time on what they have read.
     pub processes_max: usize,
-    /// Publishing and clearing are two steps. In one, there are far fewer states, and what the loss of a
-    /// clearing leads to is there all the same: the message comes back.
+    /// Publishing and clearing are two steps, and SNS may not take what a message has caused. Without these, there are far
+    /// fewer states, and what the loss of a clearing leads to is there all the same: the message comes back.
     pub clears_apart: bool,
     /// product-consumer may receive two orders in one batch.
     pub has_batches: bool,

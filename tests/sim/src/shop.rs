@@ -6,7 +6,7 @@ use serde_json::json;
 use simulated_aws::{Index, QueueSettings, SimulatedAws, SubscriptionSettings, Table};
 
 /// What the partition of the index `pending` begins with of an order that stands for the publication of its event.
-pub(crate) const UNPUBLISHED: &str = "unpublished-";
+pub const UNPUBLISHED: &str = "unpublished-";
 pub const ORDERS: &str = "orders";
 pub const PRODUCTS: &str = "products";
 pub const RESERVATIONS: &str = "reservations";
