@@ -8,8 +8,11 @@
 
 mod after_answer;
 mod cursor;
+mod etag;
 mod fields;
 mod lambda_extension;
+mod media_type;
+pub mod openapi;
 mod problem;
 mod query;
 mod request_key;
@@ -18,8 +21,9 @@ mod serve;
 
 pub use after_answer::{AFTER_ANSWER_MAX, AfterAnswer, DeferredWork};
 pub use cursor::Cursor;
+pub use etag::{IfMatch, has_current, if_match};
 pub use fields::{BODY_BYTES_MAX, Fields};
-pub use problem::{FieldError, Problem};
+pub use problem::{FieldError, Problem, ProblemType};
 pub use query::{PAGE_DEFAULT, PAGE_MAX, QueryFields};
 pub use request_key::request_key;
 pub use routes::{ROUTES, unrouted};

@@ -6,20 +6,23 @@ use axum::{
     Extension, Json, Router,
     body::Bytes,
     extract::{Path, State},
-    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
     middleware,
     response::{IntoResponse, Response},
     routing::{get, post},
 };
 use events::{Currency, Email, Line, Money, OrderId, ProductId, Quantity, Stamp, StockLine};
 use exactly_once::{EarlierRequest, ErrorChain, IdempotencyKeys, Outgoing};
-use http_api::{AfterAnswer, AnswerBy, Caller, Cursor, Fields, Problem, QueryFields, request_key};
+use http_api::{
+    AfterAnswer, AnswerBy, Caller, Cursor, Fields, Problem, ProblemType, QueryFields, request_key,
+};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::{
     dynamodb::{Added, Catalog, CatalogRead, KeyedAnswer, OrderCursor, Orders, TransitionOutcome},
-    rules::{Decision, LINES_MAX, Order, OrderRequest, Status, cancel, place, ship},
+    rules::{Decision, LINES_MAX, Order, OrderRequest, Status, cancel, changed_total, place, ship},
 };
 
 #[derive(Debug, Clone)]
@@ -39,7 +42,19 @@ pub fn routes(api: OrderApi) -> Router {
         .route("/orders/{id}/events", get(show_history))
         // What the answers say of a customer is nobody else's to keep.
         .layer(middleware::map_response(forbid_storing))
+        .route("/openapi.json", get(show_description))
         .with_state(api)
+}
+
+/// The description of the whole API, as it was when this was built. tests/contract holds it to the code.
+const DESCRIPTION: &str = include_str!("../../../docs/openapi.json");
+
+async fn show_description() -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, "application/json"),
+        (header::CACHE_CONTROL, "public, max-age=300"),
+    ];
+    (headers, DESCRIPTION).into_response()
 }
 
 async fn forbid_storing(mut response: Response) -> Response {
@@ -48,8 +63,9 @@ async fn forbid_storing(mut response: Response) -> Response {
 }
 
 /// An order as clients see it.
-#[derive(Serialize)]
-struct OrderResponse {
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Order")]
+pub(crate) struct OrderResponse {
     id: OrderId,
     status: Status,
     items: Vec<Line>,
@@ -81,14 +97,16 @@ impl From<Order> for OrderResponse {
     }
 }
 
-#[derive(Serialize)]
-struct OrderPage {
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct OrderPage {
     orders: Vec<OrderResponse>,
     next_cursor: Option<String>,
 }
 
-#[derive(Serialize)]
-struct OrderHistory {
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct OrderHistory {
+    /// In the order in which they were made, as docs/asyncapi.yaml describes them.
+    #[schemars(with = "Vec<std::collections::BTreeMap<String, serde_json::Value>>")]
     events: Vec<Box<RawValue>>,
 }
 
@@ -112,7 +130,11 @@ async fn create_order(
     };
     let event_factory = api.orders.event_factory();
     let (id, now) = (event_factory.new_id(), event_factory.now());
+    let expected_total = request.expected_total;
     let order = place(id, request, &catalog, &api.currency, now).map_err(Problem::invalid)?;
+    if let Some(total) = changed_total(&order, expected_total) {
+        return Err(Problem::total_changed(&total.to_string(), order.currency.as_str()));
+    }
     let answer =
         serde_json::to_string(&OrderResponse::from(order.clone())).map_err(Problem::unexpected)?;
     let keyed =
@@ -198,10 +220,13 @@ async fn show_order(
     State(api): State<OrderApi>,
     Extension(answer_by): Extension<AnswerBy>,
     Path(id): Path<String>,
+    method: Method,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let order_id = parse_order_id(&id)?;
-    let wait = headers.get("prefer").and_then(|prefer| preferred_wait(prefer.to_str().ok()?));
+    // HEAD does not wait: nothing that it answers changes, and the gateway limits those who wait by GET alone.
+    let prefer = headers.get("prefer").filter(|_| method == Method::GET);
+    let wait = prefer.and_then(|prefer| preferred_wait(prefer.to_str().ok()?));
     let order = api.orders.get(&order_id).await?.ok_or_else(|| order_not_found(&id))?;
     let order = match wait {
         Some(wait) => wait_until_settled(&api.orders, order, answer_by.at_most(wait)).await,
@@ -281,7 +306,7 @@ async fn apply_transition(
             Ok(Json(order.into()))
         }
         TransitionOutcome::Refused(status) => Err(Problem::conflict(
-            "order-status",
+            ProblemType::OrderStatus,
             format!("The order is {}; it cannot be {participle}.", status.as_str()),
         )),
         TransitionOutcome::UnknownOrder => Err(order_not_found(id)),
@@ -335,9 +360,12 @@ pub fn parse_order_request(body: &[u8]) -> Result<OrderRequest, Problem> {
     } else {
         fields.list("items", (1, LINES_MAX), parse_line)
     };
+    let expected_total = fields.optional("expected_total", Money::EXPECTED);
     fields.finish()?;
     match (customer_email, lines) {
-        (Some(customer_email), Some(lines)) => Ok(OrderRequest { customer_email, lines }),
+        (Some(customer_email), Some(lines)) => {
+            Ok(OrderRequest { customer_email, lines, expected_total })
+        }
         _ => Err(Problem::internal()),
     }
 }

@@ -168,12 +168,14 @@ fn placed(number: usize, products: &[ProductId], pieces: &[u64]) -> ScenarioOrde
         name: id.as_str().parse().expect("a name"),
         price: Money::from_minor(100).expect("in range"),
         currency: Currency::default(),
+        active: true,
     };
     let catalog: HashMap<_, _> = products.iter().map(|id| (id.clone(), entry(id))).collect();
     let lines: Vec<StockLine> = pieces.iter().map(line).collect();
     let request = OrderRequest {
         customer_email: "test@example.com".parse().expect("an address"),
         lines: lines.clone(),
+        expected_total: None,
     };
     let id: OrderId = format!("o{number}").parse().expect("an id");
     let new = place(

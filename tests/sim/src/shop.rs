@@ -103,13 +103,14 @@ pub fn deploy(aws: &SimulatedAws) {
             ("by_customer_keys", ["customer_email", "created_at"]),
         ],
     );
-    table(PRODUCTS, &["product_id"], &[]);
+    table(PRODUCTS, &["product_id"], &[("by_category", ["category", "product_id"])]);
     table(RESERVATIONS, &["order_id"], &[]);
     table(STOCK_CHANGES, &["product_id", "change_id"], &[]);
     table(IDEMPOTENCY, &["key"], &[]);
     table(EVENT_LOG, &["order_id", "event_id"], &[("outbox", ["outbox_shard", "pending_since"])]);
     aws.project_keys_only(ORDERS, "pending");
     aws.project_keys_only(ORDERS, "by_customer_keys");
+    aws.project_keys_only(PRODUCTS, "by_category");
     aws.project_keys_only(EVENT_LOG, "outbox");
     aws.set_time_to_live(IDEMPOTENCY, "expires_at");
     let topic_arn = aws.create_topic("orders");

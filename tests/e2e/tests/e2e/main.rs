@@ -3,6 +3,7 @@
 
 mod batch;
 mod concurrency;
+mod description;
 mod duplicates;
 mod input;
 mod journey;

@@ -160,6 +160,9 @@ async fn products_are_changed_restocked_and_listed() -> Result<()> {
         expect_status(&restocked, 200)?;
     }
     expect_status(&stack.api.call("GET", "/products", "").await?, 200)?;
+    expect_status(&stack.api.admin("PATCH", &path, r#"{"category":"allowed"}"#).await?, 200)?;
+    let listed = stack.api.call("GET", "/products?category=allowed", "").await?;
+    assert_eq!(listed.json["products"][0]["id"], product.as_str(), "{}", listed.text);
     assert_eq!(stack.api.stock(&product).await?, 10);
     Ok(())
 }
