@@ -278,6 +278,7 @@ impl Inbox {
     }
 
     /// The marker of a key, or `None` if the key has had no effect.
+    #[cfg(feature = "outbox")]
     pub(crate) async fn find_marker(
         &self,
         key: impl fmt::Display,
