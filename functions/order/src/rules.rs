@@ -128,7 +128,7 @@ pub struct OrderRequest {
     pub customer_email: Email,
     /// What, as sent.
     pub lines: Vec<StockLine>,
-    /// What the customer was told that it costs, if the client says so.
+    /// What the customer expects it to cost, if the client says so.
     pub expected_total: Option<Money>,
 }
 
@@ -220,7 +220,7 @@ pub fn place(
     })
 }
 
-/// What an order costs, if that is not what the customer was told.
+/// What an order costs, if that is not what the customer expects.
 #[must_use]
 pub fn changed_total(order: &Order, expected: Option<Money>) -> Option<Money> {
     expected.filter(|expected| *expected != order.total).map(|_| order.total)
@@ -440,7 +440,7 @@ mod tests {
     }
 
     #[test]
-    fn a_total_that_is_not_the_expected_one_is_told() {
+    fn a_total_that_is_not_the_expected_one_is_returned() {
         let order = order(vec![line(1, 5)], &HashMap::from([entry(1, 100)])).expect("placed");
         assert_eq!(changed_total(&order, None), None);
         assert_eq!(changed_total(&order, "5".parse().ok()), None);
