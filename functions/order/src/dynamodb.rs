@@ -684,10 +684,10 @@ impl PendingOrders {
         Self { client, table: table.into() }
     }
 
-    /// Publishes the `OrderCreated` of those that were placed before this moment and still stand for its publication, until
-    /// `deadline`: it may never have been published, or it was and a consumer is behind. Each is published once more at most,
-    /// or its event gets a place in the outbox; then its order is pending like any other. Returns the number of those, and of
-    /// those that are left.
+    /// Publishes the `OrderCreated` of those that were placed before this moment and still stand for its publication, unless
+    /// `deadline` has passed: it may never have been published, or it was and a consumer is behind. Each is published once more
+    /// at most, or its event gets a place in the outbox; then its order is pending like any other. Returns the number of those,
+    /// and of those that are left.
     ///
     /// # Errors
     /// The tables did not answer. What other partitions had may have been published.
@@ -697,13 +697,12 @@ impl PendingOrders {
         before: Timestamp,
         deadline: Instant,
     ) -> Result<(usize, usize), TableError> {
-        let shards = Shards::all().map(async |shard| {
-            if Instant::now() >= deadline {
-                return Ok((0, 0));
-            }
-            self.publish_unpublished_of(&shard, outbox, before).await
-        });
         let mut sum = (0, 0);
+        if Instant::now() >= deadline {
+            return Ok(sum);
+        }
+        let shards = Shards::all()
+            .map(async |shard| self.publish_unpublished_of(&shard, outbox, before).await);
         // Every partition has its turn before an error of one is reported.
         for counts in join_all(shards).await {
             let (published, left) = counts?;
