@@ -1,8 +1,9 @@
 //! AWS's list prices in us-east-1 (N. Virginia), in US dollars, without free tiers, as of 2026-11-28.
 //!
-//! In: nothing. Out: prices. Guarantee: this is the only place that has any. Prices of the first tier are used throughout. Those of Lambda
-//! and DynamoDB were checked against copies of AWS's pages, those of SNS and SQS against other pages of 2026; the others have not been:
-//! look at their pages before a figure is relied on.
+//! In: nothing. Out: prices. Guarantee: this is the only place that has any. Prices of the first tier are used throughout. Those of Lambda,
+//! DynamoDB and Step Functions' standard workflows were checked against copies of AWS's pages, those of API Gateway, SNS, SQS and
+//! CloudWatch logs against other pages of 2025 and 2026; those of SES and of express workflows have not been: look at their pages before a
+//! figure is relied on.
 
 pub const REGION: &str = "us-east-1";
 pub const AS_OF: &str = "2026-11-28";
