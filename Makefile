@@ -66,7 +66,8 @@ e2e-shared: build
 	  cargo test --workspace --test e2e -- --test-threads=$(THREADS)
 
 e2e-alone: build
-	$(WITH) --state .local/test/alone --mail-mode ses --param RelayAgeSeconds=2 --param OrderPendingMaxMinutes=0 -- \
+	$(WITH) --state .local/test/alone --mail-mode ses --param RelayAgeSeconds=2 --param OrderPendingMaxMinutes=0 \
+	  --param CorsOrigin=https://shop.example.com -- \
 	  cargo test --workspace --test alone --test deploy -- --test-threads=1
 
 e2e-cli: build

@@ -57,12 +57,12 @@ impl OrderView {
 
 /// What an order is.
 pub(crate) async fn show(stack: &Stack, id: &str) -> Result<OrderView, CliError> {
-    call(stack, "GET", "/orders/{id}", id).await
+    call(stack, "GET", "/admin/orders/{id}", id).await
 }
 
 /// Cancels an order by the deployed rules.
 pub(crate) async fn cancel(stack: &Stack, id: &str) -> Result<OrderView, CliError> {
-    call(stack, "POST", "/orders/{id}/cancel", id).await
+    call(stack, "POST", "/admin/orders/{id}/cancel", id).await
 }
 
 /// What was made pending again.

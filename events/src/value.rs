@@ -332,6 +332,32 @@ text_value!(
     })
 );
 
+impl Email {
+    /// The address so far that its owner knows it and nobody else does: `t***@e***.com`.
+    #[must_use]
+    pub fn masked(&self) -> MaskedEmail {
+        let (local, domain) = self.0.rsplit_once('@').unwrap_or((&self.0, ""));
+        let (name, last) = domain.rsplit_once('.').unwrap_or((domain, ""));
+        MaskedEmail(format!("{}***@{}***.{last}", first_byte(local), first_byte(name)))
+    }
+}
+
+/// An address is ASCII: its first byte is its first character.
+fn first_byte(text: &str) -> &str {
+    text.get(..1).unwrap_or_default()
+}
+
+/// What may be shown of an address to somebody who is not known to be its owner, and logged. It is no address: nothing
+/// makes one of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct MaskedEmail(String);
+
+impl fmt::Display for MaskedEmail {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// Whether a domain is one that a name server can know: letters, digits and hyphens in at least two labels.
 fn is_public_domain(domain: &str) -> bool {
     let is_label = |label: &str| {
@@ -582,6 +608,18 @@ pub(crate) fn hyphenated_uuid<'de, D: Deserializer<'de>>(
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn a_masked_address_tells_its_owner_which_it_is_and_nobody_what_it_is() {
+        for (address, masked) in [
+            ("private.person@mail.example.com", "p***@m***.com"),
+            ("a@b.cd", "a***@b***.cd"),
+            ("+@xn--e1afmkfd.xn--p1ai", "+***@x***.xn--p1ai"),
+        ] {
+            let email: Email = address.parse().expect("an address");
+            assert_eq!(email.masked().to_string(), masked);
+        }
+    }
 
     #[test]
     fn money_takes_every_json_spelling_of_an_exact_amount() {

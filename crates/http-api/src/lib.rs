@@ -7,6 +7,7 @@
 //! until after its answer ([`AfterAnswer`]) takes no time off it.
 
 mod after_answer;
+mod cors;
 mod cursor;
 mod fields;
 mod lambda_extension;
@@ -17,6 +18,7 @@ mod routes;
 mod serve;
 
 pub use after_answer::{AFTER_ANSWER_MAX, AfterAnswer, DeferredWork};
+pub use cors::{CorsOrigin, EXPOSED_HEADERS};
 pub use cursor::Cursor;
 pub use fields::{BODY_BYTES_MAX, Fields};
 pub use problem::{FieldError, Problem};

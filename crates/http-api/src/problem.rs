@@ -66,6 +66,17 @@ impl Problem {
         Self { errors, ..problem }
     }
 
+    /// 403: the order is somebody else's, as far as this call shows.
+    #[must_use]
+    pub fn wrong_order_token(was_given: bool) -> Self {
+        let detail = if was_given {
+            "The header Order-Token is not this order's: send the order_token that POST /orders answered."
+        } else {
+            "Send the order_token that POST /orders answered, as the header Order-Token."
+        };
+        Self::new(StatusCode::FORBIDDEN, "order-token", "This needs the order's token", detail)
+    }
+
     /// 404: there is no such thing.
     pub fn not_found(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not-found", "There is no such thing", detail)

@@ -5,12 +5,14 @@ use axum::{Router, routing::any};
 use crate::Problem;
 
 /// Each path, as the template writes it, with its methods, as the header `Allow` does.
-pub const ROUTES: [(&str, &str); 8] = [
+pub const ROUTES: [(&str, &str); 10] = [
     ("/orders", "GET, POST"),
     ("/orders/{id}", "GET"),
     ("/orders/{id}/cancel", "POST"),
     ("/orders/{id}/ship", "POST"),
     ("/orders/{id}/events", "GET"),
+    ("/admin/orders/{id}", "GET"),
+    ("/admin/orders/{id}/cancel", "POST"),
     ("/products", "GET, POST"),
     ("/products/{id}", "GET, PATCH"),
     ("/products/{id}/stock", "POST"),

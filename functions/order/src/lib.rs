@@ -7,5 +7,6 @@
 
 pub mod dynamodb;
 pub mod http;
+pub mod order_token;
 pub mod rules;
 pub mod wiring;

@@ -12,6 +12,7 @@ use settings::Environment;
 use crate::{
     dynamodb::{Catalog, OrderConsumer, Orders},
     http::{OrderApi, routes},
+    order_token::OrderTokens,
 };
 
 const CONSUMER: &str = "order-consumer";
@@ -25,6 +26,7 @@ pub struct OrderApiConfig {
     outbox: OutboxConfig,
     currency: Currency,
     pending_shards: Shards,
+    order_tokens: OrderTokens,
 }
 
 impl OrderApiConfig {
@@ -36,6 +38,7 @@ impl OrderApiConfig {
         let outbox = OutboxConfig::read(environment);
         let currency = environment.value("CURRENCY");
         let pending_shards = environment.value("PENDING_SHARDS");
+        let order_tokens = read_order_tokens(environment);
         Some(Self {
             orders_table: orders_table?,
             products_table: products_table?,
@@ -43,6 +46,7 @@ impl OrderApiConfig {
             outbox: outbox?,
             currency: currency?,
             pending_shards: pending_shards?,
+            order_tokens: order_tokens?,
         })
     }
 
@@ -56,9 +60,21 @@ impl OrderApiConfig {
                 .pending_shards(self.pending_shards),
             catalog: Catalog::new(client.clone(), self.products_table),
             currency: self.currency,
+            order_tokens: self.order_tokens,
             // An order has no guard of its own, but thirty days are longer than any client tries again.
             idempotency_keys: IdempotencyKeys::new(client, self.idempotency_table, "order-api"),
         })
+    }
+}
+
+/// Not by [`Environment::value`], whose complaint shows the value.
+fn read_order_tokens(environment: &mut Environment) -> Option<OrderTokens> {
+    let current = environment.text("ORDER_TOKEN_SECRET");
+    let previous = environment.text("ORDER_TOKEN_SECRET_PREVIOUS");
+    match OrderTokens::new(&current?, &previous?) {
+        Ok(tokens) => Some(tokens),
+        Err(error) => environment
+            .complain(format!("ORDER_TOKEN_SECRET or ORDER_TOKEN_SECRET_PREVIOUS: {error}")),
     }
 }
 

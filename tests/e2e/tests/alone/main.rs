@@ -2,4 +2,5 @@
 
 mod alarms;
 mod availability;
+mod cors;
 mod fanout;

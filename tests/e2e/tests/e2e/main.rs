@@ -7,6 +7,7 @@ mod duplicates;
 mod input;
 mod journey;
 mod lease;
+mod order_token;
 mod poison;
 mod products;
 mod saga;
