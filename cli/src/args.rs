@@ -102,6 +102,9 @@ pub(crate) enum Command {
     /// Look at the events that are stored and not published
     #[command(subcommand)]
     Outbox(Outbox),
+    /// Look at the addresses that are not mailed any more, or have one mailed again
+    #[command(subcommand)]
+    Suppressed(SuppressedCommand),
     /// Deliver a part of the event log to one queue again, as its filter allows; asks first
     #[command(after_help = "\
 The events go to this queue only, with the bytes and attributes that they were published with. Consumers take \
@@ -186,6 +189,9 @@ pub(crate) enum Order {
         /// The order's id
         #[arg(value_parser = not_empty)]
         id: String,
+        /// Show the customer's address in full
+        #[arg(long)]
+        show_email: bool,
     },
     /// Its events, oldest first, and whether each is published
     History {
@@ -210,6 +216,17 @@ pub(crate) enum Order {
         /// Run the relay at once instead of waiting for its minute
         #[arg(long)]
         now: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SuppressedCommand {
+    /// A line for each address: since when, why, and by which mail
+    List,
+    /// Have an address mailed again; asks first
+    Remove {
+        /// The address
+        email: events::Email,
     },
 }
 

@@ -250,7 +250,7 @@ async fn one_order(
     State(console): State<Arc<Console>>,
     Path(id): Path<String>,
 ) -> Answer<OneOrder> {
-    let shown = order::show(&console.stack, &id);
+    let shown = order::show(&console.stack, &id, order::Email::Masked);
     let (order, events) = try_join(shown, log::of_order(&console.stack, &id)).await?;
     Ok(Json(OneOrder { order, events }))
 }

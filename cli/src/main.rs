@@ -23,6 +23,7 @@ mod select;
 mod send;
 mod stack;
 mod status;
+mod suppressed;
 mod when;
 
 use std::{
@@ -36,10 +37,11 @@ use indicatif::{ProgressBar, ProgressStyle};
 use jiff::Timestamp;
 
 use crate::{
-    args::{Arguments, Change, Command, Consumers, Dlq, Order, Outbox, Replay},
+    args::{Arguments, Change, Command, Consumers, Dlq, Order, Outbox, Replay, SuppressedCommand},
     dlq::Listing,
     error::CliError,
     interrupt::interrupted,
+    order::Email,
     output::{Output, counted, print},
     reconcile::Report,
     select::DeadLetter,
@@ -119,6 +121,7 @@ async fn carry_out(
         Command::Dlq(command) => dlq(&stack, command, output, yes).await,
         Command::Order(command) => order(&stack, command, output, yes).await,
         Command::Outbox(command) => outbox(&stack, command, output).await,
+        Command::Suppressed(command) => suppressed(&stack, command, output, yes).await,
         Command::Replay(replay) => run_replay(&stack, replay, output, yes).await,
         Command::Reconcile => {
             let report = reconcile::reconcile(&stack).await?;
@@ -265,12 +268,15 @@ async fn confirm(
 
 async fn order(stack: &Stack, command: Order, output: Output, yes: bool) -> Result<(), CliError> {
     match command {
-        Order::Show { id } => output.say(&order::show(stack, &id).await?, order::text),
+        Order::Show { id, show_email } => {
+            let email = if show_email { Email::Shown } else { Email::Masked };
+            output.say(&order::show(stack, &id, email).await?, order::text)
+        }
         Order::History { id } => {
             output.say(&log::of_order(stack, &id).await?, |events| order::history_text(events))
         }
         Order::Cancel { id } => {
-            let order = order::show(stack, &id).await?;
+            let order = order::show(stack, &id, Email::Masked).await?;
             if order.is_cancelled() {
                 return output.say(&order, |order| {
                     format!("The order was cancelled before.\n\n{}", order::text(order))
@@ -282,6 +288,28 @@ async fn order(stack: &Stack, command: Order, output: Output, yes: bool) -> Resu
         Order::Republish { id, event, now } => {
             let republished = order::republish(stack, id.as_deref(), event.as_deref(), now).await?;
             output.say(&republished, order::republished_text)
+        }
+    }
+}
+
+async fn suppressed(
+    stack: &Stack,
+    command: SuppressedCommand,
+    output: Output,
+    yes: bool,
+) -> Result<(), CliError> {
+    match command {
+        SuppressedCommand::List => {
+            output.say(&suppressed::list(stack).await?, |all| suppressed::text(all))
+        }
+        SuppressedCommand::Remove { email } => {
+            let about = || {
+                "SES counts bounces and complaints, and stops an account that has too many."
+                    .to_owned()
+            };
+            confirm(yes, &format!("Have {email} mailed again?"), about).await?;
+            let removed = suppressed::remove(stack, &email).await?;
+            output.say(&removed, |removed| format!("{} is mailed again", removed.email))
         }
     }
 }

@@ -333,6 +333,12 @@ text_value!(
 );
 
 impl Email {
+    /// Whose it is: mailboxes that differ in the case of their letters alone are one, wherever there are any.
+    #[must_use]
+    pub fn mailbox(&self) -> String {
+        self.0.to_ascii_lowercase()
+    }
+
     /// The address so far that its owner knows it and nobody else does: `t***@e***.com`.
     #[must_use]
     pub fn masked(&self) -> MaskedEmail {

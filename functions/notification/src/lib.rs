@@ -7,10 +7,12 @@
 //! a limit of mails a second is kept; both by each execution environment for itself.
 
 mod breaker;
+pub mod feedback;
 mod mail;
 mod progress;
 mod rate;
 mod sender;
+pub mod suppression;
 
 use std::{
     num::NonZeroU32,
@@ -31,6 +33,7 @@ use progress::{MailProgress, stage};
 use rate::Rate;
 use sender::{Mode, SendError, Sender};
 use settings::Environment;
+use suppression::SuppressedAddresses;
 use tokio::time::Instant;
 
 const CONSUMER: &str = "notification-consumer";
@@ -45,8 +48,10 @@ pub struct NotificationConfig {
     consumer: ConsumerConfig,
     /// The sender of mails, or `None` in console mode.
     from: Option<Email>,
+    configuration_set: String,
     mails_per_second: NonZeroU32,
     age_max_days: u16,
+    suppressed_table: String,
 }
 
 impl NotificationConfig {
@@ -58,6 +63,8 @@ impl NotificationConfig {
             Some(Mode::Console) => Some(None),
             None => None,
         };
+        let configuration_set = environment.text("MAIL_CONFIGURATION_SET");
+        let suppressed_table = environment.text("SUPPRESSED_TABLE");
         let mails_per_second = environment.value("MAILS_PER_SECOND");
         let age_max_days = environment.value("MAIL_MAX_AGE_DAYS");
         // An event must not outlive its marker: a replay would mail it again.
@@ -70,6 +77,8 @@ impl NotificationConfig {
         Some(Self {
             consumer: consumer?,
             from: from?,
+            configuration_set: configuration_set?,
+            suppressed_table: suppressed_table?,
             mails_per_second: mails_per_second?,
             age_max_days: age_max_days?,
         })
@@ -82,9 +91,10 @@ impl NotificationConfig {
         let dynamodb = aws_sdk_dynamodb::Client::new(aws);
         let notifier = Notifier {
             inbox: inbox.unknown_attempts_max(UNKNOWN_ATTEMPTS_MAX),
-            progress: MailProgress::new(dynamodb, self.consumer.idempotency_table()),
+            progress: MailProgress::new(dynamodb.clone(), self.consumer.idempotency_table()),
+            suppressed: SuppressedAddresses::new(dynamodb, self.suppressed_table),
             sender: match self.from {
-                Some(from) => Sender::ses(aws, from),
+                Some(from) => Sender::ses(aws, from, self.configuration_set),
                 None => Sender::Console,
             },
             breaker: Mutex::default(),
@@ -102,6 +112,7 @@ const SECONDS_PER_DAY: u64 = 24 * 60 * 60;
 pub struct Notifier {
     inbox: Inbox,
     progress: MailProgress,
+    suppressed: SuppressedAddresses,
     sender: Sender,
     breaker: Mutex<Breaker>,
     rate: Mutex<Rate>,
@@ -136,6 +147,12 @@ impl Notifier {
         let Some(mail) = mail::mail(&event) else { return Ok(Handled::Ignored) };
         let now = self.clock.now();
         if now.duration_since(event.timestamp.timestamp()) > self.age_max {
+            return Ok(Handled::Ignored);
+        }
+        // Its orders stand; what SES said of the address, or its owner, forbids the mail.
+        if self.suppressed.contains(&mail.to).await? {
+            telemetry::count(&[("mails_suppressed", 1)], now);
+            tracing::warn!("the address is suppressed: no mail is sent");
             return Ok(Handled::Ignored);
         }
         // Asked before the event is claimed, which would be for nothing.

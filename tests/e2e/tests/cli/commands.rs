@@ -14,7 +14,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use serde_json::Value;
 
 /// Every command with arguments that it takes.
-const COMMANDS: [&[&str]; 16] = [
+const COMMANDS: [&[&str]; 18] = [
     &["status"],
     &["status", "--watch"],
     &["dlq", "list"],
@@ -27,6 +27,8 @@ const COMMANDS: [&[&str]; 16] = [
     &["order", "republish", "some-order"],
     &["outbox", "list"],
     &["outbox", "show", "some-event"],
+    &["suppressed", "list"],
+    &["suppressed", "remove", "a@example.com", "--yes"],
     &["replay", "--queue", "product", "--from", "1h"],
     &["pause", "product"],
     &["resume", "product"],

@@ -5,3 +5,4 @@ mod dead_letters;
 mod orders;
 mod reconcile;
 mod replay;
+mod suppressed;

@@ -2,6 +2,7 @@
 //! has products, customers and orders of its own.
 
 mod batch;
+mod bounces;
 mod concurrency;
 mod duplicates;
 mod input;
