@@ -43,6 +43,8 @@ impl SuppressedAddresses {
             .table_name(&self.table)
             .key("email", text(address.mailbox()))
             .projection_expression("reason")
+            // What decides is read as the last write left it.
+            .consistent_read(true)
             .send()
             .await
             .map_err(CallError::of("GetItem suppressed address"))?;

@@ -22,7 +22,7 @@ OrderCreated at notification-consumer
   calls     5: GetItem 2, SendEmail 1, UpdateItem 2
   in a row  5, 5 of them until the answer
   written   2: idempotency 2
-  read      1.5: idempotency 1, suppressed 0.5
+  read      2: idempotency 1, suppressed 1
 StockReserved at order-consumer
   calls     4: BatchExecuteStatement 1, BatchGetItem 1, PublishBatch 1, TransactWriteItems 1
   in a row  4, 4 of them until the answer
@@ -32,11 +32,11 @@ OrderConfirmed at notification-consumer
   calls     5: GetItem 1, SendEmail 1, UpdateItem 3
   in a row  5, 5 of them until the answer
   written   3: idempotency 3
-  read      0.5: suppressed 0.5
+  read      1: suppressed 1
 the whole of a confirmed order of one line
   calls     21: BatchExecuteStatement 3, BatchGetItem 2, GetItem 3, PublishBatch 3, SendEmail 2, TransactWriteItems 3, UpdateItem 5
   written   35: event-log 9, event-log/index/outbox 6, idempotency 9, orders 4, orders/index/by_customer_keys 1, orders/index/pending 2, products 2, reservations 2
-  read      4: idempotency 1, orders 1, products 1, suppressed 1
+  read      5: idempotency 1, orders 1, products 1, suppressed 2
 POST /orders with Idempotency-Key
   calls     4: BatchExecuteStatement 1, BatchGetItem 1, PublishBatch 1, TransactWriteItems 1
   in a row  4, 2 of them until the answer
@@ -60,7 +60,7 @@ ten StockReserved at order-consumer
 ten confirmed orders of one line, in batches
   calls     147: BatchExecuteStatement 12, BatchGetItem 11, GetItem 30, PublishBatch 12, SendEmail 20, TransactWriteItems 12, UpdateItem 50
   written   350: event-log 90, event-log/index/outbox 60, idempotency 90, orders 40, orders/index/by_customer_keys 10, orders/index/pending 20, products 20, reservations 20
-  read      40: idempotency 10, orders 10, products 10, suppressed 10
+  read      50: idempotency 10, orders 10, products 10, suppressed 20
 ten OrderCreated of one product at product-consumer
   calls     3: BatchExecuteStatement 1, PublishBatch 1, TransactWriteItems 1
   in a row  3, 3 of them until the answer
