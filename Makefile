@@ -19,7 +19,7 @@ BUILT = $(if $(BIN_DIR),--no-build --bin-dir $(BIN_DIR))
 WITH = PORT=0 $(STACK) with --emulator $(EMULATOR) $(or $(BUILT),--no-build)
 
 .DEFAULT_GOAL := help
-.PHONY: help up down logs demo test check unit build bench chaos e2e e2e-shared e2e-alone e2e-demo e2e-lifecycle e2e-iam e2e-faults e2e-conformance e2e-chaos e2e-cli console-test fuzz sim sim-mutants
+.PHONY: help up down logs demo test check unit build bench profile chaos e2e e2e-shared e2e-alone e2e-demo e2e-lifecycle e2e-iam e2e-faults e2e-conformance e2e-chaos e2e-cli e2e-contract docs asyncapi client-test console-test fuzz sim sim-mutants
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -59,7 +59,7 @@ build: ## the one dev build that tests and local functions share
 SIDE_BY_SIDE ?= -j2
 
 e2e: build ## the end-to-end tests, each group against a stack of its own
-	$(MAKE) $(SIDE_BY_SIDE) e2e-faults e2e-cli e2e-shared e2e-conformance e2e-lifecycle e2e-iam e2e-alone e2e-demo
+	$(MAKE) $(SIDE_BY_SIDE) e2e-faults e2e-cli e2e-shared e2e-conformance e2e-lifecycle e2e-iam e2e-alone e2e-contract e2e-demo
 
 e2e-shared: build
 	$(WITH) --state .local/test/shared --mail-mode ses --param RelayAgeSeconds=2 -- \
@@ -73,6 +73,11 @@ e2e-alone: build
 e2e-cli: build
 	$(WITH) --state .local/test/cli --mail-mode ses --param RetrySchedule=1,1 -- \
 	  cargo test --workspace --test cli -- --test-threads=1
+
+# What the description of the API allows, and what it does not, by the thousand: schemathesis from PyPI.
+e2e-contract: build
+	$(WITH) --state .local/test/contract --mail-mode ses -- \
+	  tests/contract/schemathesis/run.sh .cache/schemathesis
 
 e2e-demo: build
 	$(WITH) --state .local/test/demo -- \
@@ -124,6 +129,28 @@ bench: ## times, CPU, memory and costs of the functions and of peers in Python a
 	cargo build --release -p order -p product -p notification -p relay --bins --quiet
 	cargo build --workspace --bins --quiet
 	LONG=$(LONG) target/debug/bench
+	ORDERFLOW_SALE_ORDERS=$(if $(LONG),120000,10000) cargo test --workspace --test sale -- --nocapture
+
+profile: ## where the instructions of the functions go, crate by crate; needs valgrind
+	cargo build --release -p order -p product -p notification -p relay --bins --quiet
+	cargo build --workspace --bins --quiet
+	BIN_DIR=$(BIN_DIR) target/debug/profile
+
+# From npm, so no part of `test`; CI calls them.
+NODE = tests/contract/node
+NPM = test -e $(NODE)/node_modules/.package-lock.json || npm ci --silent --no-audit --no-fund --ignore-scripts --prefix $(NODE)
+
+docs: ## a page each of the API and of the events, in target/docs; each has all that it needs in itself
+	$(NPM)
+	node $(NODE)/pages.mjs docs target/docs
+
+asyncapi: ## checks docs/asyncapi.yaml with AsyncAPI's own parser
+	$(NPM)
+	node $(NODE)/asyncapi.mjs docs/asyncapi.yaml
+
+client-test: build ## a client that is generated from docs/openapi.json places an order and reads it
+	$(NPM)
+	$(WITH) --state .local/test/client -- $(NODE)/client.sh
 
 # Not a part of `test`, which needs no browser; CI calls it.
 console-test: build ## the operator's page in a real browser (/usr/bin/chromium); PICTURES=docs takes its screenshots anew

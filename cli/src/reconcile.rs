@@ -371,6 +371,7 @@ mod tests {
             category: None,
             stock,
             version: 1,
+            active: true,
         };
         let reservation = |status| Reservation { status, items: vec![line(3)] };
         let event = match status {

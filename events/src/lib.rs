@@ -20,7 +20,7 @@ pub use payload::{
     ItemsMerged, LINES_MAX, Line, Order, RejectedOrder, RejectedStock, ShortLine, Stock, StockLine,
     merge,
 };
-pub use schema::schema;
+pub use schema::{schema, schemas_within};
 pub use value::{
     CorrelationId, Currency, Email, Id, InvalidValue, MINOR_UNITS_MAX, MaskedEmail, Money, Name,
     OrderId, ProductId, Quantity, Reason, Stamp, minor_units,

@@ -355,7 +355,7 @@ fn first_byte(text: &str) -> &str {
 
 /// What may be shown of an address to somebody who is not known to be its owner, and logged. It is no address: nothing
 /// makes one of it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct MaskedEmail(String);
 
 impl fmt::Display for MaskedEmail {

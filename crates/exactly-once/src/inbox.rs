@@ -278,6 +278,7 @@ impl Inbox {
     }
 
     /// The marker of a key, or `None` if the key has had no effect.
+    #[cfg(feature = "outbox")]
     pub(crate) async fn find_marker(
         &self,
         key: impl fmt::Display,
@@ -335,16 +336,23 @@ impl Inbox {
         }
         // Of the lease, what is left of it after the claim.
         let limit = limit.min(self.clock.time_until(until).saturating_sub(LEASE_MARGIN));
-        let effect = pin!(AssertUnwindSafe(async { effect().await }).catch_unwind());
-        // The limit is looked at first: what has stood still beyond it, with its process, does not go on.
-        let error = match select(pin!(tokio::time::sleep(limit)), effect).await {
-            Either::Right((Ok(Ok(result)), _)) => return self.completed(&key, owner, result).await,
-            Either::Right((Ok(Err(error)), _)) => error,
-            Either::Right((Err(panic), _)) => {
+        // The limit is looked at first: what has stood still beyond it, with its process, does not go on. It is dropped before
+        // its outcome is noted: an answer that comes meanwhile is nobody's.
+        let ended = {
+            let effect = pin!(AssertUnwindSafe(async { effect().await }).catch_unwind());
+            match select(pin!(tokio::time::sleep(limit)), effect).await {
+                Either::Right((ended, _)) => Some(ended),
+                Either::Left(_) => None,
+            }
+        };
+        let error = match ended {
+            Some(Ok(Ok(result))) => return self.completed(&key, owner, result).await,
+            Some(Ok(Err(error))) => error,
+            Some(Err(panic)) => {
                 self.note_unknown(&key, owner, unknown_attempts + 1).await;
                 resume_unwind(panic)
             }
-            Either::Left(_) => EffectError::Unknown(NoAnswer(limit).into()),
+            None => EffectError::Unknown(NoAnswer(limit).into()),
         };
         match error {
             EffectError::NotDone(failure) => {

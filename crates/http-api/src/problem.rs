@@ -1,18 +1,22 @@
 //! The one place where outcomes become HTTP errors (problem+json, RFC 9457).
 
+use std::borrow::Cow;
+
 use axum::{
     body::Body,
     response::{IntoResponse, Response},
 };
 use exactly_once::{ErrorChain, TableError};
 use http::{HeaderValue, StatusCode, header};
-use serde::Serialize;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Serialize, Serializer};
+use serde_json::value::RawValue;
 
 /// The type of every error answer.
 pub(crate) const PROBLEM_JSON: &str = "application/problem+json; charset=utf-8";
 
 /// One field that is wrong, and why. The sentence completes "`field` …" or stands for itself.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct FieldError {
     /// Where, as `items[0].quantity`.
     pub field: String,
@@ -20,36 +24,181 @@ pub struct FieldError {
     pub message: String,
 }
 
-/// An error answer. Its `type` is stable: clients branch on it.
-#[derive(Debug, Clone, Serialize)]
+/// Defines the types of problems: each with its status, its name in the URN, and its title.
+macro_rules! problem_types {
+    ($($name:ident $status:literal $slug:literal $title:literal,)+) => {
+        /// What kind of problem an answer tells of. docs/problems.md has a section for each.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum ProblemType {
+            $(#[doc = $title] $name,)+
+        }
+
+        impl ProblemType {
+            /// Every type there is, by status.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)+];
+
+            /// The last part of its URN.
+            #[must_use]
+            pub fn slug(self) -> &'static str {
+                match self {
+                    $(Self::$name => $slug,)+
+                }
+            }
+
+            /// What it is in one line, the same for every problem of this type.
+            #[must_use]
+            pub fn title(self) -> &'static str {
+                match self {
+                    $(Self::$name => $title,)+
+                }
+            }
+
+            /// The status of an answer of this type.
+            #[must_use]
+            pub fn status(self) -> StatusCode {
+                let status: u16 = match self {
+                    $(Self::$name => $status,)+
+                };
+                StatusCode::from_u16(status).expect("a status of three digits")
+            }
+        }
+    };
+}
+
+problem_types! {
+    Unreadable 400 "unreadable" "The request cannot be read",
+    InvalidFields 400 "invalid-fields" "Some fields are not valid",
+    IdempotencyKeyRequired 400 "idempotency-key-required" "An Idempotency-Key is missing",
+    Refused 400 "refused" "The API gateway refused the request",
+    Unsigned 403 "unsigned" "There is no such call, or it is for administrators",
+    OrderToken 403 "order-token" "This needs the order's token",
+    NotFound 404 "not-found" "There is no such thing",
+    MethodNotAllowed 405 "method-not-allowed" "The path does not take this method",
+    NotAcceptable 406 "not-acceptable" "The answer would be in a form that the request does not accept",
+    OrderStatus 409 "order-status" "The present state does not allow this",
+    StockOutOfRange 409 "stock-out-of-range" "The present state does not allow this",
+    TotalChanged 409 "total-changed" "The order costs another amount than expected",
+    PreconditionFailed 412 "precondition-failed" "It has been changed since it was read",
+    TooLarge 413 "too-large" "The body is too large",
+    UnsupportedMediaType 415 "unsupported-media-type" "The body is of a type that is not read",
+    IdempotencyKeyReused 422 "idempotency-key-reused" "The Idempotency-Key belongs to another request",
+    Throttled 429 "throttled" "Too many requests",
+    Internal 500 "internal" "Something went wrong on our side",
+    Unavailable 503 "unavailable" "Try again in a moment",
+    OutcomeUnknown 503 "outcome-unknown" "It is not known whether the request was carried out",
+}
+
+impl ProblemType {
+    /// As answers write it.
+    #[must_use]
+    pub fn urn(self) -> String {
+        format!("urn:orderflow:problem:{}", self.slug())
+    }
+}
+
+impl Serialize for ProblemType {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.urn())
+    }
+}
+
+/// Not an enumeration: there will be other types, which is no reason for a client to fail.
+impl JsonSchema for ProblemType {
+    fn schema_name() -> Cow<'static, str> {
+        "ProblemType".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let known: Vec<_> = Self::ALL.iter().map(|kind| kind.urn()).collect();
+        json_schema!({
+            "description": "What kind of problem it is: stable, for clients to branch on. Take one that you do not know by its status.",
+            "type": "string",
+            "pattern": "^urn:orderflow:problem:[a-z-]+$",
+            "x-extensible-enum": known,
+        })
+    }
+}
+
+/// An error answer (RFC 9457). Its `type` is stable: clients branch on it.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct Problem {
     #[serde(rename = "type")]
-    kind: String,
+    kind: ProblemType,
+    /// What it is in one line, the same for every problem of this type.
     title: &'static str,
+    /// The status of the answer.
     #[serde(serialize_with = "as_number")]
+    #[schemars(with = "u16", range(min = 400, max = 599))]
     status: StatusCode,
+    /// What is wrong this time, and what would be right.
     detail: String,
+    /// Every field that is wrong.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<FieldError>,
+    /// Of `total-changed`: what the order costs now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<f64>", range(min = 0))]
+    total_price: Option<Box<RawValue>>,
     #[serde(skip)]
     allow: Option<&'static str>,
 }
 
 impl Problem {
-    fn new(status: StatusCode, kind: &str, title: &'static str, detail: impl Into<String>) -> Self {
+    fn new(kind: ProblemType, detail: impl Into<String>) -> Self {
         Self {
-            kind: format!("urn:orderflow:problem:{kind}"),
-            title,
-            status,
+            kind,
+            title: kind.title(),
+            status: kind.status(),
             detail: detail.into(),
             errors: Vec::new(),
+            total_price: None,
             allow: None,
+        }
+    }
+
+    /// An answer of this type, as the API's description shows it.
+    #[must_use]
+    pub fn example(kind: ProblemType) -> Self {
+        let errors = vec![FieldError {
+            field: "items[0].quantity".into(),
+            message: "must be a whole number from 1 to 1000".into(),
+        }];
+        match kind {
+            ProblemType::InvalidFields => Self::invalid(errors),
+            ProblemType::IdempotencyKeyRequired => Self::idempotency_key_required(),
+            ProblemType::OrderToken => Self::wrong_order_token(false),
+            ProblemType::MethodNotAllowed => Self::method_not_allowed("GET, HEAD, POST"),
+            ProblemType::NotAcceptable => Self::not_acceptable(),
+            ProblemType::TotalChanged => Self::total_changed("41.00", "UAH"),
+            ProblemType::PreconditionFailed => Self::precondition_failed(),
+            ProblemType::TooLarge => Self::too_large(crate::BODY_BYTES_MAX),
+            ProblemType::UnsupportedMediaType => Self::unsupported_media_type(),
+            ProblemType::IdempotencyKeyReused => Self::key_reused(),
+            ProblemType::Internal => Self::internal(),
+            ProblemType::OutcomeUnknown => Self::outcome_unknown(),
+            ProblemType::Unreadable => Self::unreadable("The body is empty; send a JSON object."),
+            ProblemType::NotFound => Self::not_found("There is no order \"x\"."),
+            ProblemType::OrderStatus => {
+                Self::new(kind, "The order is shipped; it cannot be cancelled.")
+            }
+            ProblemType::StockOutOfRange => Self::new(
+                kind,
+                "The stock is 5. A change by -7 would make it -2; a stock is from 0 to 1000000000.",
+            ),
+            ProblemType::Unavailable => Self::unavailable("The tables did not answer; try again."),
+            ProblemType::Refused => Self::new(kind, "Bad Request"),
+            ProblemType::Unsigned => Self::new(
+                kind,
+                "Either the path does not take this method, or the call is for administrators and is not signed. Sign \
+                 the request with AWS Signature Version 4 (curl: --aws-sigv4 \"aws:amz:REGION:execute-api\").",
+            ),
+            ProblemType::Throttled => Self::new(kind, "Try again in a moment."),
         }
     }
 
     /// 400: the request as a whole cannot be read.
     pub fn unreadable(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "unreadable", "The request cannot be read", detail)
+        Self::new(ProblemType::Unreadable, detail)
     }
 
     /// 400: these fields are wrong.
@@ -57,12 +206,7 @@ impl Problem {
     pub fn invalid(errors: Vec<FieldError>) -> Self {
         let detail =
             format!("{} of the request's fields cannot be taken; see errors.", errors.len());
-        let problem = Self::new(
-            StatusCode::BAD_REQUEST,
-            "invalid-fields",
-            "Some fields are not valid",
-            detail,
-        );
+        let problem = Self::new(ProblemType::InvalidFields, detail);
         Self { errors, ..problem }
     }
 
@@ -74,49 +218,74 @@ impl Problem {
         } else {
             "Send the order_token that POST /orders answered, as the header Order-Token."
         };
-        Self::new(StatusCode::FORBIDDEN, "order-token", "This needs the order's token", detail)
+        Self::new(ProblemType::OrderToken, detail)
     }
 
     /// 404: there is no such thing.
     pub fn not_found(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::NOT_FOUND, "not-found", "There is no such thing", detail)
+        Self::new(ProblemType::NotFound, detail)
     }
 
     /// 405: the path is right, the method is not. `allow` lists those that are.
     #[must_use]
     pub fn method_not_allowed(allow: &'static str) -> Self {
-        let problem = Self::new(
-            StatusCode::METHOD_NOT_ALLOWED,
-            "method-not-allowed",
-            "The path does not take this method",
-            format!("This path takes {allow}."),
-        );
+        let problem = Self::new(ProblemType::MethodNotAllowed, format!("This path takes {allow}."));
         Self { allow: Some(allow), ..problem }
     }
 
+    /// 406: there is no answer in a form that the client accepts.
+    #[must_use]
+    pub fn not_acceptable() -> Self {
+        Self::new(
+            ProblemType::NotAcceptable,
+            "Answers are JSON: send Accept: application/json, or no Accept at all.",
+        )
+    }
+
     /// 409: the state of things forbids it. `kind` tells one refusal from another.
-    pub fn conflict(kind: &str, detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::CONFLICT, kind, "The present state does not allow this", detail)
+    pub fn conflict(kind: ProblemType, detail: impl Into<String>) -> Self {
+        Self::new(kind, detail)
+    }
+
+    /// 409: the order costs another amount than the client expected. `total` is a JSON number.
+    #[must_use]
+    pub fn total_changed(total: &str, currency: &str) -> Self {
+        let detail = format!(
+            "The order costs {total} {currency} now. Show it to the customer, then send it as expected_total."
+        );
+        let total_price = RawValue::from_string(total.to_owned()).ok();
+        Self { total_price, ..Self::new(ProblemType::TotalChanged, detail) }
+    }
+
+    /// 412: somebody else was faster.
+    #[must_use]
+    pub fn precondition_failed() -> Self {
+        Self::new(
+            ProblemType::PreconditionFailed,
+            "If-Match names another version than there is. Read it again, and decide again.",
+        )
+    }
+
+    /// 415: the body is of another type than those that are read.
+    #[must_use]
+    pub fn unsupported_media_type() -> Self {
+        Self::new(
+            ProblemType::UnsupportedMediaType,
+            "Bodies are JSON in UTF-8: send Content-Type: application/json.",
+        )
     }
 
     /// 413: the body is too large.
     #[must_use]
     pub fn too_large(limit_bytes: usize) -> Self {
-        Self::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "too-large",
-            "The body is too large",
-            format!("A body may have {limit_bytes} bytes."),
-        )
+        Self::new(ProblemType::TooLarge, format!("A body may have {limit_bytes} bytes."))
     }
 
     /// 422: the Idempotency-Key belongs to another request.
     #[must_use]
     pub fn key_reused() -> Self {
         Self::new(
-            StatusCode::UNPROCESSABLE_ENTITY,
-            "idempotency-key-reused",
-            "The Idempotency-Key belongs to another request",
+            ProblemType::IdempotencyKeyReused,
             "This key came with another path or body before; use a new key for a new request.",
         )
     }
@@ -131,9 +300,7 @@ impl Problem {
     #[must_use]
     pub fn internal() -> Self {
         Self::new(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "internal",
-            "Something went wrong on our side",
+            ProblemType::Internal,
             "Quote the x-correlation-id header of this answer when you report it.",
         )
     }
@@ -142,9 +309,7 @@ impl Problem {
     #[must_use]
     pub fn idempotency_key_required() -> Self {
         Self::new(
-            StatusCode::BAD_REQUEST,
-            "idempotency-key-required",
-            "An Idempotency-Key is missing",
+            ProblemType::IdempotencyKeyRequired,
             "This call adds to a number, so it must not be carried out twice: send the header Idempotency-Key with a \
              value of your own for each change, such as a UUID, and the same value when you repeat it.",
         )
@@ -154,9 +319,7 @@ impl Problem {
     #[must_use]
     pub fn outcome_unknown() -> Self {
         Self::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "outcome-unknown",
-            "It is not known whether the request was carried out",
+            ProblemType::OutcomeUnknown,
             "Repeat it only if it had an Idempotency-Key: with the same key it is carried out once. Without one, look \
              first whether it was carried out.",
         )
@@ -164,7 +327,7 @@ impl Problem {
 
     /// 503: it may work in a moment.
     pub fn unavailable(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Try again in a moment", detail)
+        Self::new(ProblemType::Unavailable, detail)
     }
 }
 

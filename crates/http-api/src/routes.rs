@@ -5,25 +5,30 @@ use axum::{Router, routing::any};
 use crate::Problem;
 
 /// Each path, as the template writes it, with its methods, as the header `Allow` does.
-pub const ROUTES: [(&str, &str); 10] = [
-    ("/orders", "GET, POST"),
-    ("/orders/{id}", "GET"),
+pub const ROUTES: [(&str, &str); 13] = [
+    ("/admin/orders/{id}", "GET, HEAD"),
+    ("/admin/orders/{id}/cancel", "POST"),
+    ("/admin/products", "GET, HEAD"),
+    ("/admin/products/{id}", "GET, HEAD"),
+    ("/openapi.json", "GET, HEAD"),
+    ("/orders", "GET, HEAD, POST"),
+    ("/orders/{id}", "GET, HEAD"),
     ("/orders/{id}/cancel", "POST"),
     ("/orders/{id}/ship", "POST"),
-    ("/orders/{id}/events", "GET"),
-    ("/admin/orders/{id}", "GET"),
-    ("/admin/orders/{id}/cancel", "POST"),
-    ("/products", "GET, POST"),
-    ("/products/{id}", "GET, PATCH"),
+    ("/orders/{id}/events", "GET, HEAD"),
+    ("/products", "GET, HEAD, POST"),
+    ("/products/{id}", "GET, HEAD, PATCH"),
     ("/products/{id}/stock", "POST"),
 ];
 
 const PRODUCT_CALLS: &str = "POST /products and PATCH /products/{id} take it";
 
 /// Every field that some call takes, and which.
-const FIELDS: [(&str, &str); 10] = [
+const FIELDS: [(&str, &str); 12] = [
+    ("active", PRODUCT_CALLS),
     ("customer_email", "POST /orders takes it, beside items"),
     ("items", "POST /orders takes it"),
+    ("expected_total", "POST /orders takes it"),
     (
         "product_id",
         "POST /orders takes it in each of the items, or beside customer_email if there are no items",
@@ -39,6 +44,11 @@ const FIELDS: [(&str, &str); 10] = [
     ("currency", "POST /products takes it"),
     ("delta", "POST /products/{id}/stock takes it"),
 ];
+
+/// The methods that a path takes, as the header `Allow` lists them, or `None` if there is no such path.
+pub(crate) fn allowed_methods(path: &str) -> Option<&'static str> {
+    ROUTES.iter().find(|(known, _)| *known == path).map(|(_, methods)| *methods)
+}
 
 /// Which call takes a field, as a sentence, or `None` if the API does not know the field.
 pub(crate) fn call_that_takes(field: &str) -> Option<&'static str> {

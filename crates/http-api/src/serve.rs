@@ -8,6 +8,7 @@ use std::{
 
 use axum::{
     Router,
+    body::{Body, HttpBody},
     extract::{MatchedPath, Request},
     middleware::{self, Next},
     response::{IntoResponse, Response},
@@ -16,7 +17,7 @@ use exactly_once::{Clock, Ids, invocation_deadline};
 use futures::{FutureExt, future::Inspect};
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, StatusCode,
-    header::{CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS},
+    header::{ACCEPT, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS},
 };
 use lambda_http::{
     Adapter, Context as Invocation,
@@ -30,8 +31,8 @@ use tower::{Service, layer::layer_fn};
 use tracing::Instrument;
 
 use crate::{
-    AfterAnswer, BODY_BYTES_MAX, CorsOrigin, Problem, lambda_extension::Extension,
-    problem::PROBLEM_JSON,
+    AfterAnswer, BODY_BYTES_MAX, CorsOrigin, Problem, lambda_extension::Extension, media_type,
+    problem::PROBLEM_JSON, routes::allowed_methods,
 };
 
 /// How long before the invocation's deadline a request is answered, whatever its handler does: Lambda would answer the
@@ -150,7 +151,8 @@ pub fn app(
 ) -> Router {
     let routes = routes
         .fallback(|| async { Problem::not_found("There is no such path.") })
-        .method_not_allowed_fallback(|| async { Problem::not_found("There is no such call.") })
+        .method_not_allowed_fallback(refuse_method)
+        .route_layer(middleware::from_fn(negotiate))
         .route_layer(middleware::from_fn(require_gateways_route));
     let app = Router::new().fallback(move |request: Request| {
         // No handler takes OPTIONS: where no page may call, it is a method like any other that is not taken.
@@ -186,6 +188,29 @@ async fn as_problem(answer: Response) -> Response {
     }
     let detail = "The percent-encoded bytes of the path must be UTF-8 (RFC 3986, section 2.5).";
     Problem::unreadable(detail).into_response()
+}
+
+/// Answers a path that is right with a method that it does not take: what the gateway need not have found out, because it lets
+/// pass what another route of the path does.
+async fn refuse_method(path: MatchedPath) -> Problem {
+    allowed_methods(path.as_str())
+        .map_or_else(|| Problem::not_found("There is no such call."), Problem::method_not_allowed)
+}
+
+/// Refuses a body that is not said to be JSON, and a client that takes no JSON, before anything is done.
+async fn negotiate(request: Request, next: Next) -> Response {
+    let headers = request.headers();
+    let is_taken = headers.get(CONTENT_TYPE).is_none_or(media_type::is_json);
+    if *request.method() == Method::POST || *request.method() == Method::PATCH {
+        let has_body = request.body().size_hint().lower() > 0;
+        if has_body && !is_taken {
+            return Problem::unsupported_media_type().into_response();
+        }
+    }
+    if !media_type::accept_json(headers.get_all(ACCEPT)) {
+        return Problem::not_acceptable().into_response();
+    }
+    next.run(request).await
 }
 
 /// Lets a handler run only if the route that axum has matched is the one by which the gateway sent the request: the
@@ -243,6 +268,10 @@ async fn boundary(mut request: Request, next: Next, clock: Clock, ids: Ids) -> R
         }
         Err(_) => Problem::outcome_unknown().into_response(),
     };
+    if method == Method::HEAD {
+        // axum does it for handlers of GET, and for no other answer.
+        *response.body_mut() = Body::empty();
+    }
     let nosniff = HeaderValue::from_static("nosniff");
     response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, nosniff);
     if let Ok(id) = HeaderValue::from_str(&caller.correlation_id) {
@@ -407,6 +436,56 @@ mod tests {
         assert_eq!(read["type"], "urn:orderflow:problem:unavailable");
         let write = answer_of_standstill("POST").await;
         assert_eq!(write["type"], "urn:orderflow:problem:outcome-unknown");
+    }
+
+    /// The answer to a call of a route that takes GET and POST, with these headers.
+    async fn negotiated(method: &str, headers: &Value, body: Option<&str>) -> Response {
+        let event = json!({
+            "resource": "/orders", "path": "/orders", "httpMethod": method, "headers": headers,
+            "multiValueHeaders": {}, "isBase64Encoded": false, "body": body,
+            "requestContext": { "resourcePath": "/orders", "httpMethod": method },
+        });
+        let routes =
+            Router::new().route("/orders", get(|| async { "got" }).post(|| async { "posted" }));
+        answer(app(routes, crate::unrouted()), &event).await
+    }
+
+    #[tokio::test]
+    async fn a_body_of_another_type_and_a_client_that_takes_no_json_are_refused() {
+        let form = json!({ "content-type": "application/x-www-form-urlencoded" });
+        assert_eq!(negotiated("POST", &form, Some("a=b")).await.status(), 415);
+        // Without a body its type means nothing.
+        assert_eq!(negotiated("POST", &form, None).await.status(), 200);
+        assert_eq!(negotiated("GET", &form, None).await.status(), 200);
+        assert_eq!(negotiated("POST", &json!({}), Some("{}")).await.status(), 200);
+        let html = json!({ "accept": "text/html" });
+        assert_eq!(negotiated("GET", &html, None).await.status(), 406);
+        assert_eq!(
+            negotiated("GET", &json!({ "accept": "text/html, */*;q=0.1" }), None).await.status(),
+            200
+        );
+    }
+
+    #[tokio::test]
+    async fn a_method_that_a_path_does_not_take_is_a_405_however_it_came() {
+        let answer = negotiated("PATCH", &json!({}), None).await;
+        assert_eq!(answer.status(), 405);
+        assert_eq!(answer.headers()["allow"], "GET, HEAD, POST");
+    }
+
+    #[tokio::test]
+    async fn head_is_answered_as_get_without_a_body() {
+        for (method, accept, status) in [
+            ("GET", "*/*", 200),
+            ("HEAD", "*/*", 200),
+            ("GET", "text/html", 406),
+            ("HEAD", "text/html", 406),
+        ] {
+            let answer = negotiated(method, &json!({ "accept": accept }), None).await;
+            assert_eq!(answer.status(), status, "{method}");
+            let body = axum::body::to_bytes(answer.into_body(), 4096).await.expect("a body");
+            assert_eq!(body.is_empty(), method == "HEAD");
+        }
     }
 
     #[tokio::test]

@@ -49,6 +49,8 @@ fn unsupported<T>(what: impl Into<String>) -> Result<T, Refusal> {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Operand {
     Attribute(String),
+    /// The attribute, or the value if the item has none. Only in an update.
+    AttributeOr(String, Value),
     Value(Value),
 }
 
@@ -56,6 +58,7 @@ impl Operand {
     fn of<'a>(&'a self, item: &'a Item) -> Option<&'a Value> {
         match self {
             Self::Attribute(name) => item.get(name),
+            Self::AttributeOr(name, value) => Some(item.get(name).unwrap_or(value)),
             Self::Value(value) => Some(value),
         }
     }
@@ -699,11 +702,11 @@ impl<'a> Parser<'a, '_> {
         match clause {
             "SET" => {
                 self.expect("=")?;
-                let first = self.operand()?;
+                let first = self.set_operand()?;
                 let second = match self.peek() {
                     "+" => {
                         self.next();
-                        Some(self.operand()?)
+                        Some(self.set_operand()?)
                     }
                     "-" => return self.unexpected("-"),
                     _ => None,
@@ -721,6 +724,19 @@ impl<'a> Parser<'a, '_> {
             }
             _ => Ok(Action::Remove(name)),
         }
+    }
+
+    fn set_operand(&mut self) -> Result<Operand, Refusal> {
+        if self.peek() != "if_not_exists" {
+            return self.operand();
+        }
+        self.next();
+        self.expect("(")?;
+        let name = self.name()?;
+        self.expect(",")?;
+        let value = self.value()?;
+        self.expect(")")?;
+        Ok(Operand::AttributeOr(name, value))
     }
 
     fn check_numbers(
@@ -831,7 +847,7 @@ mod tests {
             );
         }
         for unknown in
-            ["SET a = if_not_exists(a, :five)", "SET a = a - :five", "DELETE a :x", "SET m.a = :x"]
+            ["SET a = list_append(a, :five)", "SET a = a - :five", "DELETE a :x", "SET m.a = :x"]
         {
             assert!(
                 matches!(updated(unknown), Err(Refusal::Unsupported(_))),
@@ -847,6 +863,10 @@ mod tests {
         assert_eq!(after.get("a"), Some(&json!({"N": "10"})));
         assert_eq!(after.get("b"), Some(&json!({"N": "5"})));
         assert_eq!(after.get("s"), None);
+        let after = updated("SET a = if_not_exists(a, :x), b = if_not_exists(b, :x)");
+        let after = after.expect("valid");
+        assert_eq!(after.get("a"), Some(&json!({"N": "5"})));
+        assert_eq!(after.get("b"), Some(&request()["ExpressionAttributeValues"][":x"]));
         assert_eq!(updated("ADD n :five").expect("valid").get("n"), Some(&json!({"N": "5"})));
     }
 

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use aws_config::timeout::TimeoutConfig;
 use aws_sdk_dynamodb::Client;
 use exactly_once::{
     CausedEvents, Commit, Decided, Failure, Handled, Inbox, Outbox, Outgoing, commit,
@@ -54,7 +55,10 @@ async fn world() -> World {
         };
         seen.lock().unwrap_or_else(PoisonError::into_inner).push(operation);
     });
-    let config = aws.environment().config(&simulated_aws::loader().load().await);
+    // A service that is away does not answer.
+    let timeouts = TimeoutConfig::builder().operation_timeout(Duration::from_secs(5)).build();
+    let loader = simulated_aws::loader().timeout_config(timeouts);
+    let config = aws.environment().config(&loader.load().await);
     let dynamodb = Client::new(&config);
     let sns = aws_sdk_sns::Client::new(&config);
     let outbox = Outbox::new(dynamodb.clone(), sns, EVENT_LOG, topic_arn);
@@ -66,10 +70,14 @@ async fn world() -> World {
 impl World {
     /// The effect of a message, which causes one event; not more than its transaction.
     async fn commit(&self, message: &str) -> Vec<Outgoing> {
+        self.commit_with(message, "{}").await
+    }
+
+    async fn commit_with(&self, message: &str, body: &str) -> Vec<Outgoing> {
         let events = vec![Outgoing {
             stream: "stream".to_owned(),
             id: Uuid::from_u128(message.len() as u128),
-            body: "{}".to_owned(),
+            body: body.to_owned(),
             attributes: BTreeMap::new(),
         }];
         let mut writes = vec![self.caused.marker::<()>(message, &events)];
@@ -164,6 +172,18 @@ async fn a_message_is_tried_again_while_neither_sns_nor_the_event_log_takes_its_
     let result = world.publish("m", Handled::Duplicate, Vec::new()).await;
     assert_eq!(result.expect("done"), Handled::Duplicate);
     assert_eq!(world.take_calls(), ["GetItem", "BatchGetItem", "PublishBatch"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_that_sns_refuses_for_good_is_set_aside_and_its_message_is_done() {
+    let world = world().await;
+    // Larger than SNS takes.
+    let events = world.commit_with("m", &"x".repeat(300 * 1024)).await;
+    let result = world.publish("m", Handled::Done, events).await;
+    assert_eq!(result.expect("done"), Handled::Done);
+    let event = &world.aws.items(EVENT_LOG)[0];
+    assert_eq!(event["outbox_shard"]["S"], "stuck");
+    assert!(event.contains_key("pending_since"), "the index of the outbox has it");
 }
 
 #[tokio::test(start_paused = true)]

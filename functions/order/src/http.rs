@@ -6,7 +6,7 @@ use axum::{
     Extension, Json, Router,
     body::Bytes,
     extract::{Path, State},
-    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
     middleware,
     response::{IntoResponse, Response},
     routing::{get, post},
@@ -15,14 +15,17 @@ use events::{
     Currency, Email, Line, MaskedEmail, Money, OrderId, ProductId, Quantity, Stamp, StockLine,
 };
 use exactly_once::{EarlierRequest, ErrorChain, IdempotencyKeys, Outgoing};
-use http_api::{AfterAnswer, AnswerBy, Caller, Cursor, Fields, Problem, QueryFields, request_key};
+use http_api::{
+    AfterAnswer, AnswerBy, Caller, Cursor, Fields, Problem, ProblemType, QueryFields, request_key,
+};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::{
     dynamodb::{Added, Catalog, CatalogRead, KeyedAnswer, OrderCursor, Orders, TransitionOutcome},
     order_token::OrderTokens,
-    rules::{Decision, LINES_MAX, Order, OrderRequest, Status, cancel, place, ship},
+    rules::{Decision, LINES_MAX, Order, OrderRequest, Status, cancel, changed_total, place, ship},
 };
 
 #[derive(Debug, Clone)]
@@ -45,7 +48,19 @@ pub fn routes(api: OrderApi) -> Router {
         .route("/orders/{id}/events", get(show_history))
         // What the answers say of a customer is nobody else's to keep.
         .layer(middleware::map_response(forbid_storing))
+        .route("/openapi.json", get(show_description))
         .with_state(api)
+}
+
+/// The description of the whole API, as it was when this was built. tests/contract holds it to the code.
+const DESCRIPTION: &str = include_str!("../../../docs/openapi.json");
+
+async fn show_description() -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, "application/json"),
+        (header::CACHE_CONTROL, "public, max-age=300"),
+    ];
+    (headers, DESCRIPTION).into_response()
 }
 
 async fn forbid_storing(mut response: Response) -> Response {
@@ -54,7 +69,7 @@ async fn forbid_storing(mut response: Response) -> Response {
 }
 
 /// Whose order it is: in full for who is known to be its customer or an administrator.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(untagged)]
 enum ShownEmail {
     Full(Email),
@@ -62,8 +77,9 @@ enum ShownEmail {
 }
 
 /// An order as clients see it.
-#[derive(Serialize)]
-struct OrderResponse {
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Order")]
+pub(crate) struct OrderResponse {
     id: OrderId,
     status: Status,
     items: Vec<Line>,
@@ -103,14 +119,25 @@ impl From<Order> for OrderResponse {
     }
 }
 
-#[derive(Serialize)]
-struct OrderPage {
+/// A new order as its customer sees it, for the API's description: [`answer_created`] writes it.
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct PlacedOrder {
+    #[serde(flatten)]
+    pub(crate) order: OrderResponse,
+    /// What the customer needs to cancel the order, and to see the address in full: the header `Order-Token`.
+    pub(crate) order_token: String,
+}
+
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct OrderPage {
     orders: Vec<OrderResponse>,
     next_cursor: Option<String>,
 }
 
-#[derive(Serialize)]
-struct OrderHistory {
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct OrderHistory {
+    /// In the order in which they were made, as docs/asyncapi.yaml describes them.
+    #[schemars(with = "Vec<std::collections::BTreeMap<String, serde_json::Value>>")]
     events: Vec<Box<RawValue>>,
 }
 
@@ -134,7 +161,11 @@ async fn create_order(
     };
     let event_factory = api.orders.event_factory();
     let (id, now) = (event_factory.new_id(), event_factory.now());
+    let expected_total = request.expected_total;
     let order = place(id, request, &catalog, &api.currency, now).map_err(Problem::invalid)?;
+    if let Some(total) = changed_total(&order, expected_total) {
+        return Err(Problem::total_changed(&total.to_string(), order.currency.as_str()));
+    }
     let answer =
         serde_json::to_string(&OrderResponse::from(order.clone())).map_err(Problem::unexpected)?;
     let keyed =
@@ -224,6 +255,7 @@ async fn show_order(
     State(api): State<OrderApi>,
     Extension(answer_by): Extension<AnswerBy>,
     Path(id): Path<String>,
+    method: Method,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let order_id = parse_order_id(&id)?;
@@ -233,7 +265,7 @@ async fn show_order(
         None => false,
     };
     let show = if is_customer { OrderResponse::from } else { OrderResponse::masked };
-    answer_order(&api, answer_by, order_id, &headers, show).await
+    answer_order(&api, answer_by, order_id, (&method, &headers), show).await
 }
 
 /// With the customer's address, which needs no token: the gateway has checked the signature.
@@ -241,19 +273,23 @@ async fn show_order_to_administrator(
     State(api): State<OrderApi>,
     Extension(answer_by): Extension<AnswerBy>,
     Path(id): Path<String>,
+    method: Method,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    answer_order(&api, answer_by, parse_order_id(&id)?, &headers, OrderResponse::from).await
+    let order_id = parse_order_id(&id)?;
+    answer_order(&api, answer_by, order_id, (&method, &headers), OrderResponse::from).await
 }
 
 async fn answer_order(
     api: &OrderApi,
     answer_by: AnswerBy,
     order_id: OrderId,
-    headers: &HeaderMap,
+    (method, headers): (&Method, &HeaderMap),
     show: fn(Order) -> OrderResponse,
 ) -> Result<Response, Problem> {
-    let wait = headers.get("prefer").and_then(|prefer| preferred_wait(prefer.to_str().ok()?));
+    // HEAD does not wait: nothing that it answers changes, and the gateway limits those who wait by GET alone.
+    let prefer = headers.get("prefer").filter(|_| *method == Method::GET);
+    let wait = prefer.and_then(|prefer| preferred_wait(prefer.to_str().ok()?));
     let order =
         api.orders.get(&order_id).await?.ok_or_else(|| order_not_found(order_id.as_str()))?;
     let order = match wait {
@@ -358,7 +394,7 @@ async fn apply_transition(
             Ok(Json(order.into()))
         }
         TransitionOutcome::Refused(status) => Err(Problem::conflict(
-            "order-status",
+            ProblemType::OrderStatus,
             format!("The order is {}; it cannot be {participle}.", status.as_str()),
         )),
         TransitionOutcome::UnknownOrder => Err(order_not_found(id)),
@@ -412,9 +448,12 @@ pub fn parse_order_request(body: &[u8]) -> Result<OrderRequest, Problem> {
     } else {
         fields.list("items", (1, LINES_MAX), parse_line)
     };
+    let expected_total = fields.optional("expected_total", Money::EXPECTED);
     fields.finish()?;
     match (customer_email, lines) {
-        (Some(customer_email), Some(lines)) => Ok(OrderRequest { customer_email, lines }),
+        (Some(customer_email), Some(lines)) => {
+            Ok(OrderRequest { customer_email, lines, expected_total })
+        }
         _ => Err(Problem::internal()),
     }
 }

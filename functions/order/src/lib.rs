@@ -7,6 +7,7 @@
 
 pub mod dynamodb;
 pub mod http;
+pub mod openapi;
 pub mod order_token;
 pub mod rules;
 pub mod wiring;

@@ -1,6 +1,6 @@
 //! What follows from what was read: pure functions, no clock and no network.
 
-use std::collections::HashMap;
+use std::{borrow::Cow, collections::HashMap};
 
 use events::{
     Body, Currency, Email, Line, Money, Name, OrderId, ProductId, Reason, RejectedOrder,
@@ -8,6 +8,7 @@ use events::{
 };
 use exactly_once::{Commit, Handled};
 use http_api::FieldError;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 /// Maximum number of lines of an order, as sent.
@@ -29,6 +30,10 @@ pub enum Status {
 }
 
 impl Status {
+    /// Every status there is.
+    pub const ALL: [Self; 5] =
+        [Self::Pending, Self::Confirmed, Self::Rejected, Self::Cancelled, Self::Shipped];
+
     /// As tables and answers write it.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -39,6 +44,21 @@ impl Status {
             Self::Cancelled => "cancelled",
             Self::Shipped => "shipped",
         }
+    }
+}
+
+/// Not an enumeration: there will be others, which is no reason for a client to fail.
+impl JsonSchema for Status {
+    fn schema_name() -> Cow<'static, str> {
+        "Status".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "How far the order has come. Show one that you do not know as it is.",
+            "type": "string",
+            "x-extensible-enum": Self::ALL,
+        })
     }
 }
 
@@ -108,6 +128,8 @@ pub struct OrderRequest {
     pub customer_email: Email,
     /// What, as sent.
     pub lines: Vec<StockLine>,
+    /// What the customer expects it to cost, if the client says so.
+    pub expected_total: Option<Money>,
 }
 
 /// A product as order-api sees it: what it is called and what it costs.
@@ -119,6 +141,13 @@ pub struct CatalogEntry {
     #[serde(with = "events::minor_units")]
     pub price: Money,
     pub currency: Currency,
+    /// Whether it can be ordered. Products that are older than this attribute can.
+    #[serde(default = "is_sold")]
+    pub active: bool,
+}
+
+fn is_sold() -> bool {
+    true
 }
 
 /// The order that follows from a customer's request and the catalog. It never looks at stock: that is
@@ -140,6 +169,10 @@ pub fn place(
     let mut errors = Vec::new();
     for (place, line) in request.lines.iter().enumerate() {
         match catalog.get(&line.product_id) {
+            Some(entry) if !entry.active => {
+                let message = format!("{:?} is not sold any more", entry.name.as_str());
+                errors.push(error(place, "product_id", message));
+            }
             Some(entry) if entry.currency == *currency => {}
             Some(entry) => {
                 let message = format!("is priced in {}, not in {currency}", entry.currency);
@@ -185,6 +218,12 @@ pub fn place(
         created_at: now,
         updated_at: now,
     })
+}
+
+/// What an order costs, if that is not what the customer expects.
+#[must_use]
+pub fn changed_total(order: &Order, expected: Option<Money>) -> Option<Money> {
+    expected.filter(|expected| *expected != order.total).map(|_| order.total)
 }
 
 fn too_expensive() -> Vec<FieldError> {
@@ -345,12 +384,14 @@ mod tests {
             name: format!("Product {product}").parse().expect("a name"),
             price: Money::from_minor(price_minor).expect("in range"),
             currency: Currency::default(),
+            active: true,
         };
         (id(product), entry)
     }
 
     fn request(lines: Vec<StockLine>) -> OrderRequest {
-        OrderRequest { customer_email: "test@example.com".parse().expect("an address"), lines }
+        let customer_email = "test@example.com".parse().expect("an address");
+        OrderRequest { customer_email, lines, expected_total: None }
     }
 
     fn order(
@@ -384,6 +425,28 @@ mod tests {
         assert_eq!(merged.items[0].quantity, Quantity::MAX);
         let errors = order(vec![line(1, 400), line(1, 601)], &catalog).expect_err("1001 do not");
         assert_eq!(errors[0].field, "items[1].quantity");
+    }
+
+    #[test]
+    fn a_product_that_is_not_sold_any_more_is_refused_by_name() {
+        let (id, mut entry) = entry(1, 1);
+        entry.active = false;
+        let catalog = HashMap::from([(id, entry), super::tests::entry(2, 1)]);
+        let errors = order(vec![line(2, 1), line(1, 1)], &catalog).expect_err("refused");
+        assert_eq!(errors[0].field, "items[1].product_id");
+        assert_eq!(errors[0].message, "\"Product 1\" is not sold any more");
+        let older = r#"{"product_id":"p","name":"x","price":1,"currency":"UAH"}"#;
+        assert!(serde_json::from_str::<CatalogEntry>(older).expect("an entry").active);
+    }
+
+    #[test]
+    fn a_total_that_is_not_the_expected_one_is_returned() {
+        let order = order(vec![line(1, 5)], &HashMap::from([entry(1, 100)])).expect("placed");
+        assert_eq!(changed_total(&order, None), None);
+        assert_eq!(changed_total(&order, "5".parse().ok()), None);
+        for expected in ["4.99", "5.01"] {
+            assert_eq!(changed_total(&order, expected.parse().ok()), Some(order.total));
+        }
     }
 
     #[test]

@@ -11,7 +11,9 @@ use std::{
 
 use aws_sdk_dynamodb::{
     Client,
-    types::{Put, ReturnValuesOnConditionCheckFailure::AllOld, TransactWriteItem, Update},
+    types::{
+        AttributeValue, Put, ReturnValuesOnConditionCheckFailure::AllOld, TransactWriteItem, Update,
+    },
 };
 use events::{Body, Event, Id, Name, OrderId, ProductId, RejectedStock, Stock, StockLine};
 use exactly_once::{
@@ -80,6 +82,37 @@ pub struct ProductChange {
     pub price: Option<events::Money>,
     /// What becomes of the category.
     pub category: Option<CategoryChange>,
+    /// Whether the shop sells it.
+    pub active: Option<bool>,
+}
+
+/// What became of a change of a product.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Changed {
+    /// It was made; the product as it is then.
+    Done(Product),
+    /// The product has another version than the change is for.
+    Overtaken,
+    /// There is no such product.
+    UnknownProduct,
+}
+
+/// Which products a page is to have.
+#[derive(Debug, Clone, Default)]
+pub struct Selection {
+    /// Only those of this category.
+    pub category: Option<Name>,
+    /// Also those that the shop does not sell.
+    pub with_inactive: bool,
+}
+
+impl Selection {
+    /// Whether a product is one of them.
+    #[must_use]
+    pub fn contains(&self, product: &Product) -> bool {
+        (product.active || self.with_inactive)
+            && self.category.as_ref().is_none_or(|wanted| product.category.as_ref() == Some(wanted))
+    }
 }
 
 /// What becomes of a product's category.
@@ -98,6 +131,8 @@ pub enum Restocked {
     Done,
     /// Another request came with this key.
     KeyReused,
+    /// The product has another version than the change is for.
+    Overtaken,
     /// The stock as it is: the change would have left the range from 0 to [`STOCK_MAX`](crate::rules::STOCK_MAX).
     OutOfRange(u64),
     /// There is no such product.
@@ -169,16 +204,49 @@ impl Products {
         answer.item.map(|item| read(item, &self.table)).transpose()
     }
 
-    /// A page of products, and the cursor of the next one.
+    /// A page of products, and the cursor of the next one. It is full, or the last.
     ///
     /// # Errors
-    /// The table did not answer.
+    /// The table did not answer, or not with everything in several tries.
     pub async fn page(
         &self,
         limit: i32,
         after: Option<ProductCursor>,
+        selection: &Selection,
     ) -> Result<(Vec<Product>, Option<ProductCursor>), TableError> {
-        let start = after.map(|at| Item::from([("product_id".into(), text(at.after.as_str()))]));
+        let limit_entries = usize::try_from(limit).unwrap_or_default();
+        let (mut page, mut after) = (Vec::new(), after.map(|at| at.after));
+        loop {
+            let (read, next) = match &selection.category {
+                // One more than the page has, to know whether it is the last.
+                Some(category) => {
+                    let limit = BATCH_GET_KEYS_MAX.min(limit + 1);
+                    self.read_category(category, limit, after.as_ref()).await?
+                }
+                None => self.read_all(limit + 1, after.as_ref()).await?,
+            };
+            for product in read.into_iter().filter(|product| selection.contains(product)) {
+                if page.len() == limit_entries {
+                    // There is one more, so this page has a next one. It begins after the last that this one shows.
+                    let after = page.last().map(|last: &Product| last.product_id.clone());
+                    return Ok((page, after.map(|after| ProductCursor { after })));
+                }
+                page.push(product);
+            }
+            after = match next {
+                Some(next) => Some(next),
+                None => return Ok((page, None)),
+            };
+        }
+    }
+
+    /// Some products of the table, and after which to go on.
+    async fn read_all(
+        &self,
+        limit: i32,
+        after: Option<&ProductId>,
+    ) -> Result<(Vec<Product>, Option<ProductId>), TableError> {
+        let start = after.map(|id| Item::from([("product_id".into(), text(id.as_str()))]));
         let answer = self
             .client
             .scan()
@@ -188,15 +256,56 @@ impl Products {
             .send()
             .await
             .map_err(CallError::of("Scan products"))?;
-        let next = answer.last_evaluated_key.and_then(|key| {
-            Some(ProductCursor { after: key.get("product_id")?.as_s().ok()?.parse().ok()? })
-        });
         let items = answer.items.unwrap_or_default().into_iter();
         let products: Result<_, _> = items.map(|item| read(item, &self.table)).collect();
-        Ok((products?, next))
+        Ok((products?, answer.last_evaluated_key.as_ref().and_then(id_of)))
     }
 
-    /// Changes a product, and returns it, or `None` if there is no such product. Of two changes at once both are made.
+    /// Some products of a category, in the order of their ids, and after which to go on. The index has keys only, so that no
+    /// change of stock is a write of it; it may lag, so that what it finds is compared with the products themselves.
+    async fn read_category(
+        &self,
+        category: &Name,
+        limit: i32,
+        after: Option<&ProductId>,
+    ) -> Result<(Vec<Product>, Option<ProductId>), TableError> {
+        const OPERATION: &str = "BatchGetItem products of a category";
+        let start = after.map(|id| {
+            Item::from([
+                ("product_id".into(), text(id.as_str())),
+                ("category".into(), text(category.as_str())),
+            ])
+        });
+        let answer = self
+            .client
+            .query()
+            .table_name(&self.table)
+            .index_name(CATEGORY_INDEX)
+            .key_condition_expression("category = :category")
+            .expression_attribute_values(":category", text(category.as_str()))
+            .limit(limit)
+            .set_exclusive_start_key(start)
+            .send()
+            .await
+            .map_err(CallError::of("Query products of a category"))?;
+        let next = answer.last_evaluated_key.as_ref().and_then(id_of);
+        let found: Vec<ProductId> =
+            answer.items.unwrap_or_default().iter().filter_map(id_of).collect();
+        let key = |id: &ProductId| Item::from([("product_id".to_owned(), text(id.as_str()))]);
+        let read = batch_get(&self.client, &self.table, found.iter().map(key).collect(), OPERATION)
+            .await?;
+        if read.unprocessed > 0 {
+            return Err(TableError::Unprocessed { operation: OPERATION.into() });
+        }
+        let items = read.items.into_iter();
+        let products: Result<Vec<Product>, _> =
+            items.map(|item| self::read(item, &self.table)).collect();
+        let mut products = products?;
+        products.sort_by(|a, b| a.product_id.cmp(&b.product_id));
+        Ok((products, next))
+    }
+
+    /// Changes a product, if it has one of these versions, or whichever it has. Of two changes at once both are made.
     ///
     /// # Errors
     /// The table did not answer, or others kept changing the product. Changing it again to the same is harmless.
@@ -204,7 +313,8 @@ impl Products {
         &self,
         id: &ProductId,
         change: &ProductChange,
-    ) -> Result<Option<Product>, TableError> {
+        versions: Option<&[u64]>,
+    ) -> Result<Changed, TableError> {
         let mut sets = vec!["version = version + :one"];
         let mut update = Update::builder()
             .table_name(&self.table)
@@ -221,6 +331,10 @@ impl Products {
             sets.push("price = :price");
             update = update.expression_attribute_values(":price", number(price.minor()));
         }
+        if let Some(active) = change.active {
+            sets.push("active = :active");
+            update = update.expression_attribute_values(":active", AttributeValue::Bool(active));
+        }
         let remove = match &change.category {
             Some(CategoryChange::Set(category)) => {
                 sets.push("category = :category");
@@ -232,28 +346,34 @@ impl Products {
         };
         let update = update
             .update_expression(format!("SET {}{remove}", sets.join(", ")))
+            .return_values_on_condition_check_failure(AllOld)
             .build()
             .expect("an update has a table, a key and an expression");
         let update = TransactWriteItem::builder().update(update).build();
+        let update = of_versions(update, versions);
         // In a transaction, because that is tried again while others are in the way, and counts a version once.
         let write = TransactionWrite::new(Role::Condition(()), update);
         match commit(&self.client, &[write]).await? {
-            Commit::Done => self.get(id).await,
-            Commit::ConditionFailed(_) => Ok(None),
+            Commit::Done => Ok(self.get(id).await?.map_or(Changed::UnknownProduct, Changed::Done)),
+            Commit::ConditionFailed(failed) => {
+                let is_there = failed.iter().any(|(_, product)| product.is_some());
+                Ok(if is_there { Changed::Overtaken } else { Changed::UnknownProduct })
+            }
             Commit::Duplicate | Commit::GuardFailed(..) => {
                 unreachable!("the transaction has neither a marker nor a guard")
             }
         }
     }
 
-    /// Adds to the stock of a product, or takes from it, once an idempotency key.
+    /// Adds to the stock of a product, or takes from it, once an idempotency key, if the product has one of these versions, or
+    /// whichever it has.
     ///
     /// # Errors
     /// The table did not answer: whether the stock was changed is found out by asking again with the same key.
     pub async fn restock(
         &self,
         id: &ProductId,
-        delta: i64,
+        (delta, versions): (i64, Option<&[u64]>),
         key: &RequestKey,
         keys: &IdempotencyKeys,
         changes: &StockChanges,
@@ -264,7 +384,7 @@ impl Products {
             changes.record(id, delta),
             TransactionWrite::new(
                 Role::Condition(RestockWrite::Product),
-                self.stock_change(id, StockChange::Adjust(delta)),
+                of_versions(self.stock_change(id, StockChange::Adjust(delta)), versions),
             ),
         ];
         match commit(&self.client, &writes).await? {
@@ -282,10 +402,14 @@ impl Products {
                     Some(EarlierRequest::KeyReused) => return Ok(Restocked::KeyReused),
                     None => {}
                 }
-                let product = failed.into_iter().find_map(|(_, product)| product);
-                Ok(product.map_or(Restocked::UnknownProduct, |product| {
-                    Restocked::OutOfRange(rules::stock_of(&product))
-                }))
+                let Some(item) = failed.into_iter().find_map(|(_, product)| product) else {
+                    return Ok(Restocked::UnknownProduct);
+                };
+                let product: Product = read(item, &self.table)?;
+                if versions.is_some_and(|versions| !versions.contains(&product.version)) {
+                    return Ok(Restocked::Overtaken);
+                }
+                Ok(Restocked::OutOfRange(product.stock))
             }
             Commit::Duplicate => unreachable!("the transaction has no marker"),
         }
@@ -337,6 +461,31 @@ impl Products {
             .expect("an update has a table, a key and an expression");
         TransactWriteItem::builder().update(update).build()
     }
+}
+
+/// The index of the products by category, which has keys only.
+const CATEGORY_INDEX: &str = "by_category";
+
+/// Maximum number of items that are read by their keys in one call.
+const BATCH_GET_KEYS_MAX: i32 = 100;
+
+/// The id of a product's item, or of its key.
+fn id_of(item: &Item) -> Option<ProductId> {
+    item.get("product_id")?.as_s().ok()?.parse().ok()
+}
+
+/// A write that is made only if the product has one of these versions.
+fn of_versions(mut write: TransactWriteItem, versions: Option<&[u64]>) -> TransactWriteItem {
+    if let (Some(versions), Some(update)) = (versions, &mut write.update) {
+        let names = (0..versions.len()).map(|n| format!("version = :version{n}"));
+        let is_one_of = names.collect::<Vec<_>>().join(" OR ");
+        let before = update.condition_expression.take().unwrap_or_default();
+        update.condition_expression = Some(format!("{before} AND ({is_one_of})"));
+        let values = versions.iter().enumerate();
+        let values = values.map(|(n, version)| (format!(":version{n}"), number(*version)));
+        update.expression_attribute_values.get_or_insert_default().extend(values);
+    }
+    write
 }
 
 /// The writes whose failure means something of its own.

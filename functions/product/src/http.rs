@@ -4,18 +4,25 @@ use axum::{
     Extension, Json, Router,
     body::Bytes,
     extract::{Path, State},
-    http::HeaderMap,
+    http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
 use events::{Currency, Id, Money, Name, ProductId};
 use exactly_once::{ErrorChain, IdempotencyKeys, Ids};
-use http_api::{AnswerBy, Cursor, Fields, Problem, QueryFields, request_key};
+use http_api::{
+    AnswerBy, Cursor, Fields, IfMatch, Problem, ProblemType, QueryFields, has_current, if_match,
+    request_key,
+};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::{
-    dynamodb::{CategoryChange, ProductChange, ProductCursor, Products, Restocked, StockChanges},
-    rules::{Product, STOCK_MAX},
+    dynamodb::{
+        CategoryChange, Changed, ProductChange, ProductCursor, Products, Restocked, Selection,
+        StockChanges,
+    },
+    rules::{Product, STOCK_MAX, version_of_tag},
 };
 
 #[derive(Debug, Clone)]
@@ -32,44 +39,53 @@ pub fn routes(api: ProductApi) -> Router {
         .route("/products", get(list_products).post(create_product))
         .route("/products/{id}", get(show_product).patch(change_product))
         .route("/products/{id}/stock", post(restock_product))
+        .route("/admin/products", get(list_all_products))
+        .route("/admin/products/{id}", get(show_any_product))
         .with_state(api)
 }
 
 /// The highest price of one piece, in minor units: 50 lines of 1000 pieces at this price are still an exact
 /// amount of money.
-const PRICE_MINOR_MAX: i64 = 1_000_000_000;
+pub(crate) const PRICE_MINOR_MAX: i64 = 1_000_000_000;
 /// [`Name::EXPECTED`], or null.
 const CATEGORY_EXPECTED: &str = "must be a text of 1 to 200 characters, not only spaces, without control characters, U+FFFE and U+FFFF, or null to clear it";
+const ACTIVE_EXPECTED: &str = "must be true or false";
 const PRICE_EXPECTED: &str = "must be a number from 0.00 to 10000000.00 with at most two decimals";
 
-#[derive(Serialize)]
-struct ProductResponse {
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Product")]
+pub(crate) struct ProductResponse {
     id: ProductId,
     name: Name,
     price: Money,
     currency: Currency,
+    /// Pieces that no order has taken.
     stock: u64,
     category: Option<Name>,
+    /// Whether the shop sells it.
+    active: bool,
 }
 
 impl From<Product> for ProductResponse {
     fn from(product: Product) -> Self {
-        let Product { product_id: id, name, price, currency, category, stock, .. } = product;
-        Self { id, name, price, currency, stock, category }
+        let Product { product_id: id, name, price, currency, category, stock, active, .. } =
+            product;
+        Self { id, name, price, currency, stock, category, active }
     }
 }
 
-#[derive(Serialize)]
-struct ProductPage {
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct ProductPage {
     products: Vec<ProductResponse>,
     next_cursor: Option<String>,
 }
 
-#[derive(Serialize)]
-struct StockResponse {
-    id: ProductId,
-    /// The stock after the change, or `None` if it could not be read then.
-    stock: Option<u64>,
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Stock")]
+pub(crate) struct StockResponse {
+    pub(crate) id: ProductId,
+    /// The stock after the change, or null if it could not be read then.
+    pub(crate) stock: Option<u64>,
 }
 
 /// The scope of every administrator's idempotency keys: the identity of an assumed role changes with its session.
@@ -80,18 +96,50 @@ async fn create_product(State(api): State<ProductApi>, body: Bytes) -> Result<Re
     let product = parse_new_product(&body, id, &api.currency)?;
     api.products.add(&product, &api.stock_changes).await.map_err(Problem::of_write)?;
     // Relative to the request's own path (RFC 9110, section 10.2.2): right under stages and custom domains.
-    let location = [("location", format!("products/{}", product.product_id))];
-    Ok((axum::http::StatusCode::CREATED, location, Json(ProductResponse::from(product)))
-        .into_response())
+    let location = [(header::LOCATION, format!("products/{}", product.product_id))];
+    Ok((StatusCode::CREATED, location, tagged(product)).into_response())
+}
+
+/// A product with its entity tag.
+fn tagged(product: Product) -> Response {
+    let tag = [(header::ETAG, format!("\"{}\"", product.tag()))];
+    (tag, Json(ProductResponse::from(product))).into_response()
+}
+
+/// A product, unless the client has it.
+fn tagged_unless_current(product: Product, headers: &HeaderMap) -> Response {
+    let tag = product.tag();
+    if has_current(headers, &tag) {
+        return (StatusCode::NOT_MODIFIED, [(header::ETAG, format!("\"{tag}\""))]).into_response();
+    }
+    tagged(product)
 }
 
 async fn list_products(
     State(api): State<ProductApi>,
-    mut query: QueryFields,
+    query: QueryFields,
 ) -> Result<Json<ProductPage>, Problem> {
+    page(&api, query, false).await
+}
+
+/// As [`list_products`], with what the shop does not sell.
+async fn list_all_products(
+    State(api): State<ProductApi>,
+    query: QueryFields,
+) -> Result<Json<ProductPage>, Problem> {
+    page(&api, query, true).await
+}
+
+async fn page(
+    api: &ProductApi,
+    mut query: QueryFields,
+    with_inactive: bool,
+) -> Result<Json<ProductPage>, Problem> {
+    let category = query.optional("category", Name::EXPECTED, |text| text.parse::<Name>().ok());
     let (limit, after) = query.page::<ProductCursor>();
     query.finish()?;
-    let (products, next) = api.products.page(limit, after).await?;
+    let selection = Selection { category, with_inactive };
+    let (products, next) = api.products.page(limit, after, &selection).await?;
     let products = products.into_iter().map(ProductResponse::from).collect();
     Ok(Json(ProductPage { products, next_cursor: next.map(|next| next.encode()) }))
 }
@@ -99,20 +147,52 @@ async fn list_products(
 async fn show_product(
     State(api): State<ProductApi>,
     Path(id): Path<String>,
-) -> Result<Json<ProductResponse>, Problem> {
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let product = api.products.get(&parse_product_id(&id)?).await?.filter(|product| product.active);
+    let product = product.ok_or_else(|| product_not_found(&id))?;
+    Ok(tagged_unless_current(product, &headers))
+}
+
+/// As [`show_product`], also if the shop does not sell it.
+async fn show_any_product(
+    State(api): State<ProductApi>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
     let product = api.products.get(&parse_product_id(&id)?).await?;
-    product.map(|product| Json(product.into())).ok_or_else(|| product_not_found(&id))
+    let product = product.ok_or_else(|| product_not_found(&id))?;
+    Ok(tagged_unless_current(product, &headers))
+}
+
+/// The versions for which a change is, or `None` if it is for whichever there is.
+fn versions(headers: &HeaderMap) -> Result<Option<Vec<u64>>, Problem> {
+    match if_match(headers)? {
+        None | Some(IfMatch::Any) => Ok(None),
+        Some(IfMatch::OneOf(tags)) => {
+            let versions: Vec<_> = tags.iter().filter_map(|tag| version_of_tag(tag)).collect();
+            if versions.is_empty() {
+                return Err(Problem::precondition_failed());
+            }
+            Ok(Some(versions))
+        }
+    }
 }
 
 async fn change_product(
     State(api): State<ProductApi>,
     Path(id): Path<String>,
+    headers: HeaderMap,
     body: Bytes,
-) -> Result<Json<ProductResponse>, Problem> {
+) -> Result<Response, Problem> {
     let product_id = parse_product_id(&id)?;
     let change = parse_product_change(&body)?;
-    let product = api.products.change(&product_id, &change).await?;
-    product.map(|product| Json(product.into())).ok_or_else(|| product_not_found(&id))
+    let versions = versions(&headers)?;
+    match api.products.change(&product_id, &change, versions.as_deref()).await? {
+        Changed::Done(product) => Ok(tagged(product)),
+        Changed::Overtaken => Err(Problem::precondition_failed()),
+        Changed::UnknownProduct => Err(product_not_found(&id)),
+    }
 }
 
 async fn restock_product(
@@ -128,7 +208,9 @@ async fn restock_product(
     let delta = parse_stock_change(&body)?;
     let key = key.ok_or_else(Problem::idempotency_key_required)?;
     let (keys, changes) = (&api.idempotency_keys, &api.stock_changes);
-    let restocked = api.products.restock(&product_id, delta, &key, keys, changes).await;
+    let versions = versions(&headers)?;
+    let change = (delta, versions.as_deref());
+    let restocked = api.products.restock(&product_id, change, &key, keys, changes).await;
     match restocked.map_err(Problem::of_write)? {
         Restocked::Done => {
             // The change is made: a read that fails now, or takes too long, must not make the client believe that it was not.
@@ -147,8 +229,9 @@ async fn restock_product(
             Ok(Json(StockResponse { id: product_id, stock }))
         }
         Restocked::KeyReused => Err(Problem::key_reused()),
+        Restocked::Overtaken => Err(Problem::precondition_failed()),
         Restocked::OutOfRange(stock) => {
-            Err(Problem::conflict("stock-out-of-range", out_of_range(stock, delta)))
+            Err(Problem::conflict(ProblemType::StockOutOfRange, out_of_range(stock, delta)))
         }
         Restocked::UnknownProduct => Err(product_not_found(&id)),
     }
@@ -187,6 +270,7 @@ pub fn parse_new_product(
     {
         fields.complain("currency", currency_expected);
     }
+    let active = fields.optional::<bool>("active", ACTIVE_EXPECTED);
     fields.finish()?;
     let (Some(name), Some(price)) = (name, price) else { return Err(Problem::internal()) };
     Ok(Product {
@@ -197,6 +281,7 @@ pub fn parse_new_product(
         category,
         stock: stock.unwrap_or_default(),
         version: 1,
+        active: active.unwrap_or(true),
     })
 }
 
@@ -206,10 +291,12 @@ pub fn parse_new_product(
 /// Everything that is wrong with it.
 pub fn parse_product_change(body: &[u8]) -> Result<ProductChange, Problem> {
     let mut fields = Fields::of_body(body)?;
-    let changes_nothing = !["name", "price", "category"].iter().any(|name| fields.contains(name));
+    let changes_nothing =
+        !["name", "price", "category", "active"].iter().any(|name| fields.contains(name));
     let change = ProductChange {
         name: fields.changed("name", Name::EXPECTED),
         price: fields.changed("price", PRICE_EXPECTED),
+        active: fields.changed("active", ACTIVE_EXPECTED),
         category: fields
             .changed_or_cleared("category", CATEGORY_EXPECTED)
             .map(|category| category.map_or(CategoryChange::Clear, CategoryChange::Set)),
@@ -217,7 +304,9 @@ pub fn parse_product_change(body: &[u8]) -> Result<ProductChange, Problem> {
     refuse_too_high(&mut fields, change.price);
     fields.finish()?;
     if changes_nothing {
-        return Err(Problem::unreadable("Nothing to change: send name, price or category."));
+        return Err(Problem::unreadable(
+            "Nothing to change: send name, price, category or active.",
+        ));
     }
     Ok(change)
 }

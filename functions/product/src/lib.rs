@@ -6,5 +6,6 @@
 
 pub mod dynamodb;
 pub mod http;
+pub mod openapi;
 pub mod rules;
 pub mod wiring;

@@ -23,8 +23,31 @@ pub struct Product {
     pub category: Option<Name>,
     /// Pieces that no order has taken.
     pub stock: u64,
-    /// Counts the changes of name, price and category, not those of stock.
+    /// Counts the changes of name, price, category and whether it is sold, not those of stock.
     pub version: u64,
+    /// Whether the shop sells it. Products that are older than this attribute are sold.
+    #[serde(default = "is_sold")]
+    pub active: bool,
+}
+
+fn is_sold() -> bool {
+    true
+}
+
+impl Product {
+    /// What its entity tag has between the quotes: another for each change that a reader could see.
+    #[must_use]
+    pub fn tag(&self) -> String {
+        format!("{}.{}", self.version, self.stock)
+    }
+}
+
+/// The version of which an entity tag tells, or `None` if it is no tag of a product.
+#[must_use]
+pub fn version_of_tag(tag: &str) -> Option<u64> {
+    let (version, stock) = tag.split_once('.')?;
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    (is_number(version) && is_number(stock)).then(|| version.parse().ok()).flatten()
 }
 
 /// The status of an order's reservation of stock.
@@ -205,6 +228,23 @@ mod tests {
         StockLine {
             product_id: format!("p{product}").parse().expect("an id"),
             quantity: quantity.try_into().expect("a quantity"),
+        }
+    }
+
+    #[test]
+    fn a_tag_tells_its_version_and_nothing_else_does() {
+        for (tag, version) in [
+            ("3.17", Some(3)),
+            ("0.0", Some(0)),
+            ("", None),
+            ("3", None),
+            ("3.", None),
+            (".17", None),
+            ("+3.17", None),
+            ("3.x", None),
+            ("99999999999999999999.1", None),
+        ] {
+            assert_eq!(version_of_tag(tag), version, "{tag}");
         }
     }
 

@@ -11,7 +11,14 @@ use crate::{
 };
 
 /// What only an administrator may call, once it exists.
-const ADMINS: [(&str, &str); 8] = [
+const ADMINS: [(&str, &str); 15] = [
+    ("GET", "/admin/products"),
+    ("HEAD", "/admin/products"),
+    ("GET", "/admin/products/{id}"),
+    ("HEAD", "/admin/products/{id}"),
+    ("HEAD", "/admin/orders/{id}"),
+    ("HEAD", "/orders"),
+    ("HEAD", "/orders/{id}/events"),
     ("POST", "/products"),
     ("PATCH", "/products/{id}"),
     ("POST", "/products/{id}/stock"),

@@ -16,6 +16,18 @@ def enable_expiry(url: str, table: str) -> None:
     )
 
 
+def write_concurrency_as_numbers(url: str) -> None:
+    """MiniStack's CloudFormation keeps the text of a parameter where a number belongs. Its poller then fails to compare
+    the two, and no message reaches a consumer."""
+    functions = aws.create_client("lambda", url)
+    for mapping in functions.list_event_source_mappings()["EventSourceMappings"]:
+        concurrency = mapping.get("ScalingConfig", {}).get("MaximumConcurrency")
+        if concurrency is not None:
+            functions.update_event_source_mapping(
+                UUID=mapping["UUID"], ScalingConfig={"MaximumConcurrency": int(concurrency)}
+            )
+
+
 def adapt_grants(url: str) -> None:
     """Writes the template's grants anew where MiniStack does not understand them as AWS does."""
     iam = aws.create_client("iam", url)

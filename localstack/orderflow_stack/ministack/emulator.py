@@ -57,6 +57,7 @@ class MiniStack(Emulator):
         from orderflow_stack.ministack import deployment_completion
 
         deployment_completion.enable_expiry(self.url, outputs["IdempotencyTable"])
+        deployment_completion.write_concurrency_as_numbers(self.url)
         if self.settings.server_env.get("AUTH") == "true":
             deployment_completion.adapt_grants(self.url)
             deployment_completion.adapt_topic_policy(self.url, outputs["TopicArn"])

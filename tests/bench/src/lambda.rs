@@ -151,6 +151,16 @@ impl Environment {
         }
     }
 
+    /// Ends the process by SIGTERM, so that a tool around it can write what it has found, and waits for that.
+    ///
+    /// # Errors
+    /// There is no `kill`.
+    pub fn terminate(mut self) -> Result<()> {
+        Command::new("kill").args(["-TERM", &self.process.id().to_string()]).status()?;
+        self.process.wait()?;
+        Ok(())
+    }
+
     /// Waits until nothing of it is under way; when that was.
     async fn idle(&mut self, patience: Duration) -> Result<Instant> {
         let mut state = self.runtime.state.subscribe();

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
-use sim::shop::{ORDERS, PRODUCTS, Queue};
+use sim::shop::{ORDERS, PRODUCTS, Queue, UNPUBLISHED};
 use simulated_aws::{Call, SimulatedAws};
 
 use crate::{
@@ -128,7 +128,7 @@ impl Load {
                 let text = |text: String| json!({ "S": text });
                 order.insert("order_id".to_owned(), text(order_id));
                 // Of the real order too: one of the shards, one of the customers.
-                let shard = (self.made % PENDING_SHARDS).to_string();
+                let shard = format!("{UNPUBLISHED}{}", self.made % PENDING_SHARDS);
                 order.insert("pending_shard".to_owned(), text(shard));
                 let email = format!("customer{}@example.com", self.made % CUSTOMERS);
                 order.insert("customer_email".to_owned(), text(email));

@@ -1,10 +1,11 @@
-//! AWS's list prices in us-east-1 (N. Virginia), in US dollars, without free tiers, as of 2026-11-26.
+//! AWS's list prices in us-east-1 (N. Virginia), in US dollars, without free tiers, as of 2026-11-28.
 //!
 //! In: nothing. Out: prices. Guarantee: this is the only place that has any. Prices of the first tier are used throughout. Those of Lambda
-//! and DynamoDB were checked against copies of AWS's pages; the others have not been: look at their pages before a figure is relied on.
+//! and DynamoDB were checked against copies of AWS's pages, those of SNS and SQS against other pages of 2026; the others have not been:
+//! look at their pages before a figure is relied on.
 
 pub const REGION: &str = "us-east-1";
-pub const AS_OF: &str = "2026-11-26";
+pub const AS_OF: &str = "2026-11-28";
 
 /// Of a million requests. <https://aws.amazon.com/lambda/pricing/>
 pub const LAMBDA_REQUESTS: f64 = 0.20;

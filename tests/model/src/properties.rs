@@ -113,7 +113,7 @@ pub fn all() -> Vec<Property<Saga>> {
                 .iter()
                 .any(|row| row.unpublished && message(row, StockReserved) == Some(Message::Waiting))
         }),
-        sometimes(LOST_UNCLEARED, |_, state| {
+        sometimes(PUBLISHED_UNCLEARED, |_, state| {
             any(state, |event| event.pending && event.message == Message::Acknowledged)
         }),
     ]
@@ -141,8 +141,8 @@ pub const LOST_UNACKNOWLEDGED: &str = "a process is lost after its transaction";
 pub const ENQUEUED: &str = "an event that a message has caused is in the outbox";
 /// An order that is settled before the relay has looked at it.
 pub const STANDS_LATE: &str = "an order stands for its event when its stock is reserved";
-/// A producer that was lost between publishing and clearing.
-pub const LOST_UNCLEARED: &str = "a process is lost before it clears what it published";
+/// A producer was lost between publishing and clearing, or a cancelled order had its event put in the outbox.
+const PUBLISHED_UNCLEARED: &str = "an event is in the outbox although it was published";
 
 /// A named function, so that closures know the types that they take.
 fn always(promise: &'static str, is_kept: fn(&Saga, &State) -> bool) -> Property<Saga> {

@@ -57,9 +57,7 @@ pub enum Process {
 pub enum Ending {
     /// It is lost before it publishes what the message has caused.
     Lost,
-    /// It publishes that, and is lost before it acknowledges the message.
-    Published,
-    /// It publishes that, and acknowledges the message.
+    /// It publishes that, and acknowledges the message. If it is lost in between, the message comes back ([`Step::Repeat`]).
     Acknowledged,
     /// SNS does not take that: it is put in the outbox, and the message is acknowledged.
     Enqueued,
@@ -208,11 +206,9 @@ impl State {
         if let Some(caused) = caused.and_then(|caused| self.event_mut((order, caused))) {
             // What is in the outbox is left to the relay.
             match ending {
-                Ending::Published | Ending::Acknowledged if !caused.pending => {
-                    caused.message = Message::Waiting;
-                }
+                Ending::Acknowledged if !caused.pending => caused.message = Message::Waiting,
                 Ending::Enqueued => caused.pending = true,
-                Ending::Published | Ending::Acknowledged | Ending::Lost => {}
+                Ending::Acknowledged | Ending::Lost => {}
             }
         }
         if matches!(ending, Ending::Acknowledged | Ending::Enqueued)
@@ -553,8 +549,8 @@ impl Saga {
         };
         // What the others cause is in no queue of the model: whether it is published makes no difference.
         let endings = match process {
-            Process::Reserve(..) => {
-                &[Ending::Lost, Ending::Published, Ending::Acknowledged, Ending::Enqueued][..]
+            Process::Reserve(..) if self.scenario.clears_apart => {
+                &[Ending::Lost, Ending::Acknowledged, Ending::Enqueued][..]
             }
             _ => &[Ending::Lost, Ending::Acknowledged],
         };
@@ -682,6 +678,9 @@ impl Model for Saga {
                 self.start(&mut state, process)?;
             }
             Step::Publish(event) => {
+                if state.stands_for(event) {
+                    state.tables.orders[event.0].unpublished = self.scenario.clears_apart;
+                }
                 let event = state.event_mut(event)?;
                 event.message = Message::Waiting;
                 event.pending &= self.scenario.clears_apart;

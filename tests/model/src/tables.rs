@@ -22,8 +22,8 @@ pub struct Scenario {
     pub orders: Vec<ScenarioOrder>,
     /// Maximum number of processes that act at a time on what they have read.
     pub processes_max: usize,
-    /// Publishing and clearing are two steps. In one, there are far fewer states, and what the loss of a
-    /// clearing leads to is there all the same: the message comes back.
+    /// Publishing and clearing are two steps, and SNS may not take what a message has caused. Without these, there are far
+    /// fewer states, and what the loss of a clearing leads to is there all the same: the message comes back.
     pub clears_apart: bool,
     /// product-consumer may receive two orders in one batch.
     pub has_batches: bool,
@@ -168,12 +168,14 @@ fn placed(number: usize, products: &[ProductId], pieces: &[u64]) -> ScenarioOrde
         name: id.as_str().parse().expect("a name"),
         price: Money::from_minor(100).expect("in range"),
         currency: Currency::default(),
+        active: true,
     };
     let catalog: HashMap<_, _> = products.iter().map(|id| (id.clone(), entry(id))).collect();
     let lines: Vec<StockLine> = pieces.iter().map(line).collect();
     let request = OrderRequest {
         customer_email: "test@example.com".parse().expect("an address"),
         lines: lines.clone(),
+        expected_total: None,
     };
     let id: OrderId = format!("o{number}").parse().expect("an id");
     let new = place(

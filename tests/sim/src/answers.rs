@@ -3,6 +3,7 @@
 //! In: whether an environment goes on after an answer. Out: the calls on either side of it, and what became of the order's event.
 
 use std::{
+    collections::BTreeSet,
     rc::Rc,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -17,6 +18,7 @@ use tokio::task::spawn_local;
 use crate::{
     clients::{Api, Call},
     in_virtual_time,
+    invariants::Invariants,
     lambda::{Harshness, Lambda},
     shop::{self, Queue},
 };
@@ -136,5 +138,25 @@ pub fn published_after_death() -> Result<[usize; 2]> {
         spawn_local(shop.lambda.clone().schedule_relay());
         tokio::time::sleep(RELAY_MAX).await;
         Ok([published, shop.published_events()])
+    })
+}
+
+/// The kinds of transactions of an order that is cancelled after the relay has published its event.
+///
+/// # Errors
+/// An answer was not the expected one, or a promise was broken.
+pub fn transactions_of_late_cancellation() -> Result<BTreeSet<BTreeSet<String>>> {
+    in_virtual_time(1, async {
+        let shop = Shop::open(false).await?;
+        let invariants = Invariants::watch(&shop.aws);
+        let order = shop.order().await?;
+        spawn_local(shop.lambda.clone().schedule_relay());
+        tokio::time::sleep(RELAY_MAX).await;
+        let id = order["id"].as_str().context("an id")?;
+        let cancel = Call::post("/orders/{id}/cancel", json!({})).id(id);
+        let (status, answer) = shop.api.insist(&cancel).await?;
+        ensure!(status == 200, "{status} {answer}");
+        invariants.verdict()?;
+        Ok(invariants.transactions())
     })
 }

@@ -11,7 +11,10 @@ use serde_json::json;
 use simulated_aws::SimulatedAws;
 use tokio::time::{Duration, sleep};
 
-use crate::shop::{EVENT_LOG, MAIL_MAX_AGE_DAYS, ORDERS, Queue};
+use crate::{
+    operator::published,
+    shop::{MAIL_MAX_AGE_DAYS, ORDERS, Queue},
+};
 
 /// A message that has to end on its queue's DLQ.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -112,12 +115,8 @@ fn pick<'a, T>(aws: &SimulatedAws, all: &'a [T]) -> Option<&'a T> {
 }
 
 fn logged(aws: &SimulatedAws) -> Option<(Event, String)> {
-    let bodies: Vec<String> = aws
-        .items(EVENT_LOG)
-        .iter()
-        .filter_map(|event| Some(event.get("body")?["S"].as_str()?.to_owned()))
-        .collect();
-    let body = pick(aws, &bodies)?;
+    let events = published(aws);
+    let body = &pick(aws, &events)?.body;
     Some((Event::decode(body.as_bytes()).ok()?, body.clone()))
 }
 
@@ -134,7 +133,7 @@ fn send_old_mail(aws: &SimulatedAws, id: &str) {
     aws.send(&Queue::Notification.url(), &body, &BTreeMap::new());
 }
 
-/// Several deliveries at once of an event that was stored at any time before.
+/// Several deliveries at once of an event that was published at any time before.
 fn replay(aws: &SimulatedAws) {
     let Some((event, body)) = logged(aws) else { return };
     let event_type = event.body.event_type().as_str();

@@ -150,6 +150,8 @@ impl Change {
 struct Claim {
     event_id: String,
     environment: u64,
+    /// When its lease ends, in milliseconds since 1970.
+    leased_until: u64,
     /// Its call that sends the mail.
     send: Option<Send>,
     has_tried_to_complete: bool,
@@ -748,8 +750,10 @@ impl Watch {
             };
             let is_gone = self.gone.contains(&earlier.environment)
                 || self.stalled.contains(&earlier.environment);
+            // A call that AWS carries out late is under way for longer than anybody waits for it.
+            let is_given_up = now + LEASE_MARGIN_MS + SKEW_MS >= earlier.leased_until;
             ensure!(
-                send.is_heard.is_some() || is_gone,
+                send.is_heard.is_some() || is_gone || is_given_up,
                 "{what}: another of the same event, by {other}, is under way"
             );
             // Its answer was lost, or it could not be marked: then nobody knows of it.
@@ -1116,6 +1120,7 @@ impl Watch {
                 event_id,
                 environment,
                 stage: stage.map_or(Ok(0), |row| number(row, "stage"))?,
+                leased_until: until(after)?,
                 send: None,
                 has_tried_to_complete: false,
                 is_noted_unknown: false,

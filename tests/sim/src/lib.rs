@@ -47,7 +47,9 @@ use operator::{Operator, Stranger};
 use plan::ORDERING;
 use shop::{Queue, STOCK_CHANGES};
 
-pub use answers::{AnswerCalls, answer_calls, published_after_death};
+pub use answers::{
+    AnswerCalls, answer_calls, published_after_death, transactions_of_late_cancellation,
+};
 pub use explain::explain;
 pub use lambda::Harshness;
 pub use plan::{Kind, Outage, Plan};

@@ -66,7 +66,7 @@ fn one_of<T: Clone>(aws: &SimulatedAws, all: &[T]) -> Option<T> {
 
 /// The events that were published, as far as one can know: not those that an order stands for. Who sends these to a queue leaves
 /// them out, because the queue's consumer would take the order for published.
-fn published(aws: &SimulatedAws) -> Vec<Logged> {
+pub(crate) fn published(aws: &SimulatedAws) -> Vec<Logged> {
     let orders = aws.items(ORDERS);
     let unpublished: BTreeSet<&str> = orders
         .iter()

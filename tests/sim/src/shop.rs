@@ -6,7 +6,7 @@ use serde_json::json;
 use simulated_aws::{Index, QueueSettings, SimulatedAws, SubscriptionSettings, Table};
 
 /// What the partition of the index `pending` begins with of an order that stands for the publication of its event.
-pub(crate) const UNPUBLISHED: &str = "unpublished-";
+pub const UNPUBLISHED: &str = "unpublished-";
 pub const ORDERS: &str = "orders";
 pub const PRODUCTS: &str = "products";
 pub const RESERVATIONS: &str = "reservations";
@@ -104,7 +104,7 @@ pub fn deploy(aws: &SimulatedAws) {
             ("by_customer_keys", ["customer_email", "created_at"]),
         ],
     );
-    table(PRODUCTS, &["product_id"], &[]);
+    table(PRODUCTS, &["product_id"], &[("by_category", ["category", "product_id"])]);
     table(RESERVATIONS, &["order_id"], &[]);
     table(STOCK_CHANGES, &["product_id", "change_id"], &[]);
     table(IDEMPOTENCY, &["key"], &[]);
@@ -112,6 +112,7 @@ pub fn deploy(aws: &SimulatedAws) {
     table(EVENT_LOG, &["order_id", "event_id"], &[("outbox", ["outbox_shard", "pending_since"])]);
     aws.project_keys_only(ORDERS, "pending");
     aws.project_keys_only(ORDERS, "by_customer_keys");
+    aws.project_keys_only(PRODUCTS, "by_category");
     aws.project_keys_only(EVENT_LOG, "outbox");
     aws.set_time_to_live(IDEMPOTENCY, "expires_at");
     let topic_arn = aws.create_topic("orders");

@@ -38,7 +38,8 @@ fn a_flash_sale_sells_every_piece_once_and_settles_soon() -> Result<()> {
     assert_eq!(report.statuses.get("rejected"), Some(&(orders - PIECES)), "{report:?}");
     assert_eq!((report.left, report.dead_letters), (0, 0), "{report:?}");
     assert!(report.settled_after <= SETTLED_WITHIN, "{report:?}");
-    assert!(report.conflicts * 5 < orders as u64, "0.2 conflicts an order: {report:?}");
+    // Nothing is written for those who come too late. Of 10,000 orders this is 0.05 conflicts each.
+    assert!(report.conflicts <= PIECES as u64, "more than one conflict a piece: {report:?}");
     Ok(())
 }
 

@@ -21,7 +21,7 @@ pub(crate) const TABLES: [(&str, &[&str], &[IndexOf]); 4] = [
             ("by_customer_keys", ["customer_email", "created_at"], true),
         ],
     ),
-    (PRODUCTS, &["product_id"], &[]),
+    (PRODUCTS, &["product_id"], &[("by_category", ["category", "product_id"], true)]),
     (EVENTS, &["order_id", "event_id"], &[("outbox", ["outbox_shard", "pending_since"], true)]),
     (IDEMPOTENCY, &["key"], &[]),
 ];
@@ -305,6 +305,21 @@ fn products(cases: &mut Cases) {
         "product-1",
         &[write("Put", PRODUCTS, json!({ "Item": product }))],
     );
+    let of_category = |start: Value| {
+        let mut query = json!({
+            "IndexName": "by_category",
+            "KeyConditionExpression": "category = :category",
+            "ExpressionAttributeValues": { ":category": s("light") },
+            "Limit": 1,
+        });
+        if !start.is_null() {
+            query["ExclusiveStartKey"] = start;
+        }
+        query
+    };
+    cases.add("a page of a category", "Query", PRODUCTS, of_category(Value::Null));
+    let start = json!({ "product_id": s("p1"), "category": s("light") });
+    cases.add("the next page of a category", "Query", PRODUCTS, of_category(start));
     let change = |expression: &str, more: Value| {
         let mut values = json!({ ":one": n(1) });
         more.as_object()

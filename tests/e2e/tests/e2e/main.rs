@@ -4,6 +4,7 @@
 mod batch;
 mod bounces;
 mod concurrency;
+mod description;
 mod duplicates;
 mod input;
 mod journey;

@@ -15,7 +15,7 @@ async fn a_product_is_made_shown_and_changed() -> Result<()> {
     let id = made.id()?;
     assert_eq!(stack.api.follow("/products", &made).await?.json["id"], id.as_str());
     let wanted = format!(
-        r#"{{"id":"{id}","name":"Lamp","price":12.50,"currency":"UAH","stock":3,"category":"light"}}"#
+        r#"{{"id":"{id}","name":"Lamp","price":12.50,"currency":"UAH","stock":3,"category":"light","active":true}}"#
     );
     assert_eq!(made.text, wanted);
     let path = format!("/products/{id}");
@@ -196,5 +196,127 @@ async fn a_raw_path_reaches_no_protected_call() -> Result<()> {
     }
     assert_eq!(stack.api.status(&order).await?, "confirmed");
     assert_eq!(stack.api.stock(&product).await?, 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_reader_who_has_a_product_as_it_is_gets_no_body_and_a_writer_who_was_overtaken_is_told()
+-> Result<()> {
+    let stack = Stack::load().await?;
+    let api = &stack.api;
+    let id = api.product("Tagged", "1", 5).await?;
+    let path = format!("/products/{id}");
+    let tag = |answer: &e2e::Answer| -> Result<String> {
+        Ok(answer.headers.get("etag").context("an ETag")?.to_str()?.to_owned())
+    };
+    let first = tag(&api.call("GET", &path, "").await?)?;
+    assert_eq!(first, "\"1.5\"");
+    let again = api.call_with("GET", &path, "", &[("if-none-match", &first)]).await?;
+    expect_status(&again, 304)?;
+    assert_eq!((again.text.as_str(), tag(&again)?), ("", first.clone()));
+    // A change of stock is seen by readers, and in no writer's way.
+    expect_status(&api.restock(&id, 2).await?, 200)?;
+    let seen = api.call_with("GET", &path, "", &[("if-none-match", &first)]).await?;
+    expect_status(&seen, 200)?;
+    let bound = |tag: &str| [("if-match", tag.to_owned())];
+    let change = async |body: &str, tag: &str| {
+        let headers = bound(tag);
+        let headers: Vec<_> = headers.iter().map(|(name, tag)| (*name, tag.as_str())).collect();
+        api.admin_with("PATCH", &path, body, &headers).await
+    };
+    let changed = change(r#"{"price":2}"#, &first).await?;
+    expect_status(&changed, 200)?;
+    assert_eq!(tag(&changed)?, "\"2.7\"");
+    let overtaken = change(r#"{"price":3}"#, &first).await?;
+    expect_status(&overtaken, 412)?;
+    assert_eq!(overtaken.json["type"], "urn:orderflow:problem:precondition-failed");
+    assert_eq!(api.call("GET", &path, "").await?.json["price"], 2.0);
+    expect_status(&change(r#"{"price":3}"#, "\"9.9\", \"2.0\"").await?, 200)?;
+    expect_status(&change(r#"{"price":4}"#, "*").await?, 200)?;
+    expect_status(&change(r#"{"price":4}"#, "4.7").await?, 400)?;
+    expect_status(&change(r#"{"price":4}"#, "W/\"4.7\"").await?, 412)?;
+    let stock = format!("{path}/stock");
+    for (tag, key, status, left) in
+        [("\"1.7\"", "old", 412, 7), ("\"4.7\"", "new", 200, 8), ("\"4.7\"", "new", 200, 8)]
+    {
+        let key = format!("{key}-{id}");
+        let headers = [("idempotency-key", key.as_str()), ("if-match", tag)];
+        let answer = api.admin_with("POST", &stock, r#"{"delta":1}"#, &headers).await?;
+        expect_status(&answer, status)?;
+        assert_eq!(api.stock(&id).await?, left);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_product_that_is_withdrawn_cannot_be_ordered_and_only_administrators_see_it() -> Result<()>
+{
+    let stack = Stack::load().await?;
+    let api = &stack.api;
+    let category = format!("c-{}", uuid::Uuid::new_v4());
+    let mut ids = Vec::new();
+    for number in 0..5 {
+        let body = format!(r#"{{"name":"N{number}","price":1,"stock":9,"category":"{category}"}}"#);
+        ids.push(api.admin("POST", "/products", body).await?.id()?);
+    }
+    ids.sort();
+    let withdrawn = ids.remove(1);
+    let path = format!("/products/{withdrawn}");
+    expect_status(&api.admin("PATCH", &path, r#"{"active":false}"#).await?, 200)?;
+    expect_status(&api.call("GET", &path, "").await?, 404)?;
+    let shown = api.admin("GET", &format!("/admin/products/{withdrawn}"), "").await?;
+    expect_status(&shown, 200)?;
+    assert_eq!(shown.json["active"], false);
+    let order = format!(
+        r#"{{"customer_email":"a@example.com","items":[{{"product_id":"{}","quantity":1}},{{"product_id":"{withdrawn}","quantity":1}}]}}"#,
+        ids[0]
+    );
+    let refused = api.call("POST", "/orders", order.clone()).await?;
+    expect_status(&refused, 400)?;
+    assert_eq!(refused.json["errors"][0]["field"], "items[1].product_id");
+    // Each page is full, or the last: with two a page, the four that are sold are two pages.
+    let mut pages: Vec<Vec<String>> = Vec::new();
+    let first = format!("/products?category={category}&limit=2");
+    let mut next = Some(first.clone());
+    while let Some(path) = next {
+        let page = api.call("GET", &path, "").await?;
+        expect_status(&page, 200)?;
+        let products = page.json["products"].as_array().context("products")?;
+        pages.push(
+            products.iter().map(|p| p["id"].as_str().unwrap_or_default().to_owned()).collect(),
+        );
+        next = page.json["next_cursor"].as_str().map(|cursor| format!("{first}&cursor={cursor}"));
+    }
+    assert_eq!(pages, [&ids[..2], &ids[2..]]);
+    let all = api.admin("GET", &format!("/admin/products?category={category}"), "").await?;
+    assert_eq!(all.json["products"].as_array().map(Vec::len), Some(5));
+    expect_status(&api.admin("PATCH", &path, r#"{"active":true}"#).await?, 200)?;
+    expect_status(&api.call("POST", "/orders", order).await?, 201)?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_order_that_costs_another_amount_than_expected_is_not_placed() -> Result<()> {
+    let stack = Stack::load().await?;
+    let api = &stack.api;
+    let id = api.product("Dearer", "20.50", 5).await?;
+    let order = |total: &str| {
+        format!(
+            r#"{{"customer_email":"a@example.com","product_id":"{id}","quantity":2,"expected_total":{total}}}"#
+        )
+    };
+    let key = format!("total-{id}");
+    let headers = [("idempotency-key", key.as_str())];
+    let placed = api.call_with("POST", "/orders", order("41.00"), &headers).await?;
+    expect_status(&placed, 201)?;
+    expect_status(&api.admin("PATCH", &format!("/products/{id}"), r#"{"price":21}"#).await?, 200)?;
+    let refused = api.call("POST", "/orders", order("41.00")).await?;
+    expect_status(&refused, 409)?;
+    assert_eq!(refused.json["type"], "urn:orderflow:problem:total-changed");
+    assert!(refused.text.contains(r#""total_price":42.00"#), "{}", refused.text);
+    // A repetition is answered as the first time, whatever has changed since.
+    let again = api.call_with("POST", "/orders", order("41.00"), &headers).await?;
+    assert_eq!((again.status, again.text), (placed.status, placed.text));
+    expect_status(&api.call("POST", "/orders", order("42")).await?, 201)?;
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! What the shop does, it may do.
 
 use anyhow::{Context, Result};
+use aws_sdk_dynamodb::types::AttributeValue;
 use e2e::{Queue, Seconds, Stack, api::order_body, eventually, expect_status};
 use jiff::Timestamp;
 
@@ -103,6 +104,48 @@ async fn relay_publishes_what_is_pending() -> Result<()> {
     published(&stack, &order, 3).await
 }
 
+/// A consumer that meets a marker reads which events came with it, and publishes them again.
+#[tokio::test]
+async fn an_event_that_comes_again_has_its_consequences_published_again() -> Result<()> {
+    let Some(stack) = crate::enforcing().await? else { return Ok(()) };
+    let product = stack.api.product("Allowed again", "10", 5).await?;
+    let order = stack.api.order("again@example.com", &[(&product, 2)]).await?;
+    assert_eq!(stack.api.wait_until_settled(&order).await?, "confirmed");
+    published(&stack, &order, 3).await?;
+    for (queue, event_type) in [(Queue::Product, "OrderCreated"), (Queue::Order, "StockReserved")] {
+        stack.send(stack.queue(queue), &stack.event(&order, event_type).await?).await?;
+        // What is refused for want of a right is tried again for an hour.
+        stack.wait_until_drained(queue).await?;
+    }
+    Ok(())
+}
+
+/// order-api publishes at once, so an order that waits for the relay is made of one that does not.
+#[tokio::test]
+async fn relay_publishes_what_an_order_stands_for() -> Result<()> {
+    let Some(stack) = crate::enforcing().await? else { return Ok(()) };
+    let product = stack.api.product("Stood for", "10", 5).await?;
+    let order = stack.api.order("stood-for@example.com", &[(&product, 2)]).await?;
+    assert_eq!(stack.api.wait_until_settled(&order).await?, "confirmed");
+    let text = |text: &str| AttributeValue::S(text.to_owned());
+    let change = |expression: &str| {
+        let change = stack.dynamodb.update_item().table_name(stack.setting("ORDERS_TABLE"));
+        change.key("order_id", text(&order)).update_expression(expression)
+    };
+    let created = stack.log(&order).await?[0]["event_id"].clone();
+    change("SET pending_shard = :shard, created_event_id = :event, created_at = :long_ago")
+        .expression_attribute_values(":shard", text("unpublished-0"))
+        .expression_attribute_values(":event", created)
+        .expression_attribute_values(":long_ago", text("2025-01-01T00:00:00.000Z"))
+        .send()
+        .await?;
+    stack.sweep().await?.context("the sweep failed")?;
+    let item = stack.item("ORDERS_TABLE", "order_id", &order).await?.context("the order")?;
+    assert_eq!(item["pending_shard"], text("0"));
+    change("REMOVE pending_shard").send().await?;
+    Ok(())
+}
+
 #[tokio::test]
 async fn products_are_changed_restocked_and_listed() -> Result<()> {
     let Some(stack) = crate::enforcing().await? else { return Ok(()) };
@@ -117,6 +160,9 @@ async fn products_are_changed_restocked_and_listed() -> Result<()> {
         expect_status(&restocked, 200)?;
     }
     expect_status(&stack.api.call("GET", "/products", "").await?, 200)?;
+    expect_status(&stack.api.admin("PATCH", &path, r#"{"category":"allowed"}"#).await?, 200)?;
+    let listed = stack.api.call("GET", "/products?category=allowed", "").await?;
+    assert_eq!(listed.json["products"][0]["id"], product.as_str(), "{}", listed.text);
     assert_eq!(stack.api.stock(&product).await?, 10);
     Ok(())
 }

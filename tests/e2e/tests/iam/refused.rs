@@ -106,7 +106,7 @@ async fn feedback_consumer_suppresses_an_address_and_reads_none() -> Result<()> 
 }
 
 #[tokio::test]
-async fn relay_looks_for_what_is_pending_and_reads_no_order() -> Result<()> {
+async fn relay_looks_for_what_is_pending_and_makes_no_order() -> Result<()> {
     let Some(stack) = crate::enforcing().await? else { return Ok(()) };
     let dynamodb = aws_sdk_dynamodb::Client::new(&stack.with_role_of("RELAY").await?);
     let pending =
@@ -114,8 +114,9 @@ async fn relay_looks_for_what_is_pending_and_reads_no_order() -> Result<()> {
     let pending = pending.key_condition_expression("outbox_shard = :shard");
     pending.expression_attribute_values(":shard", text("0")).send().await?;
     let orders = stack.setting("ORDERS_TABLE");
-    let read = dynamodb.get_item().table_name(orders).key("order_id", text("none"));
-    assert_refused(read.send().await);
+    let made = dynamodb.put_item().table_name(orders).item("order_id", text("made"));
+    assert_refused(made.send().await);
+    assert_refused(dynamodb.scan().table_name(orders).send().await);
     Ok(())
 }
 

@@ -1,0 +1,122 @@
+//! What others rely on: the descriptions of the HTTP API and of the events, made of the types that are read and written, and what
+//! a change of them would break.
+//!
+//! In: the functions' operations, the events' schemas, and what was released last. Out: docs/openapi.json, which order-api serves,
+//! docs/asyncapi.yaml, and the names of whatever would break a client or a consumer.
+
+mod compatibility;
+
+use events::{EventType, schemas_within};
+use http_api::openapi::{Operation, document};
+use serde_json::{Map, Value, json};
+
+pub use compatibility::{broken_calls, broken_events};
+
+const DESCRIPTION: &str = "Orders, and the products that can be ordered. An order that was accepted takes effect exactly once. \
+     Errors are problem+json (RFC 9457) with a stable `type`: docs/problems.md has a section for each. Clients ignore fields \
+     that they do not know, and expect further problem types and statuses of orders. A field that another call takes is \
+     refused by name; one that no call knows is ignored.";
+
+/// Every call of the API.
+#[must_use]
+pub fn operations() -> Vec<Operation> {
+    [order::openapi::operations(), product::openapi::operations()].concat()
+}
+
+/// The description of the API in OpenAPI 3.1.
+#[must_use]
+pub fn openapi() -> Value {
+    document(&operations(), DESCRIPTION)
+}
+
+/// Each consumer of events, with the subscription in the template that says which it takes.
+pub const CONSUMERS: [(&str, &str, &[EventType]); 3] = [
+    (
+        "product-consumer",
+        "ProductSubscription",
+        &[EventType::OrderCreated, EventType::OrderCancelled],
+    ),
+    ("order-consumer", "OrderSubscription", &[EventType::StockReserved, EventType::StockRejected]),
+    (
+        "notification-consumer",
+        "NotificationSubscription",
+        &[
+            EventType::OrderCreated,
+            EventType::OrderConfirmed,
+            EventType::OrderRejected,
+            EventType::OrderCancelled,
+            EventType::OrderShipped,
+        ],
+    ),
+];
+
+/// The description of the events in AsyncAPI 3.
+#[must_use]
+pub fn asyncapi(sample: impl Fn(EventType) -> Value) -> Value {
+    let (payloads, schemas) = schemas_within("/components/schemas");
+    let mut messages = Map::new();
+    for (event_type, payload) in payloads {
+        let message = json!({
+            "name": event_type.as_str(),
+            "title": event_type.as_str(),
+            "contentType": "application/json",
+            "correlationId": { "location": "$message.payload#/correlation_id" },
+            "headers": {
+                "type": "object",
+                "description": "Message attributes, by which subscriptions are filtered.",
+                "required": ["event_type", "event_version", "correlation_id", "traceparent"],
+                "properties": {
+                    "event_type": { "const": event_type.as_str() },
+                    "event_version": { "type": "string" },
+                    "correlation_id": { "type": "string" },
+                    "traceparent": { "type": "string", "description": "W3C Trace Context." },
+                },
+            },
+            "payload": payload,
+            "examples": [{ "name": event_type.as_str(), "payload": sample(event_type) }],
+        });
+        messages.insert(event_type.as_str().into(), message);
+    }
+    let of_channel = |event_type: &EventType| json!({ "$ref": format!("#/channels/orders/messages/{event_type}") });
+    let mut operations = Map::new();
+    let operation = |action: &str, title: String, types: &[EventType]| {
+        let messages: Vec<_> = types.iter().map(of_channel).collect();
+        json!({ "action": action, "title": title, "channel": { "$ref": "#/channels/orders" }, "messages": messages })
+    };
+    for source in ["order-service", "product-service"] {
+        let types: Vec<_> =
+            EventType::ALL.into_iter().filter(|one| one.source() == source).collect();
+        let title = format!("What {source} publishes");
+        operations.insert(format!("{source}-sends"), operation("send", title, &types));
+    }
+    for (consumer, _, types) in CONSUMERS {
+        let title = format!("What {consumer} takes");
+        operations.insert(format!("{consumer}-receives"), operation("receive", title, types));
+    }
+    let references: Map<_, _> = messages
+        .keys()
+        .map(|name| (name.clone(), json!({ "$ref": format!("#/components/messages/{name}") })))
+        .collect();
+    json!({
+        "asyncapi": "3.0.0",
+        "info": {
+            "title": "Orderflow: events",
+            "version": format!("{}.0", events::VERSION),
+            "description": "What happened to orders and their stock. Each event is delivered at least once and in any order: \
+                            `event_id` is what a consumer remembers. A consumer takes every version of its major number, and \
+                            ignores fields that it does not know.",
+            "license": { "name": "Apache-2.0" },
+        },
+        "defaultContentType": "application/json",
+        "channels": {
+            "orders": {
+                "address": "orders",
+                "title": "The topic of all events",
+                "description": "An SNS topic (output TopicArn of the stack). Subscribe a queue of your own, with raw delivery and a filter on event_type.",
+                "messages": references,
+            },
+        },
+        "operations": operations,
+        "components": { "messages": messages, "schemas": schemas },
+    })
+}
