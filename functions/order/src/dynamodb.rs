@@ -28,7 +28,11 @@ use exactly_once::{
     table::{batch_get, batch_get_tables, count_partition, is_applied, text},
     transaction::TRANSACTION_WRITES_MAX,
 };
-use futures::future::{join_all, try_join_all};
+use futures::{
+    StreamExt, TryStreamExt,
+    future::{join_all, try_join_all},
+    stream,
+};
 use jiff::Timestamp;
 use messaging::{EventFactory, ReceivedEvent};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -51,6 +55,10 @@ const UNPUBLISHED: &str = "unpublished-";
 /// Maximum number of orders of one partition whose events one sweep publishes once more: what is only late, because a consumer
 /// is behind, is not to become a second load of the same size.
 const PUBLISHED_AGAIN_MAX: usize = 100;
+
+/// Maximum number of partitions of the index that are read at once to count them: an emulator answers one after the other, and
+/// each answer has its own time limit.
+const QUERIES_AT_ONCE: usize = 8;
 
 /// The orders table, and the outbox of its events.
 #[derive(Debug, Clone)]
@@ -676,10 +684,10 @@ impl PendingOrders {
         Self { client, table: table.into() }
     }
 
-    /// Publishes the `OrderCreated` of those that were placed before this moment and still stand for its publication, until
-    /// `deadline`: it may never have been published, or it was and a consumer is behind. Each is published once more at most,
-    /// or its event gets a place in the outbox; then its order is pending like any other. Returns the number of those, and of
-    /// those that are left.
+    /// Publishes the `OrderCreated` of those that were placed before this moment and still stand for its publication, unless
+    /// `deadline` has passed: it may never have been published, or it was and a consumer is behind. Each is published once more
+    /// at most, or its event gets a place in the outbox; then its order is pending like any other. Returns the number of those,
+    /// and of those that are left.
     ///
     /// # Errors
     /// The tables did not answer. What other partitions had may have been published.
@@ -689,13 +697,12 @@ impl PendingOrders {
         before: Timestamp,
         deadline: Instant,
     ) -> Result<(usize, usize), TableError> {
-        let shards = Shards::all().map(async |shard| {
-            if Instant::now() >= deadline {
-                return Ok((0, 0));
-            }
-            self.publish_unpublished_of(&shard, outbox, before).await
-        });
         let mut sum = (0, 0);
+        if Instant::now() >= deadline {
+            return Ok(sum);
+        }
+        let shards = Shards::all()
+            .map(async |shard| self.publish_unpublished_of(&shard, outbox, before).await);
         // Every partition has its turn before an error of one is reported.
         for counts in join_all(shards).await {
             let (published, left) = counts?;
@@ -780,11 +787,14 @@ impl PendingOrders {
     }
 
     async fn count_shards(&self, before: Option<(&str, &str)>) -> Result<u64, TableError> {
-        let counts = partitions().map(async |shard| {
+        let counts = stream::iter(partitions()).map(async |shard| {
             let (index, partition) = ((&*self.table, PENDING_INDEX), ("pending_shard", &*shard));
             count_partition(&self.client, index, partition, before, "Query pending orders").await
         });
-        Ok(try_join_all(counts).await?.into_iter().sum())
+        counts
+            .buffer_unordered(QUERIES_AT_ONCE)
+            .try_fold(0, async |sum, count| Ok(sum + count))
+            .await
     }
 
     /// The ids of the oldest that were placed before this moment, at most `limit`.
@@ -797,9 +807,10 @@ impl PendingOrders {
         limit: u16,
     ) -> Result<Vec<String>, TableError> {
         let before = Stamp::from(moment).to_string();
-        let oldest =
-            partitions().map(async |shard| self.placed_before(&shard, &before, limit.into()).await);
-        let items = try_join_all(oldest).await?.into_iter().flatten();
+        let oldest = stream::iter(partitions())
+            .map(async |shard| self.placed_before(&shard, &before, limit.into()).await);
+        let items: Vec<Vec<Item>> = oldest.buffer_unordered(QUERIES_AT_ONCE).try_collect().await?;
+        let items = items.into_iter().flatten();
         let field = |item: &Item, name: &str| item.get(name)?.as_s().ok().cloned();
         let mut orders: Vec<(String, String)> = items
             .filter_map(|item| Some((field(&item, "created_at")?, field(&item, "order_id")?)))

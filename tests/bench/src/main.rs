@@ -28,11 +28,7 @@ const ROUNDS_DEFAULT: usize = 5;
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize()?;
-    let binaries = match env::var_os("BIN_DIR") {
-        Some(folder) if !folder.is_empty() => PathBuf::from(folder),
-        _ => root.join("target/release"),
-    };
-    let programs = Programs { binaries, peers: root.join(".cache/peers") };
+    let programs = Programs::built_in(&root);
     let folder = root.join("target/bench");
     fs::create_dir_all(&folder)?;
     let rounds = match env::var("ROUNDS") {

@@ -103,6 +103,16 @@ pub struct Programs {
 }
 
 impl Programs {
+    /// The release binaries and the peers of this checkout; `BIN_DIR` says where other binaries are.
+    #[must_use]
+    pub fn built_in(root: &Path) -> Self {
+        let binaries = match std::env::var_os("BIN_DIR") {
+            Some(folder) if !folder.is_empty() => PathBuf::from(folder),
+            _ => root.join("target/release"),
+        };
+        Self { binaries, peers: root.join(".cache/peers") }
+    }
+
     /// The command that runs a program against this endpoint; what it prints goes to this file, or nowhere.
     ///
     /// # Errors

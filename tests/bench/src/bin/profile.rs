@@ -7,8 +7,7 @@
 
 use std::{
     collections::BTreeMap,
-    env,
-    path::{Path, PathBuf},
+    path::Path,
     process::{Command, Stdio},
 };
 
@@ -30,11 +29,7 @@ const CRATES_NAMED_MAX: usize = 12;
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize()?;
-    let binaries = match env::var_os("BIN_DIR") {
-        Some(folder) if !folder.is_empty() => PathBuf::from(folder),
-        _ => root.join("target/release"),
-    };
-    let programs = Programs { binaries, peers: root.join(".cache/peers") };
+    let programs = Programs::built_in(&root);
     let folder = root.join("target/bench");
     std::fs::create_dir_all(&folder)?;
     let mut load = Load::record(&programs.binaries).await?;
