@@ -57,6 +57,19 @@ pub(crate) async fn list(stack: &Stack) -> Result<Vec<Suppressed>, CliError> {
     }
 }
 
+/// One of them.
+pub(crate) async fn get(stack: &Stack, address: &Email) -> Result<Option<Suppressed>, CliError> {
+    let found = stack
+        .dynamodb
+        .get_item()
+        .table_name(stack.output("SuppressedTable")?)
+        .key("email", AttributeValue::S(address.mailbox()))
+        .consistent_read(true)
+        .send()
+        .await?;
+    Ok(found.item.map(|item| Suppressed::read(&item)))
+}
+
 /// Has an address mailed again.
 pub(crate) async fn remove(stack: &Stack, address: &Email) -> Result<Suppressed, CliError> {
     let deleted = stack

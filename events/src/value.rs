@@ -30,6 +30,7 @@ const DOMAIN_LABEL_BYTES_MAX: usize = 63;
 /// `xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx` (RFC 9562, section 4).
 const HYPHENATED_UUID_BYTES: usize = 36;
 const EMAIL_BYTES_MAX: usize = 254;
+const ERASED: &str = "erased@orderflow.invalid";
 const ID_BYTES_MAX: usize = 64;
 
 /// Why a text is not a value of the wanted type. The sentence completes "`field` …".
@@ -337,6 +338,18 @@ impl Email {
     #[must_use]
     pub fn mailbox(&self) -> String {
         self.0.to_ascii_lowercase()
+    }
+
+    /// The address of a customer who is forgotten. No mail reaches it: `.invalid` is no domain (RFC 2606, section 2).
+    #[must_use]
+    pub fn erased() -> Self {
+        Self(ERASED.to_owned())
+    }
+
+    /// Whether its customer is forgotten.
+    #[must_use]
+    pub fn is_erased(&self) -> bool {
+        self.0 == ERASED
     }
 
     /// The address so far that its owner knows it and nobody else does: `t***@e***.com`.

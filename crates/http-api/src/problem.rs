@@ -1,6 +1,6 @@
 //! The one place where outcomes become HTTP errors (problem+json, RFC 9457).
 
-use std::borrow::Cow;
+use std::{borrow::Cow, time::Duration};
 
 use axum::{
     body::Body,
@@ -141,6 +141,8 @@ pub struct Problem {
     total_price: Option<Box<RawValue>>,
     #[serde(skip)]
     allow: Option<&'static str>,
+    #[serde(skip)]
+    retry_after: Option<Duration>,
 }
 
 impl Problem {
@@ -153,6 +155,7 @@ impl Problem {
             errors: Vec::new(),
             total_price: None,
             allow: None,
+            retry_after: None,
         }
     }
 
@@ -192,7 +195,7 @@ impl Problem {
                 "Either the path does not take this method, or the call is for administrators and is not signed. Sign \
                  the request with AWS Signature Version 4 (curl: --aws-sigv4 \"aws:amz:REGION:execute-api\").",
             ),
-            ProblemType::Throttled => Self::new(kind, "Try again in a moment."),
+            ProblemType::Throttled => Self::throttled(Duration::from_secs(1)),
         }
     }
 
@@ -290,6 +293,16 @@ impl Problem {
         )
     }
 
+    /// 429: this client has had as much as it may have until then.
+    #[must_use]
+    pub fn throttled(retry_after: Duration) -> Self {
+        let problem = Self::new(
+            ProblemType::Throttled,
+            "More requests came than may. Try again after the seconds that the header Retry-After says.",
+        );
+        Self { retry_after: Some(retry_after), ..problem }
+    }
+
     /// 500: our fault, because of an error that should not be. Logged here, once.
     pub fn unexpected(error: impl std::error::Error + 'static) -> Self {
         tracing::error!(error = %ErrorChain(&error), "the request could not be answered");
@@ -365,8 +378,14 @@ impl IntoResponse for Problem {
         if let Some(allow) = self.allow {
             headers.insert(header::ALLOW, HeaderValue::from_static(allow));
         }
-        if self.status == StatusCode::SERVICE_UNAVAILABLE {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        // In whole seconds, and never too early (RFC 9110, section 10.2.3).
+        let seconds = match self.retry_after {
+            Some(time) => Some(time.as_secs() + u64::from(time.subsec_nanos() > 0)),
+            None if self.status == StatusCode::SERVICE_UNAVAILABLE => Some(1),
+            None => None,
+        };
+        if let Some(seconds) = seconds {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
     }

@@ -15,14 +15,17 @@ use events::{
     Currency, Email, Line, MaskedEmail, Money, OrderId, ProductId, Quantity, Stamp, StockLine,
 };
 use exactly_once::{EarlierRequest, ErrorChain, IdempotencyKeys, Outgoing};
+use futures::future::try_join;
 use http_api::{
-    AfterAnswer, AnswerBy, Caller, Cursor, Fields, Problem, ProblemType, QueryFields, request_key,
+    AfterAnswer, AnswerBy, Caller, ClientNetwork, Cursor, Fields, Problem, ProblemType,
+    QueryFields, request_key,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::{
+    client_limit::{Admission, ClientLimit},
     dynamodb::{Added, Catalog, CatalogRead, KeyedAnswer, OrderCursor, Orders, TransitionOutcome},
     order_token::OrderTokens,
     rules::{Decision, LINES_MAX, Order, OrderRequest, Status, cancel, changed_total, place, ship},
@@ -35,6 +38,7 @@ pub struct OrderApi {
     pub currency: Currency,
     pub idempotency_keys: IdempotencyKeys,
     pub order_tokens: OrderTokens,
+    pub client_limit: ClientLimit,
 }
 
 pub fn routes(api: OrderApi) -> Router {
@@ -146,6 +150,7 @@ async fn create_order(
     Extension(caller): Extension<Caller>,
     Extension(answer_by): Extension<AnswerBy>,
     Extension(after_answer): Extension<AfterAnswer>,
+    network: Option<ClientNetwork>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, Problem> {
@@ -154,10 +159,13 @@ async fn create_order(
     let key = request_key(&headers, scope, "POST", "/orders", &body)?;
     let products = request.lines.iter().map(|line| &line.product_id);
     let keyed = key.as_ref().map(|key| (&api.idempotency_keys, key));
-    let catalog = match api.catalog.entries(products, keyed).await? {
+    // Beside each other: a limit costs a call, and no time.
+    let reading = api.catalog.entries(products, keyed);
+    let catalog = match try_join(reading, api.client_limit.admit(network)).await? {
         // A repetition is answered as the first time, whatever has changed since.
-        CatalogRead::Earlier(earlier) => return answer_earlier(&api, earlier),
-        CatalogRead::Entries(catalog) => catalog,
+        (CatalogRead::Earlier(earlier), _) => return answer_earlier(&api, earlier),
+        (_, Admission::Refused { retry_after }) => return Err(Problem::throttled(retry_after)),
+        (CatalogRead::Entries(catalog), Admission::Admitted) => catalog,
     };
     let event_factory = api.orders.event_factory();
     let (id, now) = (event_factory.new_id(), event_factory.now());

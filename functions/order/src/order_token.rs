@@ -37,7 +37,12 @@ impl OrderTokens {
     /// The token of an order: 43 characters that need no escape in a URL, a header or JSON.
     #[must_use]
     pub fn token(&self, id: &OrderId) -> String {
-        URL_SAFE_NO_PAD.encode(hmac::sign(&self.current, &signed(id)))
+        self.sign(&signed(id))
+    }
+
+    /// The HMAC of a text that begins with what it is for.
+    pub(crate) fn sign(&self, text: &str) -> String {
+        URL_SAFE_NO_PAD.encode(hmac::sign(&self.current, text.as_bytes()))
     }
 
     /// Whether this is the token of this order. Compares in constant time.
@@ -46,7 +51,7 @@ impl OrderTokens {
         let Ok(tag) = URL_SAFE_NO_PAD.decode(token) else { return false };
         [&self.current, &self.previous]
             .into_iter()
-            .any(|key| hmac::verify(key, &signed(id), &tag).is_ok())
+            .any(|key| hmac::verify(key, signed(id).as_bytes(), &tag).is_ok())
     }
 }
 
@@ -57,8 +62,8 @@ fn key(secret: &str) -> Result<hmac::Key, WeakSecret> {
     Ok(hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes()))
 }
 
-fn signed(id: &OrderId) -> Vec<u8> {
-    format!("{PURPOSE}{}", id.as_str()).into_bytes()
+fn signed(id: &OrderId) -> String {
+    format!("{PURPOSE}{}", id.as_str())
 }
 
 #[cfg(test)]

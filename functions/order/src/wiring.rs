@@ -1,6 +1,8 @@
 //! What the functions are made of: their settings, and handlers made of these, an AWS configuration and a source of ids.
 //! Nothing else of the environment comes in.
 
+use std::num::NonZeroU32;
+
 use aws_config::SdkConfig;
 use aws_sdk_dynamodb::Client;
 use axum::Router;
@@ -10,6 +12,7 @@ use messaging::{ConsumerConfig, EventConsumer, EventFactory, OutboxConfig};
 use settings::Environment;
 
 use crate::{
+    client_limit::ClientLimit,
     dynamodb::{Catalog, OrderConsumer, Orders},
     http::{OrderApi, routes},
     order_token::OrderTokens,
@@ -27,6 +30,7 @@ pub struct OrderApiConfig {
     currency: Currency,
     pending_shards: Shards,
     order_tokens: OrderTokens,
+    orders_per_client_hour: Option<NonZeroU32>,
 }
 
 impl OrderApiConfig {
@@ -39,6 +43,7 @@ impl OrderApiConfig {
         let currency = environment.value("CURRENCY");
         let pending_shards = environment.value("PENDING_SHARDS");
         let order_tokens = read_order_tokens(environment);
+        let orders_per_client_hour = environment.value("ORDERS_PER_CLIENT_HOUR");
         Some(Self {
             orders_table: orders_table?,
             products_table: products_table?,
@@ -47,6 +52,7 @@ impl OrderApiConfig {
             currency: currency?,
             pending_shards: pending_shards?,
             order_tokens: order_tokens?,
+            orders_per_client_hour: NonZeroU32::new(orders_per_client_hour?),
         })
     }
 
@@ -60,6 +66,12 @@ impl OrderApiConfig {
                 .pending_shards(self.pending_shards),
             catalog: Catalog::new(client.clone(), self.products_table),
             currency: self.currency,
+            client_limit: ClientLimit::new(
+                client.clone(),
+                self.idempotency_table.clone(),
+                self.order_tokens.clone(),
+                self.orders_per_client_hour,
+            ),
             order_tokens: self.order_tokens,
             // An order has no guard of its own, but thirty days are longer than any client tries again.
             idempotency_keys: IdempotencyKeys::new(client, self.idempotency_table, "order-api"),

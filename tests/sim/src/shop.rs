@@ -156,6 +156,8 @@ pub fn variables(queue: Queue, shards: u64) -> HashMap<String, String> {
         ("TOPIC_ARN", "arn:aws:sns:simulated:0:orders"),
         ("OUTBOX_SHARDS", &shards),
         ("PENDING_SHARDS", &shards),
+        ("ORDERS_PER_CLIENT_HOUR", "0"),
+        ("MAILS_PER_ADDRESS_DAY", "0"),
         ("ORDER_TOKEN_SECRET", "the-secret-of-the-simulated-shop-that-signs"),
         ("ORDER_TOKEN_SECRET_PREVIOUS", "the-secret-of-the-simulated-shop-that-signed"),
         ("CURRENCY", "UAH"),

@@ -4,3 +4,4 @@ mod alarms;
 mod availability;
 mod cors;
 mod fanout;
+mod limits;

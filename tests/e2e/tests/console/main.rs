@@ -4,6 +4,7 @@
 //! With `ORDERFLOW_PICTURES=<directory>` the first test leaves its screenshots there: docs/ has them from a run.
 
 mod browser;
+mod cors;
 
 use std::{
     io::{BufRead, BufReader},
