@@ -42,7 +42,6 @@ impl SuppressedAddresses {
             .get_item()
             .table_name(&self.table)
             .key("email", text(address.mailbox()))
-            .projection_expression("reason")
             // What decides is read as the last write left it.
             .consistent_read(true)
             .send()
