@@ -2,7 +2,7 @@
 
     python3 localstack/stack.py with --mail-mode ses -- sh -c '... && python3 localstack/tests/personal_data.py'
 
-In: the emulator's CloudWatch Logs, all of them since the stack began. Out: the lines that have an address, and exit status 1.
+In: `ORDERFLOW_STACK`, the settings file of the stack, and its CloudWatch Logs since it began. Out: the lines that have an address, and exit status 1.
 With `--mail-mode console` the mails themselves are in the log, which is what that mode is for.
 """
 
@@ -33,10 +33,13 @@ def main() -> None:
     # Not at the top: it imports boto3, which only the stack's environment has for certain.
     from orderflow_stack import logs
 
-    endpoint = os.environ["AWS_ENDPOINT_URL"]
+    lines = Path(os.environ["ORDERFLOW_STACK"]).read_text().splitlines()
+    settings = dict(line.split("=", 1) for line in lines)
+    # With the credentials that the stack was deployed with.
+    os.environ.update(settings)
     found, silent, count = [], [], 0
     for function in FUNCTIONS:
-        lines = logs.read_lines(endpoint, function, 0)
+        lines = logs.read_lines(settings["EMULATOR_URL"], function, 0)
         count += len(lines)
         found += [f"{function}: {line}" for line in lines if ADDRESS.search(line)]
         if not lines:

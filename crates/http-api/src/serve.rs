@@ -550,7 +550,7 @@ mod tests {
     #[tokio::test]
     async fn a_page_of_the_one_origin_may_read_every_answer_errors_and_panics_included() {
         for cors in ["https://shop.example.com", "*"] {
-            for (method, status) in [("OPTIONS", 204), ("GET", 200), ("POST", 500), ("PUT", 404)] {
+            for (method, status) in [("OPTIONS", 204), ("GET", 200), ("POST", 500), ("PUT", 405)] {
                 let wanted = (status, Some(cors.to_owned()), true);
                 assert_eq!(answer_to_page(cors, method).await, wanted, "{cors} {method}");
             }
