@@ -2,8 +2,9 @@
 
     python3 localstack/stack.py with --mail-mode ses -- sh -c '... && python3 localstack/tests/personal_data.py'
 
-In: `ORDERFLOW_STACK`, the settings file of the stack, and its CloudWatch Logs since it began. Out: the lines that have an address, and exit status 1.
-With `--mail-mode console` the mails themselves are in the log, which is what that mode is for.
+In: `ORDERFLOW_STACK`, the settings file of the stack, and its CloudWatch Logs since it began. Out: the lines
+that have an address, and exit status 1. With `--mail-mode console` the mails themselves are in the log, which is what
+that mode is for.
 """
 
 import os
