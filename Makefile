@@ -63,10 +63,11 @@ e2e: build ## the end-to-end tests, each group against a stack of its own
 
 e2e-shared: build
 	$(WITH) --state .local/test/shared --mail-mode ses --param RelayAgeSeconds=2 -- \
-	  cargo test --workspace --test e2e -- --test-threads=$(THREADS)
+	  sh -c 'cargo test --workspace --test e2e -- --test-threads=$(THREADS) && $(PYTHON) localstack/tests/personal_data.py'
 
 e2e-alone: build
-	$(WITH) --state .local/test/alone --mail-mode ses --param RelayAgeSeconds=2 --param OrderPendingMaxMinutes=0 -- \
+	$(WITH) --state .local/test/alone --mail-mode ses --param RelayAgeSeconds=2 --param OrderPendingMaxMinutes=0 \
+	  --param CorsOrigin=https://shop.example.com --param OrdersPerClientHour=50 --param MailsPerAddressDay=4 -- \
 	  cargo test --workspace --test alone --test deploy -- --test-threads=1
 
 e2e-cli: build
@@ -153,5 +154,5 @@ client-test: build ## a client that is generated from docs/openapi.json places a
 
 # Not a part of `test`, which needs no browser; CI calls it.
 console-test: build ## the operator's page in a real browser (/usr/bin/chromium); PICTURES=docs takes its screenshots anew
-	$(WITH) --state .local/test/console --mail-mode ses --param RetrySchedule=1,1,2 -- \
+	$(WITH) --state .local/test/console --mail-mode ses --param RetrySchedule=1,1,2 --param 'CorsOrigin=*' -- \
 	  $(if $(PICTURES),env ORDERFLOW_PICTURES=$(abspath $(PICTURES))) cargo test --workspace --test console -- --test-threads=1

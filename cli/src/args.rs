@@ -4,7 +4,7 @@ use clap::{Arg, Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::{
-    output::Output,
+    output::Form,
     select::{Selection, not_empty},
     stack::Access,
     when::{When, when},
@@ -39,7 +39,7 @@ On the stack that `make up` runs:
 
 /// What stands below the help of each command.
 const COMMON_OPTIONS: &str = "\
-`orderflow --help` has the options of every command: --stack, --region, --profile, --endpoint-url, --output, --yes.";
+`orderflow --help` has the options of every command: --stack, --region, --profile, --endpoint-url, --output, --show-email, --yes.";
 
 /// The command line, where the options of every command are in the help of `orderflow` alone.
 pub(crate) fn command() -> clap::Command {
@@ -74,7 +74,10 @@ pub(crate) struct Arguments {
     pub access: Access,
     /// The form of the answer
     #[arg(long, short, global = true, value_enum, default_value = "text", value_name = "FORM")]
-    pub output: Output,
+    pub output: Form,
+    /// Show the addresses of customers in full, which are masked otherwise
+    #[arg(long, global = true)]
+    pub show_email: bool,
     /// Do it without asking
     #[arg(long, short, global = true)]
     pub yes: bool,
@@ -102,6 +105,12 @@ pub(crate) enum Command {
     /// Look at the events that are stored and not published
     #[command(subcommand)]
     Outbox(Outbox),
+    /// Look at the addresses that are not mailed any more, or have one mailed again
+    #[command(subcommand)]
+    Suppressed(SuppressedCommand),
+    /// Export what the shop knows of a customer, or forget who it was
+    #[command(subcommand)]
+    Customer(Customer),
     /// Deliver a part of the event log to one queue again, as its filter allows; asks first
     #[command(after_help = "\
 The events go to this queue only, with the bytes and attributes that they were published with. Consumers take \
@@ -212,6 +221,37 @@ pub(crate) enum Order {
         now: bool,
     },
 }
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SuppressedCommand {
+    /// A line for each address: since when, why, and by which mail
+    List,
+    /// Have an address mailed again; asks first
+    Remove {
+        /// The address
+        email: events::Email,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Customer {
+    /// Print it all as JSON: orders, their events, stored answers, and whether the address is suppressed
+    #[command(after_help = READS_ALL)]
+    Export {
+        /// The customer's address
+        email: events::Email,
+    },
+    /// Replace the address by one that is nobody's, wherever it is stored; asks first
+    #[command(after_help = READS_ALL)]
+    Erase {
+        /// The customer's address
+        email: events::Email,
+    },
+}
+
+const READS_ALL: &str = "\
+Reads three tables as a whole, because an address is found however its letters were typed: on a large shop it takes a while \
+and costs their read units.";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Outbox {

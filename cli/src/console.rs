@@ -49,6 +49,7 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; c
 
 struct Console {
     stack: Stack,
+    output: Output,
     guard: Guard,
     dead: DeadLetters,
 }
@@ -74,7 +75,7 @@ pub(crate) async fn serve(stack: Stack, port: u16, output: Output) -> Result<(),
     let token = format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
     let url = format!("http://127.0.0.1:{port}/#token={token}");
     let guard = Guard { token, port };
-    let console = Arc::new(Console { stack, guard, dead: DeadLetters::default() });
+    let console = Arc::new(Console { stack, output, guard, dead: DeadLetters::default() });
     output.say(&Address { url }, |address| {
         format!("Open {}\nThe token in it is the key: whoever has it may do what you may. Ctrl-C ends it.", address.url)
     })?;
@@ -103,6 +104,7 @@ fn routes(console: Arc<Console>) -> Router {
 async fn guarded(State(console): State<Arc<Console>>, request: Request, next: Next) -> Response {
     let api = request.uri().path().starts_with("/api/");
     let mut response = match console.guard.check(request.headers(), api) {
+        Ok(()) if api => masked(console.output, next.run(request).await).await,
         Ok(()) => next.run(request).await,
         Err(why) => (StatusCode::FORBIDDEN, Json(json!({ "error": why }))).into_response(),
     };
@@ -118,6 +120,21 @@ async fn guarded(State(console): State<Arc<Console>>, request: Request, next: Ne
         response.headers_mut().insert(name, HeaderValue::from_static(value));
     }
     response
+}
+
+/// The addresses of customers are masked here too, in dead letters and events as in orders.
+async fn masked(output: Output, response: Response) -> Response {
+    let (parts, body) = response.into_parts();
+    let answer = axum::body::to_bytes(body, usize::MAX).await;
+    let Ok(answer) = answer.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()) else {
+        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    };
+    let mut masked = output.masked(&answer).into_owned().into_response();
+    *masked.status_mut() = parts.status;
+    if let Some(kind) = parts.headers.get(header::CONTENT_TYPE) {
+        masked.headers_mut().insert(header::CONTENT_TYPE, kind.clone());
+    }
+    masked
 }
 
 impl Guard {
@@ -250,7 +267,7 @@ async fn one_order(
     State(console): State<Arc<Console>>,
     Path(id): Path<String>,
 ) -> Answer<OneOrder> {
-    let shown = order::show(&console.stack, &id);
+    let shown = order::show(&console.stack, &id, order::Email::Masked);
     let (order, events) = try_join(shown, log::of_order(&console.stack, &id)).await?;
     Ok(Json(OneOrder { order, events }))
 }

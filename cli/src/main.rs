@@ -8,12 +8,14 @@
 mod args;
 mod console;
 mod consumer;
+mod customer;
 mod dlq;
 mod error;
 mod filter;
 mod held;
 mod interrupt;
 mod log;
+mod masking;
 mod order;
 mod outbox;
 mod output;
@@ -23,6 +25,7 @@ mod select;
 mod send;
 mod stack;
 mod status;
+mod suppressed;
 mod when;
 
 use std::{
@@ -36,11 +39,16 @@ use indicatif::{ProgressBar, ProgressStyle};
 use jiff::Timestamp;
 
 use crate::{
-    args::{Arguments, Change, Command, Consumers, Dlq, Order, Outbox, Replay},
+    args::{
+        Arguments, Change, Command, Consumers, Customer, Dlq, Order, Outbox, Replay,
+        SuppressedCommand,
+    },
     dlq::Listing,
     error::CliError,
     interrupt::interrupted,
-    output::{Output, counted, print},
+    masking::mask_emails,
+    order::Email,
+    output::{Form, Output, counted, print},
     reconcile::Report,
     select::DeadLetter,
     stack::{Queue, Stack},
@@ -65,7 +73,8 @@ fn main() -> ExitCode {
         // clap prints its errors itself, with the usage.
         Err(CliError::Usage(error)) => error.exit(),
         Err(error) => {
-            eprintln!("error: {error}");
+            // No address is asked for here: whoever typed one knows it.
+            eprintln!("error: {}", mask_emails(&error.to_string()));
             ExitCode::from(error.exit_code())
         }
     }
@@ -77,7 +86,8 @@ fn parse() -> Arguments {
 }
 
 async fn run(arguments: Arguments) -> Result<(), CliError> {
-    let Arguments { access, output, yes, command } = arguments;
+    let Arguments { access, output, show_email, yes, command } = arguments;
+    let output = Output { form: output, shows_emails: show_email };
     if let Command::Completions { shell } = command {
         let mut script = Vec::new();
         clap_complete::generate(shell, &mut args::command(), "orderflow", &mut script);
@@ -119,6 +129,8 @@ async fn carry_out(
         Command::Dlq(command) => dlq(&stack, command, output, yes).await,
         Command::Order(command) => order(&stack, command, output, yes).await,
         Command::Outbox(command) => outbox(&stack, command, output).await,
+        Command::Customer(command) => customer(&stack, command, output, yes).await,
+        Command::Suppressed(command) => suppressed(&stack, command, output, yes).await,
         Command::Replay(replay) => run_replay(&stack, replay, output, yes).await,
         Command::Reconcile => {
             let report = reconcile::reconcile(&stack).await?;
@@ -211,7 +223,7 @@ async fn select_letters(
     listing.require_some(&queue.name)?;
     let count = counted(listing.letters.len() as u64, "dead letter");
     let question = format!("{verb} {count} of {} {how}?", queue.name);
-    confirm(yes, &question, || about_letters(&listing.letters)).await?;
+    confirm(output, yes, &question, || about_letters(&listing.letters)).await?;
     Ok(Some(listing))
 }
 
@@ -237,6 +249,7 @@ fn report(output: Output, verb: &str, done: dlq::Done) -> Result<(), CliError> {
 
 /// Asks on the terminal, after showing what it is about. Without one, only --yes is an answer.
 async fn confirm(
+    output: Output,
     yes: bool,
     question: &str,
     about: impl FnOnce() -> String,
@@ -249,7 +262,7 @@ async fn confirm(
             "{question} Nobody can be asked here: look first, then say --yes"
         )));
     }
-    eprint!("{}\n\n{question} [y/N] ", about());
+    eprint!("{}\n\n{question} [y/N] ", output.masked(&about()));
     std::io::stderr().flush().map_err(CliError::local("asking"))?;
     // On a thread of its own, so that Ctrl-C is an answer too.
     let typed = tokio::task::spawn_blocking(|| {
@@ -265,23 +278,73 @@ async fn confirm(
 
 async fn order(stack: &Stack, command: Order, output: Output, yes: bool) -> Result<(), CliError> {
     match command {
-        Order::Show { id } => output.say(&order::show(stack, &id).await?, order::text),
+        Order::Show { id } => {
+            let email = if output.shows_emails { Email::Shown } else { Email::Masked };
+            output.say(&order::show(stack, &id, email).await?, order::text)
+        }
         Order::History { id } => {
             output.say(&log::of_order(stack, &id).await?, |events| order::history_text(events))
         }
         Order::Cancel { id } => {
-            let order = order::show(stack, &id).await?;
+            let order = order::show(stack, &id, Email::Masked).await?;
             if order.is_cancelled() {
                 return output.say(&order, |order| {
                     format!("The order was cancelled before.\n\n{}", order::text(order))
                 });
             }
-            confirm(yes, &format!("Cancel order {id}?"), || order::text(&order)).await?;
+            confirm(output, yes, &format!("Cancel order {id}?"), || order::text(&order)).await?;
             output.say(&order::cancel(stack, &id).await?, order::text)
         }
         Order::Republish { id, event, now } => {
             let republished = order::republish(stack, id.as_deref(), event.as_deref(), now).await?;
             output.say(&republished, order::republished_text)
+        }
+    }
+}
+
+async fn customer(
+    stack: &Stack,
+    command: Customer,
+    output: Output,
+    yes: bool,
+) -> Result<(), CliError> {
+    let reading = bar("reading the tables");
+    match command {
+        Customer::Export { email } => {
+            let export = customer::export(stack, &email).await?;
+            reading.finish_and_clear();
+            // To ask for all of it is to ask for the address.
+            Output { form: Form::Json, shows_emails: true }.say(&export, |_| String::new())
+        }
+        Customer::Erase { email } => {
+            let found = customer::find(stack, &email).await?;
+            reading.finish_and_clear();
+            if !found.is_empty() {
+                confirm(output, yes, "Replace the address for good?", || found.text()).await?;
+            }
+            output.say(&customer::erase(stack, &email, found).await?, customer::Erased::text)
+        }
+    }
+}
+
+async fn suppressed(
+    stack: &Stack,
+    command: SuppressedCommand,
+    output: Output,
+    yes: bool,
+) -> Result<(), CliError> {
+    match command {
+        SuppressedCommand::List => {
+            output.say(&suppressed::list(stack).await?, |all| suppressed::text(all))
+        }
+        SuppressedCommand::Remove { email } => {
+            let about = || {
+                "SES counts bounces and complaints, and stops an account that has too many."
+                    .to_owned()
+            };
+            confirm(output, yes, &format!("Have {email} mailed again?"), about).await?;
+            let removed = suppressed::remove(stack, &email).await?;
+            output.say(&removed, |removed| format!("{} is mailed again", removed.email))
         }
     }
 }
@@ -315,7 +378,7 @@ async fn run_replay(
     let mut plan = replay::plan(stack, queue, [from, to], replay.order, &reading).await?;
     reading.finish_and_clear();
     if !replay.dry_run && !plan.is_empty() {
-        confirm(yes, &plan.question(), || plan.text()).await?;
+        confirm(output, yes, &plan.question(), || plan.text()).await?;
         let sending = bar("replaying");
         replay::run(stack, queue, &mut plan, &sending).await?;
         sending.finish_and_clear();
@@ -339,7 +402,7 @@ async fn pause(
         let names: Vec<&str> = on.iter().map(|queue| queue.name.as_str()).collect();
         let question = format!("Stop giving messages to the consumer of {}?", names.join(", "));
         let about = "Its messages wait on the queue, which keeps each for four days, until `orderflow resume`.";
-        confirm(yes, &question, || about.to_owned()).await?;
+        confirm(output, yes, &question, || about.to_owned()).await?;
     }
     output.say(&consumer::switch(stack, &queues, false).await?, |all| consumer::text(all))
 }

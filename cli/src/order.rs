@@ -55,14 +55,28 @@ impl OrderView {
     }
 }
 
-/// What an order is.
-pub(crate) async fn show(stack: &Stack, id: &str) -> Result<OrderView, CliError> {
-    call(stack, "GET", "/orders/{id}", id).await
+/// What an order is. Its customer's address comes masked, unless it is asked for.
+pub(crate) async fn show(stack: &Stack, id: &str, email: Email) -> Result<OrderView, CliError> {
+    let route = match email {
+        Email::Masked => "/orders/{id}",
+        Email::Shown => "/admin/orders/{id}",
+    };
+    call(stack, "GET", route, id).await
+}
+
+/// How an order's customer is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Email {
+    /// So that a screen, a log or a ticket shows nobody who it is.
+    Masked,
+    Shown,
 }
 
 /// Cancels an order by the deployed rules.
 pub(crate) async fn cancel(stack: &Stack, id: &str) -> Result<OrderView, CliError> {
-    call(stack, "POST", "/orders/{id}/cancel", id).await
+    call(stack, "POST", "/admin/orders/{id}/cancel", id).await?;
+    // What order-api answers has the address in full.
+    show(stack, id, Email::Masked).await
 }
 
 /// What was made pending again.

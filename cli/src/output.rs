@@ -1,19 +1,30 @@
 //! What a command says on stdout: tables for people, JSON for scripts.
 //!
-//! Guarantee: with `--output json` stdout is one JSON document (of `--watch`: one a line) and nothing else. A
+//! Guarantees: the e-mail addresses of customers are masked unless somebody asked for them. With `--output json` stdout is one JSON document (of `--watch`: one a line) and nothing else. A
 //! reader that goes away early, such as `head`, ends the command quietly.
 
-use std::io::{ErrorKind, IsTerminal, Write};
+use std::{
+    borrow::Cow,
+    io::{ErrorKind, IsTerminal, Write},
+};
 
 use clap::ValueEnum;
 use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets::NOTHING};
 use serde::Serialize;
 use terminal_size::{Width, terminal_size_of};
 
-use crate::error::CliError;
+use crate::{error::CliError, masking::mask_emails};
+
+/// How a command says something.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Output {
+    pub form: Form,
+    /// With the addresses of customers in full, because somebody asked for them.
+    pub shows_emails: bool,
+}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Output {
+pub(crate) enum Form {
     /// Tables and sentences, for people.
     Text,
     /// JSON, for scripts.
@@ -30,12 +41,13 @@ impl Output {
         value: &T,
         text: impl FnOnce(&T) -> String,
     ) -> Result<(), CliError> {
-        match self {
-            Self::Text => print(&text(value)),
-            Self::Json => {
-                print(&serde_json::to_string_pretty(value).map_err(CliError::local("printing"))?)
+        let said = match self.form {
+            Form::Text => text(value),
+            Form::Json => {
+                serde_json::to_string_pretty(value).map_err(CliError::local("printing"))?
             }
-        }
+        };
+        print(&self.masked(&said))
     }
 
     /// Says it as one of many: JSON on one line, text over the last on a terminal.
@@ -47,16 +59,20 @@ impl Output {
         value: &T,
         text: impl FnOnce(&T) -> String,
     ) -> Result<(), CliError> {
-        match self {
-            Self::Json => {
-                print(&serde_json::to_string(value).map_err(CliError::local("printing"))?)
+        let said = match self.form {
+            Form::Json => serde_json::to_string(value).map_err(CliError::local("printing"))?,
+            // Home, and clear what is below: unlike a clear of all it does not flicker.
+            Form::Text if std::io::stdout().is_terminal() => {
+                format!("\x1b[H\x1b[J{}", text(value))
             }
-            Self::Text if std::io::stdout().is_terminal() => {
-                // Home, and clear what is below: unlike a clear of all it does not flicker.
-                print(&format!("\x1b[H\x1b[J{}", text(value)))
-            }
-            Self::Text => print(&text(value)),
-        }
+            Form::Text => text(value),
+        };
+        print(&self.masked(&said))
+    }
+
+    /// A text as it may be shown.
+    pub(crate) fn masked(self, text: &str) -> Cow<'_, str> {
+        if self.shows_emails { text.into() } else { mask_emails(text).into() }
     }
 
     /// Says why there is nothing new to be shown: on a terminal below what was shown last, or else on stderr.
@@ -64,7 +80,7 @@ impl Output {
     /// # Errors
     /// Stdout does not take it.
     pub(crate) fn say_stale(self, why: &str, last: &str) -> Result<(), CliError> {
-        if self == Self::Text && std::io::stdout().is_terminal() {
+        if self.form == Form::Text && std::io::stdout().is_terminal() {
             return print(&format!("\x1b[H\x1b[J{last}\n\n{why}"));
         }
         eprintln!("{why}");

@@ -22,6 +22,6 @@ pub use payload::{
 };
 pub use schema::{schema, schemas_within};
 pub use value::{
-    CorrelationId, Currency, Email, Id, InvalidValue, MINOR_UNITS_MAX, Money, Name, OrderId,
-    ProductId, Quantity, Reason, Stamp, minor_units,
+    CorrelationId, Currency, Email, Id, InvalidValue, MINOR_UNITS_MAX, MaskedEmail, Money, Name,
+    OrderId, ProductId, Quantity, Reason, Stamp, minor_units,
 };

@@ -30,6 +30,7 @@ const DOMAIN_LABEL_BYTES_MAX: usize = 63;
 /// `xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx` (RFC 9562, section 4).
 const HYPHENATED_UUID_BYTES: usize = 36;
 const EMAIL_BYTES_MAX: usize = 254;
+const ERASED: &str = "erased@orderflow.invalid";
 const ID_BYTES_MAX: usize = 64;
 
 /// Why a text is not a value of the wanted type. The sentence completes "`field` …".
@@ -332,6 +333,50 @@ text_value!(
     })
 );
 
+impl Email {
+    /// Whose it is: mailboxes that differ in the case of their letters alone are one, wherever there are any.
+    #[must_use]
+    pub fn mailbox(&self) -> String {
+        self.0.to_ascii_lowercase()
+    }
+
+    /// The address of a customer who is forgotten. No mail reaches it: `.invalid` is no domain (RFC 2606, section 2).
+    #[must_use]
+    pub fn erased() -> Self {
+        Self(ERASED.to_owned())
+    }
+
+    /// Whether its customer is forgotten.
+    #[must_use]
+    pub fn is_erased(&self) -> bool {
+        self.0 == ERASED
+    }
+
+    /// The address so far that its owner knows it and nobody else does: `t***@e***.com`.
+    #[must_use]
+    pub fn masked(&self) -> MaskedEmail {
+        let (local, domain) = self.0.rsplit_once('@').unwrap_or((&self.0, ""));
+        let (name, last) = domain.rsplit_once('.').unwrap_or((domain, ""));
+        MaskedEmail(format!("{}***@{}***.{last}", first_byte(local), first_byte(name)))
+    }
+}
+
+/// An address is ASCII: its first byte is its first character.
+fn first_byte(text: &str) -> &str {
+    text.get(..1).unwrap_or_default()
+}
+
+/// What may be shown of an address to somebody who is not known to be its owner, and logged. It is no address: nothing
+/// makes one of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct MaskedEmail(String);
+
+impl fmt::Display for MaskedEmail {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// Whether a domain is one that a name server can know: letters, digits and hyphens in at least two labels.
 fn is_public_domain(domain: &str) -> bool {
     let is_label = |label: &str| {
@@ -582,6 +627,18 @@ pub(crate) fn hyphenated_uuid<'de, D: Deserializer<'de>>(
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn a_masked_address_tells_its_owner_which_it_is_and_nobody_what_it_is() {
+        for (address, masked) in [
+            ("private.person@mail.example.com", "p***@m***.com"),
+            ("a@b.cd", "a***@b***.cd"),
+            ("+@xn--e1afmkfd.xn--p1ai", "+***@x***.xn--p1ai"),
+        ] {
+            let email: Email = address.parse().expect("an address");
+            assert_eq!(email.masked().to_string(), masked);
+        }
+    }
 
     #[test]
     fn money_takes_every_json_spelling_of_an_exact_amount() {

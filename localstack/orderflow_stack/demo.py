@@ -42,6 +42,7 @@ def run_demo(emulator: Emulator) -> None:
     )
     _expect("status", order["status"], "pending")
     _expect("total_price", order["total_price"], TOTAL)
+    _print_indented("Whoever has the order_token may cancel the order, and sees its customer's address.")
 
     _print_title(3, "product-consumer takes OrderCreated from its queue and reserves the stock")
     _wait_for_field(ApiCall("GET", f"{url}/products/{product['id']}"), "stock", STOCK_AFTER)

@@ -7,6 +7,8 @@
 //! until after its answer ([`AfterAnswer`]) takes no time off it.
 
 mod after_answer;
+mod client_network;
+mod cors;
 mod cursor;
 mod etag;
 mod fields;
@@ -20,6 +22,8 @@ mod routes;
 mod serve;
 
 pub use after_answer::{AFTER_ANSWER_MAX, AfterAnswer, DeferredWork};
+pub use client_network::ClientNetwork;
+pub use cors::{CorsOrigin, EXPOSED_HEADERS};
 pub use cursor::Cursor;
 pub use etag::{IfMatch, has_current, if_match};
 pub use fields::{BODY_BYTES_MAX, Fields};

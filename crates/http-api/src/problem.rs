@@ -1,6 +1,6 @@
 //! The one place where outcomes become HTTP errors (problem+json, RFC 9457).
 
-use std::borrow::Cow;
+use std::{borrow::Cow, time::Duration};
 
 use axum::{
     body::Body,
@@ -71,6 +71,7 @@ problem_types! {
     IdempotencyKeyRequired 400 "idempotency-key-required" "An Idempotency-Key is missing",
     Refused 400 "refused" "The API gateway refused the request",
     Unsigned 403 "unsigned" "There is no such call, or it is for administrators",
+    OrderToken 403 "order-token" "This needs the order's token",
     NotFound 404 "not-found" "There is no such thing",
     MethodNotAllowed 405 "method-not-allowed" "The path does not take this method",
     NotAcceptable 406 "not-acceptable" "The answer would be in a form that the request does not accept",
@@ -140,6 +141,8 @@ pub struct Problem {
     total_price: Option<Box<RawValue>>,
     #[serde(skip)]
     allow: Option<&'static str>,
+    #[serde(skip)]
+    retry_after: Option<Duration>,
 }
 
 impl Problem {
@@ -152,6 +155,7 @@ impl Problem {
             errors: Vec::new(),
             total_price: None,
             allow: None,
+            retry_after: None,
         }
     }
 
@@ -165,6 +169,7 @@ impl Problem {
         match kind {
             ProblemType::InvalidFields => Self::invalid(errors),
             ProblemType::IdempotencyKeyRequired => Self::idempotency_key_required(),
+            ProblemType::OrderToken => Self::wrong_order_token(false),
             ProblemType::MethodNotAllowed => Self::method_not_allowed("GET, HEAD, POST"),
             ProblemType::NotAcceptable => Self::not_acceptable(),
             ProblemType::TotalChanged => Self::total_changed("41.00", "UAH"),
@@ -190,7 +195,7 @@ impl Problem {
                 "Either the path does not take this method, or the call is for administrators and is not signed. Sign \
                  the request with AWS Signature Version 4 (curl: --aws-sigv4 \"aws:amz:REGION:execute-api\").",
             ),
-            ProblemType::Throttled => Self::new(kind, "Try again in a moment."),
+            ProblemType::Throttled => Self::throttled(Duration::from_secs(1)),
         }
     }
 
@@ -206,6 +211,17 @@ impl Problem {
             format!("{} of the request's fields cannot be taken; see errors.", errors.len());
         let problem = Self::new(ProblemType::InvalidFields, detail);
         Self { errors, ..problem }
+    }
+
+    /// 403: the order is somebody else's, as far as this call shows.
+    #[must_use]
+    pub fn wrong_order_token(was_given: bool) -> Self {
+        let detail = if was_given {
+            "The header Order-Token is not this order's: send the order_token that POST /orders answered."
+        } else {
+            "Send the order_token that POST /orders answered, as the header Order-Token."
+        };
+        Self::new(ProblemType::OrderToken, detail)
     }
 
     /// 404: there is no such thing.
@@ -275,6 +291,16 @@ impl Problem {
             ProblemType::IdempotencyKeyReused,
             "This key came with another path or body before; use a new key for a new request.",
         )
+    }
+
+    /// 429: this client has had as much as it may have until then.
+    #[must_use]
+    pub fn throttled(retry_after: Duration) -> Self {
+        let problem = Self::new(
+            ProblemType::Throttled,
+            "More requests came than may. Try again after the seconds that the header Retry-After says.",
+        );
+        Self { retry_after: Some(retry_after), ..problem }
     }
 
     /// 500: our fault, because of an error that should not be. Logged here, once.
@@ -352,8 +378,14 @@ impl IntoResponse for Problem {
         if let Some(allow) = self.allow {
             headers.insert(header::ALLOW, HeaderValue::from_static(allow));
         }
-        if self.status == StatusCode::SERVICE_UNAVAILABLE {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        // In whole seconds, and never too early (RFC 9110, section 10.2.3).
+        let seconds = match self.retry_after {
+            Some(time) => Some(time.as_secs() + u64::from(time.subsec_nanos() > 0)),
+            None if self.status == StatusCode::SERVICE_UNAVAILABLE => Some(1),
+            None => None,
+        };
+        if let Some(seconds) = seconds {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
     }

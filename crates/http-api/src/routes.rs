@@ -5,7 +5,9 @@ use axum::{Router, routing::any};
 use crate::Problem;
 
 /// Each path, as the template writes it, with its methods, as the header `Allow` does.
-pub const ROUTES: [(&str, &str); 11] = [
+pub const ROUTES: [(&str, &str); 13] = [
+    ("/admin/orders/{id}", "GET, HEAD"),
+    ("/admin/orders/{id}/cancel", "POST"),
     ("/admin/products", "GET, HEAD"),
     ("/admin/products/{id}", "GET, HEAD"),
     ("/openapi.json", "GET, HEAD"),

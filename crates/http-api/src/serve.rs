@@ -31,7 +31,7 @@ use tower::{Service, layer::layer_fn};
 use tracing::Instrument;
 
 use crate::{
-    AfterAnswer, BODY_BYTES_MAX, Problem, lambda_extension::Extension, media_type,
+    AfterAnswer, BODY_BYTES_MAX, CorsOrigin, Problem, lambda_extension::Extension, media_type,
     problem::PROBLEM_JSON, routes::allowed_methods,
 };
 
@@ -80,12 +80,13 @@ impl AnswerBy {
 pub async fn serve(
     routes: Router,
     unrouted: Router,
+    cors: CorsOrigin,
     clock: Clock,
     ids: Ids,
 ) -> Result<(), lambda_http::Error> {
     let (after_answer, work) = AfterAnswer::new(false);
     tokio::spawn(work.run());
-    lambda_http::run(app(routes, unrouted, clock, ids, after_answer)).await
+    lambda_http::run(app(routes, unrouted, cors, clock, ids, after_answer)).await
 }
 
 /// Serves as [`serve`] does, and lets the environment go on after an answer until the work that was left is done, if
@@ -96,15 +97,16 @@ pub async fn serve(
 pub async fn serve_and_finish(
     routes: Router,
     unrouted: Router,
+    cors: CorsOrigin,
     clock: Clock,
     ids: Ids,
 ) -> Result<(), lambda_http::Error> {
     let Some(extension) = Extension::register(PooledClient::builder().build()).await else {
-        return serve(routes, unrouted, clock, ids).await;
+        return serve(routes, unrouted, cors, clock, ids).await;
     };
     let (after_answer, work) = AfterAnswer::new(true);
     let (sender, answered) = watch::channel(String::new());
-    let app = app(routes, unrouted, clock.clone(), ids, after_answer);
+    let app = app(routes, unrouted, cors, clock.clone(), ids, after_answer);
     // As `lambda_http::run` makes it.
     let runtime = Runtime::new(Adapter::from(app))
         .layer(TracingLayer::new())
@@ -142,6 +144,7 @@ where
 pub fn app(
     routes: Router,
     unrouted: Router,
+    cors: CorsOrigin,
     clock: Clock,
     ids: Ids,
     after_answer: AfterAnswer,
@@ -152,13 +155,23 @@ pub fn app(
         .route_layer(middleware::from_fn(negotiate))
         .route_layer(middleware::from_fn(require_gateways_route));
     let app = Router::new().fallback(move |request: Request| {
-        let router = if by_catch_all(&request) { unrouted.clone() } else { routes.clone() };
+        // No handler takes OPTIONS: where no page may call, it is a method like any other that is not taken.
+        let is_unrouted = by_catch_all(&request) || request.method() == Method::OPTIONS;
+        let router = if is_unrouted { unrouted.clone() } else { routes.clone() };
         async move { tower::ServiceExt::oneshot(router, request).await }
     });
     app.layer(middleware::map_response(as_problem)).layer(middleware::from_fn(
         move |mut request: Request, next| {
             request.extensions_mut().insert(after_answer.clone());
-            boundary(request, next, clock.clone(), ids.clone())
+            let (cors, clock, ids) = (cors.clone(), clock.clone(), ids.clone());
+            async move {
+                let mut response = match cors.preflight(request.method()) {
+                    Some(preflight) => preflight,
+                    None => boundary(request, next, clock, ids).await,
+                };
+                cors.mark(response.headers_mut());
+                response
+            }
         },
     ))
 }
@@ -301,7 +314,12 @@ mod tests {
     use super::*;
 
     fn app(routes: Router, unrouted: Router) -> Router {
-        super::app(routes, unrouted, Clock::default(), Ids::default(), AfterAnswer::new(false).0)
+        app_for(CorsOrigin::NONE, routes, unrouted)
+    }
+
+    fn app_for(cors: CorsOrigin, routes: Router, unrouted: Router) -> Router {
+        let after_answer = AfterAnswer::new(false).0;
+        super::app(routes, unrouted, cors, Clock::default(), Ids::default(), after_answer)
     }
 
     async fn answer(app: Router, event: &Value) -> Response {
@@ -507,6 +525,42 @@ mod tests {
             let body = axum::body::to_bytes(answer.into_body(), 4096).await.expect("a body");
             let problem: Value = serde_json::from_slice(&body).expect("JSON");
             assert!(problem["detail"].as_str().is_some_and(|d| d.contains(reason)), "{problem}");
+        }
+    }
+
+    /// What a call of `/orders` by this method is answered, and by a page of which origin it may be read.
+    async fn answer_to_page(cors: &str, method: &str) -> (u16, Option<String>, bool) {
+        let event = json!({
+            "resource": "/orders", "path": "/orders", "httpMethod": method, "multiValueHeaders": {},
+            "headers": { "origin": "https://shop.example.com" }, "isBase64Encoded": false,
+            "requestContext": { "resourcePath": "/orders", "httpMethod": method },
+        });
+        async fn panics() -> &'static str {
+            panic!("boom")
+        }
+        let routes = Router::new().route("/orders", get(|| async { "orders" }).post(panics));
+        let cors = cors.parse().expect("an origin");
+        let answer = answer(app_for(cors, routes, crate::unrouted()), &event).await;
+        let text = |name: &str| answer.headers().get(name)?.to_str().ok().map(str::to_owned);
+        let exposed = text("access-control-expose-headers");
+        let is_exposed = exposed.is_some_and(|names| names.contains("X-Correlation-Id"));
+        (answer.status().as_u16(), text("access-control-allow-origin"), is_exposed)
+    }
+
+    #[tokio::test]
+    async fn a_page_of_the_one_origin_may_read_every_answer_errors_and_panics_included() {
+        for cors in ["https://shop.example.com", "*"] {
+            for (method, status) in [("OPTIONS", 204), ("GET", 200), ("POST", 500), ("PUT", 405)] {
+                let wanted = (status, Some(cors.to_owned()), true);
+                assert_eq!(answer_to_page(cors, method).await, wanted, "{cors} {method}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn where_no_page_may_call_no_answer_says_that_one_may() {
+        for (method, status) in [("OPTIONS", 405), ("GET", 200), ("POST", 500)] {
+            assert_eq!(answer_to_page("none", method).await, (status, None, false), "{method}");
         }
     }
 }

@@ -89,12 +89,17 @@ impl ConsumerConfig {
     /// The consumer of the queue, by the name that stands in logs and dead letters.
     #[must_use]
     pub fn event_consumer(&self, aws: &SdkConfig, ids: &Ids, name: &str) -> EventConsumer {
+        EventConsumer { consumer: self.consumer(aws, name), ids: ids.clone() }
+    }
+
+    /// The consumer of a queue whose messages are no events.
+    #[must_use]
+    pub fn consumer(&self, aws: &SdkConfig, name: &str) -> Consumer {
         let sqs = aws_sdk_sqs::Client::new(aws);
-        let consumer = Consumer::new(name, sqs, &self.queue_url, &self.dlq_url)
+        Consumer::new(name, sqs, &self.queue_url, &self.dlq_url)
             .backoff(self.retry_schedule.clone())
             .give_up_after(Duration::from_secs(self.give_up_after_seconds.into()))
-            .observer(EventObserver(aws.time_source().into()));
-        EventConsumer { consumer, ids: ids.clone() }
+            .observer(EventObserver(aws.time_source().into()))
     }
 }
 

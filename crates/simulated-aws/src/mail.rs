@@ -157,6 +157,9 @@ fn malformation(address: &str) -> Option<&'static str> {
     }
 }
 
+/// The one configuration set that there is.
+const CONFIGURATION_SET: &str = "simulated";
+
 /// Carries out a call.
 pub(crate) fn serve(aws: &SimulatedAws, form: &[(String, String)]) -> Answer {
     let given = |wanted: &str| form.iter().find(|(name, _)| name == wanted).map(|(_, value)| value);
@@ -174,7 +177,7 @@ pub(crate) fn serve(aws: &SimulatedAws, form: &[(String, String)]) -> Answer {
     let mut state = aws.lock();
     let state = &mut *state;
     let (from, to) = (field("Source"), field("Destination.ToAddresses.member.1"));
-    let refused = if given("ConfigurationSetName").is_some() {
+    let refused = if given("ConfigurationSetName").is_some_and(|name| name != CONFIGURATION_SET) {
         let why = "Configuration set does not exist.";
         Err(Refusal::new("ConfigurationSetDoesNotExist", why))
     } else if state.random.u64(0..1000) < state.faults.mail {

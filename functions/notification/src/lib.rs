@@ -7,10 +7,13 @@
 //! a limit of mails a second is kept; both by each execution environment for itself.
 
 mod breaker;
+pub mod feedback;
 mod mail;
+mod mail_limit;
 mod progress;
 mod rate;
 mod sender;
+pub mod suppression;
 
 use std::{
     num::NonZeroU32,
@@ -26,11 +29,13 @@ use exactly_once::{
 };
 use jiff::SignedDuration;
 use mail::Mail;
+use mail_limit::MailLimit;
 use messaging::{ConsumerConfig, EventConsumer};
 use progress::{MailProgress, stage};
 use rate::Rate;
 use sender::{Mode, SendError, Sender};
 use settings::Environment;
+use suppression::SuppressedAddresses;
 use tokio::time::Instant;
 
 const CONSUMER: &str = "notification-consumer";
@@ -45,8 +50,11 @@ pub struct NotificationConfig {
     consumer: ConsumerConfig,
     /// The sender of mails, or `None` in console mode.
     from: Option<Email>,
+    configuration_set: String,
     mails_per_second: NonZeroU32,
     age_max_days: u16,
+    suppressed_table: String,
+    mails_per_address_day: Option<NonZeroU32>,
 }
 
 impl NotificationConfig {
@@ -58,7 +66,10 @@ impl NotificationConfig {
             Some(Mode::Console) => Some(None),
             None => None,
         };
+        let configuration_set = environment.text("MAIL_CONFIGURATION_SET");
+        let suppressed_table = environment.text("SUPPRESSED_TABLE");
         let mails_per_second = environment.value("MAILS_PER_SECOND");
+        let mails_per_address_day = environment.value("MAILS_PER_ADDRESS_DAY");
         let age_max_days = environment.value("MAIL_MAX_AGE_DAYS");
         // An event must not outlive its marker: a replay would mail it again.
         let marker_days = exactly_once::inbox::MARKER_TTL.as_secs() / SECONDS_PER_DAY;
@@ -70,6 +81,9 @@ impl NotificationConfig {
         Some(Self {
             consumer: consumer?,
             from: from?,
+            configuration_set: configuration_set?,
+            suppressed_table: suppressed_table?,
+            mails_per_address_day: NonZeroU32::new(mails_per_address_day?),
             mails_per_second: mails_per_second?,
             age_max_days: age_max_days?,
         })
@@ -82,9 +96,15 @@ impl NotificationConfig {
         let dynamodb = aws_sdk_dynamodb::Client::new(aws);
         let notifier = Notifier {
             inbox: inbox.unknown_attempts_max(UNKNOWN_ATTEMPTS_MAX),
-            progress: MailProgress::new(dynamodb, self.consumer.idempotency_table()),
+            progress: MailProgress::new(dynamodb.clone(), self.consumer.idempotency_table()),
+            limit: MailLimit::new(
+                dynamodb.clone(),
+                self.consumer.idempotency_table(),
+                self.mails_per_address_day,
+            ),
+            suppressed: SuppressedAddresses::new(dynamodb, self.suppressed_table),
             sender: match self.from {
-                Some(from) => Sender::ses(aws, from),
+                Some(from) => Sender::ses(aws, from, self.configuration_set),
                 None => Sender::Console,
             },
             breaker: Mutex::default(),
@@ -102,6 +122,8 @@ const SECONDS_PER_DAY: u64 = 24 * 60 * 60;
 pub struct Notifier {
     inbox: Inbox,
     progress: MailProgress,
+    limit: MailLimit,
+    suppressed: SuppressedAddresses,
     sender: Sender,
     breaker: Mutex<Breaker>,
     rate: Mutex<Rate>,
@@ -138,6 +160,15 @@ impl Notifier {
         if now.duration_since(event.timestamp.timestamp()) > self.age_max {
             return Ok(Handled::Ignored);
         }
+        if mail.to.is_erased() {
+            return Ok(Handled::Ignored);
+        }
+        // Its orders stand; what SES said of the address, or its owner, forbids the mail.
+        if self.suppressed.contains(&mail.to).await? {
+            telemetry::count(&[("mails_suppressed", 1)], now);
+            tracing::warn!("the address is suppressed: no mail is sent");
+            return Ok(Handled::Ignored);
+        }
         // Asked before the event is claimed, which would be for nothing.
         if let Some(remaining) = lock(&self.breaker).open_for(Instant::now()) {
             return Err(Failure::transient(BreakerOpen { remaining }));
@@ -148,6 +179,12 @@ impl Notifier {
             let is_latest =
                 self.progress.advance(order, stage, now).await.map_err(Failure::from)?;
             let mail = if is_latest { mail } else { mail.overtaken() };
+            if !self.limit.admit(&mail.to, event.id, now).await.map_err(Failure::from)? {
+                // The event counts as mailed: tomorrow nobody wants yesterday's mails at once.
+                telemetry::count(&[("mails_limited", 1)], now);
+                tracing::warn!("the address has had its mails of today: no mail is sent");
+                return Ok(());
+            }
             self.send(&mail, &message).await
         };
         // An operator who redrives a message of which too many sends were unknown has it sent once more.

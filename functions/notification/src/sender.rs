@@ -87,6 +87,8 @@ pub(crate) enum Sender {
         client: Client,
         /// The verified address that mails come from.
         from: Email,
+        /// By which SES says where it reports bounces and complaints.
+        configuration_set: String,
     },
     Console,
 }
@@ -99,7 +101,7 @@ impl Sender {
     ///
     /// The client makes one attempt, for which it has all the time that its caller gives it: a repetition of a slow
     /// send would be a second mail.
-    pub(crate) fn ses(aws: &SdkConfig, from: Email) -> Self {
+    pub(crate) fn ses(aws: &SdkConfig, from: Email, configuration_set: String) -> Self {
         let timeouts = TimeoutConfig::builder()
             .connect_timeout(CONNECT_TIMEOUT)
             .disable_operation_timeout()
@@ -109,7 +111,7 @@ impl Sender {
             .retry_config(RetryConfig::disabled())
             .timeout_config(timeouts)
             .build();
-        Self::Ses { client: Client::from_conf(config), from }
+        Self::Ses { client: Client::from_conf(config), from, configuration_set }
     }
 
     /// Sends one mail.
@@ -125,12 +127,18 @@ impl Sender {
                     .write_all(printed(mail).as_bytes())
                     .map_err(SendError::Print)
             }
-            Self::Ses { client, from } => send(client, from, mail).await,
+            Self::Ses { client, from, configuration_set } => {
+                send(client, (from, configuration_set), mail).await
+            }
         }
     }
 }
 
-async fn send(client: &Client, from: &Email, mail: &Mail) -> Result<(), SendError> {
+async fn send(
+    client: &Client,
+    (from, configuration_set): (&Email, &str),
+    mail: &Mail,
+) -> Result<(), SendError> {
     let content = |text: &str| {
         Content::builder().charset("UTF-8").data(text).build().expect("a content has data")
     };
@@ -143,6 +151,7 @@ async fn send(client: &Client, from: &Email, mail: &Mail) -> Result<(), SendErro
         .source(from.as_str())
         .destination(Destination::builder().to_addresses(mail.to.as_str()).build())
         .message(message)
+        .configuration_set_name(configuration_set)
         .send()
         .await;
     let Err(error) = sent else { return Ok(()) };

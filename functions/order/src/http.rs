@@ -11,17 +11,23 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use events::{Currency, Email, Line, Money, OrderId, ProductId, Quantity, Stamp, StockLine};
+use events::{
+    Currency, Email, Line, MaskedEmail, Money, OrderId, ProductId, Quantity, Stamp, StockLine,
+};
 use exactly_once::{EarlierRequest, ErrorChain, IdempotencyKeys, Outgoing};
+use futures::future::try_join;
 use http_api::{
-    AfterAnswer, AnswerBy, Caller, Cursor, Fields, Problem, ProblemType, QueryFields, request_key,
+    AfterAnswer, AnswerBy, Caller, ClientNetwork, Cursor, Fields, Problem, ProblemType,
+    QueryFields, request_key,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::{
+    client_limit::{Admission, ClientLimit},
     dynamodb::{Added, Catalog, CatalogRead, KeyedAnswer, OrderCursor, Orders, TransitionOutcome},
+    order_token::OrderTokens,
     rules::{Decision, LINES_MAX, Order, OrderRequest, Status, cancel, changed_total, place, ship},
 };
 
@@ -31,6 +37,8 @@ pub struct OrderApi {
     pub catalog: Catalog,
     pub currency: Currency,
     pub idempotency_keys: IdempotencyKeys,
+    pub order_tokens: OrderTokens,
+    pub client_limit: ClientLimit,
 }
 
 pub fn routes(api: OrderApi) -> Router {
@@ -39,6 +47,8 @@ pub fn routes(api: OrderApi) -> Router {
         .route("/orders/{id}", get(show_order))
         .route("/orders/{id}/cancel", post(cancel_order))
         .route("/orders/{id}/ship", post(ship_order))
+        .route("/admin/orders/{id}", get(show_order_to_administrator))
+        .route("/admin/orders/{id}/cancel", post(cancel_order_as_administrator))
         .route("/orders/{id}/events", get(show_history))
         // What the answers say of a customer is nobody else's to keep.
         .layer(middleware::map_response(forbid_storing))
@@ -62,6 +72,14 @@ async fn forbid_storing(mut response: Response) -> Response {
     response
 }
 
+/// Whose order it is: in full for who is known to be its customer or an administrator.
+#[derive(Serialize, JsonSchema)]
+#[serde(untagged)]
+enum ShownEmail {
+    Full(Email),
+    Masked(MaskedEmail),
+}
+
 /// An order as clients see it.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "Order")]
@@ -71,11 +89,19 @@ pub(crate) struct OrderResponse {
     items: Vec<Line>,
     total_price: Money,
     currency: Currency,
-    customer_email: Email,
+    customer_email: ShownEmail,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
     created_at: Stamp,
     updated_at: Stamp,
+}
+
+impl OrderResponse {
+    /// With the address masked: for who knows no more than the order's id.
+    fn masked(order: Order) -> Self {
+        let masked = ShownEmail::Masked(order.customer_email.masked());
+        Self { customer_email: masked, ..order.into() }
+    }
 }
 
 impl From<Order> for OrderResponse {
@@ -89,12 +115,21 @@ impl From<Order> for OrderResponse {
             items,
             total_price: total,
             currency,
-            customer_email,
+            customer_email: ShownEmail::Full(customer_email),
             reason,
             created_at,
             updated_at,
         }
     }
+}
+
+/// A new order as its customer sees it, for the API's description: [`answer_created`] writes it.
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct PlacedOrder {
+    #[serde(flatten)]
+    pub(crate) order: OrderResponse,
+    /// What the customer needs to cancel the order, and to see the address in full: the header `Order-Token`.
+    pub(crate) order_token: String,
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -115,6 +150,7 @@ async fn create_order(
     Extension(caller): Extension<Caller>,
     Extension(answer_by): Extension<AnswerBy>,
     Extension(after_answer): Extension<AfterAnswer>,
+    network: Option<ClientNetwork>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, Problem> {
@@ -123,10 +159,13 @@ async fn create_order(
     let key = request_key(&headers, scope, "POST", "/orders", &body)?;
     let products = request.lines.iter().map(|line| &line.product_id);
     let keyed = key.as_ref().map(|key| (&api.idempotency_keys, key));
-    let catalog = match api.catalog.entries(products, keyed).await? {
+    // Beside each other: a limit costs a call, and no time.
+    let reading = api.catalog.entries(products, keyed);
+    let catalog = match try_join(reading, api.client_limit.admit(network)).await? {
         // A repetition is answered as the first time, whatever has changed since.
-        CatalogRead::Earlier(earlier) => return answer_earlier(earlier),
-        CatalogRead::Entries(catalog) => catalog,
+        (CatalogRead::Earlier(earlier), _) => return answer_earlier(&api, earlier),
+        (_, Admission::Refused { retry_after }) => return Err(Problem::throttled(retry_after)),
+        (CatalogRead::Entries(catalog), Admission::Admitted) => catalog,
     };
     let event_factory = api.orders.event_factory();
     let (id, now) = (event_factory.new_id(), event_factory.now());
@@ -142,9 +181,9 @@ async fn create_order(
     match api.orders.add(&order, keyed, &caller).await.map_err(Problem::of_write)? {
         Added::Now(events) => {
             publish_created(&api, events, &after_answer, answer_by).await;
-            answer_created(answer)
+            answer_created(&api, &answer)
         }
-        Added::Earlier(earlier) => answer_earlier(earlier),
+        Added::Earlier(earlier) => answer_earlier(&api, earlier),
     }
 }
 
@@ -194,20 +233,24 @@ async fn publish(
     }
 }
 
-fn answer_earlier(earlier: EarlierRequest) -> Result<Response, Problem> {
+fn answer_earlier(api: &OrderApi, earlier: EarlierRequest) -> Result<Response, Problem> {
     match earlier {
-        EarlierRequest::Replayed(answer) => answer_created(answer),
+        EarlierRequest::Replayed(answer) => answer_created(api, &answer),
         EarlierRequest::KeyReused => Err(Problem::key_reused()),
     }
 }
 
-/// The answer to a new order, given for the first time or again.
-fn answer_created(answer: String) -> Result<Response, Problem> {
+/// The answer to a new order, given for the first time or again. The token is no part of what is stored, and is made anew.
+fn answer_created(api: &OrderApi, answer: &str) -> Result<Response, Problem> {
     #[derive(Deserialize)]
     struct Created {
         id: OrderId,
     }
-    let created: Created = serde_json::from_str(&answer).map_err(Problem::unexpected)?;
+    let created: Created = serde_json::from_str(answer).map_err(Problem::unexpected)?;
+    // Written into the text, in which money has its two digits; the token needs no escape.
+    let fields = answer.trim_end().strip_suffix('}').ok_or_else(Problem::internal)?;
+    let token = api.order_tokens.token(&created.id);
+    let answer = format!(r#"{fields},"order_token":"{token}"}}"#);
     let headers = [
         // Relative to the request's own path (RFC 9110, section 10.2.2): right under stages and custom domains.
         (header::LOCATION, format!("orders/{}", created.id)),
@@ -224,15 +267,44 @@ async fn show_order(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let order_id = parse_order_id(&id)?;
+    // A wrong token is an error, and not the same as none: its sender would take the masked address for the order's.
+    let is_customer = match headers.get(ORDER_TOKEN) {
+        Some(_) => require_token(&api, &order_id, &headers).map(|()| true)?,
+        None => false,
+    };
+    let show = if is_customer { OrderResponse::from } else { OrderResponse::masked };
+    answer_order(&api, answer_by, order_id, (&method, &headers), show).await
+}
+
+/// With the customer's address, which needs no token: the gateway has checked the signature.
+async fn show_order_to_administrator(
+    State(api): State<OrderApi>,
+    Extension(answer_by): Extension<AnswerBy>,
+    Path(id): Path<String>,
+    method: Method,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let order_id = parse_order_id(&id)?;
+    answer_order(&api, answer_by, order_id, (&method, &headers), OrderResponse::from).await
+}
+
+async fn answer_order(
+    api: &OrderApi,
+    answer_by: AnswerBy,
+    order_id: OrderId,
+    (method, headers): (&Method, &HeaderMap),
+    show: fn(Order) -> OrderResponse,
+) -> Result<Response, Problem> {
     // HEAD does not wait: nothing that it answers changes, and the gateway limits those who wait by GET alone.
-    let prefer = headers.get("prefer").filter(|_| method == Method::GET);
+    let prefer = headers.get("prefer").filter(|_| *method == Method::GET);
     let wait = prefer.and_then(|prefer| preferred_wait(prefer.to_str().ok()?));
-    let order = api.orders.get(&order_id).await?.ok_or_else(|| order_not_found(&id))?;
+    let order =
+        api.orders.get(&order_id).await?.ok_or_else(|| order_not_found(order_id.as_str()))?;
     let order = match wait {
         Some(wait) => wait_until_settled(&api.orders, order, answer_by.at_most(wait)).await,
         None => order,
     };
-    let mut response = Json(OrderResponse::from(order)).into_response();
+    let mut response = Json(show(order)).into_response();
     if let Some(wait) = wait {
         let applied = format!("wait={}", wait.as_secs());
         let applied = applied.parse().map_err(Problem::unexpected)?;
@@ -262,6 +334,8 @@ async fn wait_until_settled(orders: &Orders, mut order: Order, end: AnswerBy) ->
 /// Maximum time that a call waits for an order to settle: less than the function's timeout of 10 s.
 pub const WAIT_SECONDS_MAX: u64 = 8;
 const WAIT_PAUSE: Duration = Duration::from_millis(200);
+/// By which a customer shows that the order is theirs.
+const ORDER_TOKEN: HeaderName = HeaderName::from_static("order-token");
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 
 /// The `wait` preference of RFC 7240, section 4.3, capped. What cannot be read is no preference.
@@ -278,8 +352,30 @@ async fn cancel_order(
     Extension(answer_by): Extension<AnswerBy>,
     Extension(after_answer): Extension<AfterAnswer>,
     Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Result<Json<OrderResponse>, Problem> {
+    // Before anything is read: a stranger's guess costs no table anything.
+    require_token(&api, &parse_order_id(&id)?, &headers)?;
+    apply_transition(&api, (&caller, &after_answer, answer_by), &id, cancel, "cancelled").await
+}
+
+async fn cancel_order_as_administrator(
+    State(api): State<OrderApi>,
+    Extension(caller): Extension<Caller>,
+    Extension(answer_by): Extension<AnswerBy>,
+    Extension(after_answer): Extension<AfterAnswer>,
+    Path(id): Path<String>,
 ) -> Result<Json<OrderResponse>, Problem> {
     apply_transition(&api, (&caller, &after_answer, answer_by), &id, cancel, "cancelled").await
+}
+
+/// Refuses who does not show the order's token.
+fn require_token(api: &OrderApi, id: &OrderId, headers: &HeaderMap) -> Result<(), Problem> {
+    let token = headers.get(ORDER_TOKEN).and_then(|token| token.to_str().ok());
+    match token {
+        Some(token) if api.order_tokens.is_token(id, token) => Ok(()),
+        _ => Err(Problem::wrong_order_token(token.is_some())),
+    }
 }
 
 async fn ship_order(

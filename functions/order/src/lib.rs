@@ -5,8 +5,10 @@
 //! stored together with its event, so it is carried on whatever happens next; its status only ever moves
 //! forward, and each transition has one event.
 
+pub mod client_limit;
 pub mod dynamodb;
 pub mod http;
 pub mod openapi;
+pub mod order_token;
 pub mod rules;
 pub mod wiring;

@@ -5,7 +5,7 @@ use events::{Email, Money, ProductId, Quantity, Stamp, StockLine};
 use http_api::{
     ProblemType,
     openapi::{
-        Access::{Administrators, Anyone},
+        Access::{self, Administrators, Anyone},
         Answer, Operation, Parameter, idempotency_key, named, of, or_null, page_parameters,
     },
 };
@@ -13,7 +13,7 @@ use schemars::{Schema, SchemaGenerator, json_schema};
 use serde_json::{Value, json};
 
 use crate::{
-    http::{OrderHistory, OrderPage, OrderResponse, WAIT_SECONDS_MAX},
+    http::{OrderHistory, OrderPage, OrderResponse, PlacedOrder, WAIT_SECONDS_MAX},
     rules::{CatalogEntry, LINES_MAX, Order, OrderRequest, Status, place},
 };
 
@@ -36,7 +36,10 @@ pub fn operations() -> Vec<Operation> {
             answers: vec![Answer {
                 status: 201,
                 description: "The order.",
-                body: Some((of::<OrderResponse>, example(Status::Pending))),
+                body: Some((
+                    of::<PlacedOrder>,
+                    json!(PlacedOrder { order: order_response(Status::Pending), order_token: TOKEN.into() }),
+                )),
                 headers: &["Location", "Cache-Control"],
             }],
             problems: vec![ProblemType::TotalChanged],
@@ -62,8 +65,26 @@ pub fn operations() -> Vec<Operation> {
             path: "/orders/{id}",
             id: "getOrder",
             summary: "One order",
-            description: "With `Prefer: wait` as soon as the order is no longer `pending`.".into(),
+            description: "With `Prefer: wait` as soon as the order is no longer `pending`. Without its token the \
+                          customer's address is masked."
+                .into(),
             access: Anyone,
+            parameters: vec![prefer(), order_token(false)],
+            body: None,
+            answers: vec![answer(
+                "The order.",
+                (of::<OrderResponse>, example(Status::Confirmed)),
+                &["Preference-Applied", "Cache-Control"],
+            )],
+            problems: vec![ProblemType::OrderToken],
+        },
+        Operation {
+            method: "GET",
+            path: "/admin/orders/{id}",
+            id: "getOrderAsAdministrator",
+            summary: "One order, with its customer's address",
+            description: "As GET /orders/{id}, without a token.".into(),
+            access: Administrators,
             parameters: vec![prefer()],
             body: None,
             answers: vec![answer(
@@ -73,8 +94,18 @@ pub fn operations() -> Vec<Operation> {
             )],
             problems: vec![],
         },
-        transition("cancel", "cancelOrder", Status::Cancelled),
-        transition("ship", "shipOrder", Status::Shipped),
+        Operation {
+            parameters: vec![order_token(true)],
+            problems: vec![ProblemType::OrderStatus, ProblemType::OrderToken],
+            ..transition("/orders/{id}/cancel", "cancelOrder", Status::Cancelled, Anyone)
+        },
+        transition(
+            "/admin/orders/{id}/cancel",
+            "cancelOrderAsAdministrator",
+            Status::Cancelled,
+            Administrators,
+        ),
+        transition("/orders/{id}/ship", "shipOrder", Status::Shipped, Administrators),
         Operation {
             method: "GET",
             path: "/orders/{id}/events",
@@ -127,6 +158,7 @@ pub fn request_examples() -> Vec<(&'static str, Value)> {
 }
 
 const PRODUCT: &str = "7d0e2a3c-53f1-4f0e-8f51-1c3a3f0f9a11";
+const TOKEN: &str = "kXh2mY0b3q1cL8s9vQ4tR7uW6zA5dE2fG1hJ0kN3pSs";
 const ORDER: &str = "3b241101-e2bb-4255-8caf-4136c566a962";
 
 fn answer(
@@ -137,15 +169,12 @@ fn answer(
     Answer { status: 200, description, body: Some(body), headers }
 }
 
-fn transition(verb: &'static str, id: &'static str, to: Status) -> Operation {
-    let (path, summary, access, when) = match verb {
-        "cancel" => (
-            "/orders/{id}/cancel",
-            "Cancel an order",
-            Anyone,
-            "Unless it was rejected or shipped. Its stock comes back.",
-        ),
-        _ => ("/orders/{id}/ship", "Ship an order", Administrators, "Once it is confirmed."),
+fn transition(path: &'static str, id: &'static str, to: Status, access: Access) -> Operation {
+    let (summary, when) = match to {
+        Status::Cancelled => {
+            ("Cancel an order", "Unless it was rejected or shipped. Its stock comes back.")
+        }
+        _ => ("Ship an order", "Once it is confirmed."),
     };
     Operation {
         method: "POST",
@@ -164,6 +193,18 @@ fn transition(verb: &'static str, id: &'static str, to: Status) -> Operation {
             &["Cache-Control"],
         )],
         problems: vec![ProblemType::OrderStatus],
+    }
+}
+
+fn order_token(required: bool) -> Parameter {
+    Parameter {
+        name: "Order-Token",
+        place: "header",
+        required,
+        description: "The `order_token` that POST /orders answered: who has it is taken for the order's customer."
+            .into(),
+        schema: json!({ "type": "string" }),
+        example: json!(TOKEN),
     }
 }
 
@@ -194,7 +235,11 @@ fn customer_email() -> Parameter {
 
 /// An order as it would be answered.
 fn example(status: Status) -> Value {
-    json!(OrderResponse::from(Order { status, ..order() }))
+    json!(order_response(status))
+}
+
+fn order_response(status: Status) -> OrderResponse {
+    OrderResponse::from(Order { status, ..order() })
 }
 
 fn order() -> Order {

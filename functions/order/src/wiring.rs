@@ -1,6 +1,8 @@
 //! What the functions are made of: their settings, and handlers made of these, an AWS configuration and a source of ids.
 //! Nothing else of the environment comes in.
 
+use std::num::NonZeroU32;
+
 use aws_config::SdkConfig;
 use aws_sdk_dynamodb::Client;
 use axum::Router;
@@ -10,8 +12,10 @@ use messaging::{ConsumerConfig, EventConsumer, EventFactory, OutboxConfig};
 use settings::Environment;
 
 use crate::{
+    client_limit::ClientLimit,
     dynamodb::{Catalog, OrderConsumer, Orders},
     http::{OrderApi, routes},
+    order_token::OrderTokens,
 };
 
 const CONSUMER: &str = "order-consumer";
@@ -25,6 +29,8 @@ pub struct OrderApiConfig {
     outbox: OutboxConfig,
     currency: Currency,
     pending_shards: Shards,
+    order_tokens: OrderTokens,
+    orders_per_client_hour: Option<NonZeroU32>,
 }
 
 impl OrderApiConfig {
@@ -36,6 +42,8 @@ impl OrderApiConfig {
         let outbox = OutboxConfig::read(environment);
         let currency = environment.value("CURRENCY");
         let pending_shards = environment.value("PENDING_SHARDS");
+        let order_tokens = read_order_tokens(environment);
+        let orders_per_client_hour = environment.value("ORDERS_PER_CLIENT_HOUR");
         Some(Self {
             orders_table: orders_table?,
             products_table: products_table?,
@@ -43,6 +51,8 @@ impl OrderApiConfig {
             outbox: outbox?,
             currency: currency?,
             pending_shards: pending_shards?,
+            order_tokens: order_tokens?,
+            orders_per_client_hour: NonZeroU32::new(orders_per_client_hour?),
         })
     }
 
@@ -56,9 +66,27 @@ impl OrderApiConfig {
                 .pending_shards(self.pending_shards),
             catalog: Catalog::new(client.clone(), self.products_table),
             currency: self.currency,
+            client_limit: ClientLimit::new(
+                client.clone(),
+                self.idempotency_table.clone(),
+                self.order_tokens.clone(),
+                self.orders_per_client_hour,
+            ),
+            order_tokens: self.order_tokens,
             // An order has no guard of its own, but thirty days are longer than any client tries again.
             idempotency_keys: IdempotencyKeys::new(client, self.idempotency_table, "order-api"),
         })
+    }
+}
+
+/// Not by [`Environment::value`], whose complaint shows the value.
+fn read_order_tokens(environment: &mut Environment) -> Option<OrderTokens> {
+    let current = environment.text("ORDER_TOKEN_SECRET");
+    let previous = environment.text("ORDER_TOKEN_SECRET_PREVIOUS");
+    match OrderTokens::new(&current?, &previous?) {
+        Ok(tokens) => Some(tokens),
+        Err(error) => environment
+            .complain(format!("ORDER_TOKEN_SECRET or ORDER_TOKEN_SECRET_PREVIOUS: {error}")),
     }
 }
 

@@ -11,11 +11,12 @@ use crate::{
 };
 
 /// What only an administrator may call, once it exists.
-const ADMINS: [(&str, &str); 12] = [
+const ADMINS: [(&str, &str); 15] = [
     ("GET", "/admin/products"),
     ("HEAD", "/admin/products"),
     ("GET", "/admin/products/{id}"),
     ("HEAD", "/admin/products/{id}"),
+    ("HEAD", "/admin/orders/{id}"),
     ("HEAD", "/orders"),
     ("HEAD", "/orders/{id}/events"),
     ("POST", "/products"),
@@ -24,6 +25,8 @@ const ADMINS: [(&str, &str); 12] = [
     ("POST", "/orders/{id}/ship"),
     ("GET", "/orders/{id}/events"),
     ("GET", "/orders"),
+    ("GET", "/admin/orders/{id}"),
+    ("POST", "/admin/orders/{id}/cancel"),
 ];
 /// Where everything ends that has no route.
 const CATCH_ALL: [&str; 2] = ["/", "/{proxy+}"];
@@ -73,7 +76,11 @@ fn an_administrators_routes_ask_for_a_signature_and_no_others_do() {
 fn a_wrong_method_is_answered_from_the_same_routes_that_the_gateway_has() {
     let mut by_path: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for route in routes().into_iter().filter(|route| !CATCH_ALL.contains(&route.path.as_str())) {
-        by_path.entry(route.path).or_default().insert(route.method);
+        // Every path takes a preflight, which is no call of the API's.
+        let methods = by_path.entry(route.path).or_default();
+        if route.method != "OPTIONS" {
+            methods.insert(route.method);
+        }
     }
     let answered: BTreeMap<String, BTreeSet<String>> = http_api::ROUTES
         .into_iter()
@@ -158,6 +165,11 @@ fn the_gateways_own_answers_are_problems_that_nobody_stores_or_takes_for_somethi
         ] {
             assert_eq!(headers.get(header), Some(&json!(value)), "{header} of {kind}");
         }
+        let if_open = |value: Value| json!({ "Fn::If": ["CallsFromPages", value, { "Ref": "AWS::NoValue" }] });
+        let origin = if_open(json!({ "Fn::Sub": "'${CorsOrigin}'" }));
+        assert_eq!(headers["Access-Control-Allow-Origin"], origin, "{kind}");
+        let exposed = if_open(json!(format!("'{}'", http_api::EXPOSED_HEADERS)));
+        assert_eq!(headers["Access-Control-Expose-Headers"], exposed, "{kind}");
         let body = json!({ "application/json": { "Fn::FindInMap": ["Problem", problem, "Body"] } });
         assert_eq!(answers[kind]["ResponseTemplates"], body, "{kind}");
         // MiniStack says the same.
@@ -183,5 +195,38 @@ fn whoever_meets_no_method_or_signs_nothing_reads_both_causes() {
     }
     for cause in ["does not take this method", "not signed", "Signature Version 4"] {
         assert!(detail.contains(cause), "{detail}");
+    }
+}
+
+/// While one of the secrets is replaced, the other signs, and what either has signed is taken.
+#[test]
+fn the_secrets_of_order_tokens_are_generated_and_change_places_by_a_parameter() {
+    let template = Template::read();
+    let variables = &template.one(FUNCTION, "OrderApi")["Environment"]["Variables"];
+    let secret = |name: &str| {
+        let reference = format!("{{{{resolve:secretsmanager:${{{name}}}}}}}");
+        let generated = &template.one("AWS::SecretsManager::Secret", name)["GenerateSecretString"];
+        assert_eq!(generated["PasswordLength"], 64, "{name}");
+        // Whatever a text may have, the emulators' and AWS's included, is taken as it is.
+        assert_eq!(generated["ExcludePunctuation"], true, "{name}");
+        json!({ "Fn::Sub": reference })
+    };
+    let (first, second) = (secret("OrderTokenSecretFirst"), secret("OrderTokenSecretSecond"));
+    for (variable, if_second, if_first) in
+        [("ORDER_TOKEN_SECRET", &second, &first), ("ORDER_TOKEN_SECRET_PREVIOUS", &first, &second)]
+    {
+        let chosen = json!({ "Fn::If": ["SecondSecretSigns", if_second, if_first] });
+        assert_eq!(variables[variable], chosen, "{variable}");
+    }
+}
+
+/// A browser's preflight is unsigned, and without an answer to it no page can call.
+#[test]
+fn every_path_takes_a_preflight_without_a_signature() {
+    let routes = routes();
+    for Route { path, .. } in &routes {
+        let preflight = routes.iter().find(|one| one.path == *path && one.method == "OPTIONS");
+        let preflight = preflight.unwrap_or_else(|| panic!("{path} takes no OPTIONS"));
+        assert_eq!((preflight.function.as_str(), &preflight.authorizer), ("order-api", &None));
     }
 }

@@ -97,6 +97,11 @@ fn every_queue_has_one_consumer_and_hides_messages_for_six_times_its_timeout() {
     }
 }
 
+/// Where what is on a queue comes from.
+fn topic_of(queue: &str) -> &'static str {
+    if queue.starts_with("Feedback") { "MailFeedbackTopic" } else { "OrdersTopic" }
+}
+
 /// The topic sends to the DLQs too: it puts there what it could not deliver to the queue.
 #[test]
 fn only_the_topic_is_let_into_the_queues() {
@@ -110,7 +115,7 @@ fn only_the_topic_is_let_into_the_queues() {
             "Principal": { "Service": "sns.amazonaws.com" },
             "Action": "sqs:SendMessage",
             "Resource": { "Fn::GetAtt": format!("{queue}.Arn") },
-            "Condition": { "ArnEquals": { "aws:SourceArn": { "Ref": "OrdersTopic" } } },
+            "Condition": { "ArnEquals": { "aws:SourceArn": { "Ref": topic_of(queue) } } },
         }]);
         assert_eq!(policy["PolicyDocument"]["Statement"], allowed, "{name}");
         without_policy.retain(|name| *name != queue);
@@ -129,12 +134,15 @@ fn each_subscription_is_raw_filtered_and_loses_nothing() {
         }
         let queue = target(&subscription["Endpoint"]);
         subscribed.push(queue);
-        assert_eq!(target(&subscription["TopicArn"]), "OrdersTopic", "{name}");
+        assert_eq!(target(&subscription["TopicArn"]), topic_of(queue), "{name}");
         assert_eq!(subscription["Protocol"], "sqs", "{name}");
         assert_eq!(subscription["RawMessageDelivery"], true, "{name}");
-        assert_eq!(subscription["FilterPolicyScope"], "MessageAttributes", "{name}");
         let types = list(&subscription["FilterPolicy"]["event_type"]);
-        assert!(!types.is_empty(), "{name} takes everything");
+        // SES has its own way to say what it publishes.
+        if topic_of(queue) == "OrdersTopic" {
+            assert_eq!(subscription["FilterPolicyScope"], "MessageAttributes", "{name}");
+            assert!(!types.is_empty(), "{name} takes everything");
+        }
         for event_type in types {
             let schema =
                 format!("../events/schemas/{}.json", event_type.as_str().unwrap_or_default());
@@ -191,8 +199,36 @@ fn every_dlq_raises_an_alarm_as_soon_as_something_is_on_it() {
 #[test]
 fn every_topic_that_carries_events_is_encrypted() {
     let template = Template::read();
-    // That of alarms, which cannot be with this key, has a test of its own.
-    for (name, topic) in template.all(TOPIC).filter(|(name, _)| *name != "AlarmTopic") {
+    // Those of alarms and of SES, which cannot be with this key, have tests of their own.
+    let others = ["AlarmTopic", "MailFeedbackTopic"];
+    for (name, topic) in template.all(TOPIC).filter(|(name, _)| !others.contains(name)) {
         assert_eq!(topic["KmsMasterKeyId"], "alias/aws/sns", "{name}");
     }
+}
+
+/// SES may not use the key alias/aws/sns, whose policy cannot be changed; and another account's SES is a stranger.
+#[test]
+fn ses_can_report_bounces_and_complaints_and_nobody_else_is_let_in() {
+    let template = Template::read();
+    assert!(template.one(TOPIC, "MailFeedbackTopic")["KmsMasterKeyId"].is_null());
+    let policy = template.one("AWS::SNS::TopicPolicy", "MailFeedbackTopicPolicy");
+    assert_eq!(policy["Topics"], json!([{ "Ref": "MailFeedbackTopic" }]));
+    let set = "arn:${AWS::Partition}:ses:${AWS::Region}:${AWS::AccountId}:configuration-set/${AWS::StackName}-mails";
+    let allowed = json!([{
+        "Effect": "Allow",
+        "Principal": { "Service": "ses.amazonaws.com" },
+        "Action": "sns:Publish",
+        "Resource": { "Ref": "MailFeedbackTopic" },
+        "Condition": {
+            "StringEquals": { "aws:SourceAccount": { "Ref": "AWS::AccountId" } },
+            "ArnEquals": { "aws:SourceArn": { "Fn::Sub": set } },
+        },
+    }]);
+    assert_eq!(policy["PolicyDocument"]["Statement"], allowed);
+    let called = &template.one("AWS::SES::ConfigurationSet", "MailConfigurationSet")["Name"];
+    assert_eq!(*called, json!({ "Fn::Sub": "${AWS::StackName}-mails" }));
+    let feedback = template.one("AWS::SES::ConfigurationSetEventDestination", "MailFeedback");
+    let destination = &feedback["EventDestination"];
+    assert_eq!(destination["MatchingEventTypes"], json!(["bounce", "complaint"]));
+    assert_eq!(target(&destination["SnsDestination"]["TopicARN"]), "MailFeedbackTopic");
 }

@@ -19,24 +19,24 @@ OrderCreated at product-consumer
   written   8: event-log 2, idempotency 2, products 2, reservations 2
   read      0
 OrderCreated at notification-consumer
-  calls     4: GetItem 1, SendEmail 1, UpdateItem 2
-  in a row  4, 4 of them until the answer
+  calls     5: GetItem 2, SendEmail 1, UpdateItem 2
+  in a row  5, 5 of them until the answer
   written   2: idempotency 2
-  read      1: idempotency 1
+  read      2: idempotency 1, suppressed 1
 StockReserved at order-consumer
   calls     3: BatchGetItem 1, PublishBatch 1, TransactWriteItems 1
   in a row  3, 3 of them until the answer
   written   7: event-log 2, idempotency 2, orders 2, orders/index/pending 1
   read      1: orders 1
 OrderConfirmed at notification-consumer
-  calls     4: SendEmail 1, UpdateItem 3
-  in a row  4, 4 of them until the answer
+  calls     5: GetItem 1, SendEmail 1, UpdateItem 3
+  in a row  5, 5 of them until the answer
   written   3: idempotency 3
-  read      0
+  read      1: suppressed 1
 the whole of a confirmed order of one line
-  calls     16: BatchGetItem 2, GetItem 1, PublishBatch 3, SendEmail 2, TransactWriteItems 3, UpdateItem 5
+  calls     18: BatchGetItem 2, GetItem 3, PublishBatch 3, SendEmail 2, TransactWriteItems 3, UpdateItem 5
   written   26: event-log 6, idempotency 9, orders 4, orders/index/by_customer_keys 1, orders/index/pending 2, products 2, reservations 2
-  read      3: idempotency 1, orders 1, products 1
+  read      5: idempotency 1, orders 1, products 1, suppressed 2
 POST /orders with Idempotency-Key
   calls     3: BatchGetItem 1, PublishBatch 1, TransactWriteItems 1
   in a row  3, 2 of them until the answer
@@ -58,9 +58,9 @@ ten StockReserved at order-consumer
   written   70: event-log 20, idempotency 20, orders 20, orders/index/pending 10
   read      10: orders 10
 ten confirmed orders of one line, in batches
-  calls     115: BatchGetItem 11, GetItem 10, PublishBatch 12, SendEmail 20, TransactWriteItems 12, UpdateItem 50
+  calls     135: BatchGetItem 11, GetItem 30, PublishBatch 12, SendEmail 20, TransactWriteItems 12, UpdateItem 50
   written   260: event-log 60, idempotency 90, orders 40, orders/index/by_customer_keys 10, orders/index/pending 20, products 20, reservations 20
-  read      30: idempotency 10, orders 10, products 10
+  read      50: idempotency 10, orders 10, products 10, suppressed 20
 ten OrderCreated of one product at product-consumer
   calls     2: PublishBatch 1, TransactWriteItems 1
   in a row  2, 2 of them until the answer

@@ -1,8 +1,10 @@
 //! The API as its clients see it: a customer's calls, and an administrator's signed ones.
 
 use std::{
+    collections::HashMap,
     io::{Read, Write},
     net::TcpStream,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime},
 };
 
@@ -30,6 +32,8 @@ pub struct Api {
     url: String,
     region: String,
     admin: Credentials,
+    /// The tokens of the orders that were placed by these tests, as a customer's browser keeps them.
+    order_tokens: Arc<Mutex<HashMap<String, String>>>,
 }
 
 #[derive(Debug, Clone)]
@@ -59,7 +63,7 @@ impl Api {
         region: String,
         admin: Credentials,
     ) -> Self {
-        Self { http, url, region, admin }
+        Self { http, url, region, admin, order_tokens: Arc::default() }
     }
 
     /// The same API, where [`Api::admin`] signs as somebody else.
@@ -88,7 +92,31 @@ impl Api {
         headers: &[(&str, &str)],
     ) -> Result<Answer> {
         let url = format!("{}{path}", self.url);
-        answer(self.request(method, &url, body.into(), headers)?).await
+        let answer = answer(self.request(method, &url, body.into(), headers)?).await?;
+        if let (Some(id), Some(token)) =
+            (answer.json["id"].as_str(), answer.json["order_token"].as_str())
+        {
+            let mut tokens = self.order_tokens.lock().unwrap_or_else(PoisonError::into_inner);
+            tokens.insert(id.to_owned(), token.to_owned());
+        }
+        Ok(answer)
+    }
+
+    /// The token with which an order was answered, if it was placed here.
+    #[must_use]
+    pub fn order_token(&self, order: &str) -> Option<String> {
+        let tokens = self.order_tokens.lock().unwrap_or_else(PoisonError::into_inner);
+        tokens.get(order).cloned()
+    }
+
+    /// Cancels an order as its customer does: with its token.
+    ///
+    /// # Errors
+    /// No answer came, or the order was not placed here.
+    pub async fn cancel(&self, order: &str) -> Result<Answer> {
+        let token = self.order_token(order).with_context(|| format!("no token of {order}"))?;
+        let path = format!("/orders/{order}/cancel");
+        self.call_with("POST", &path, "", &[("order-token", &token)]).await
     }
 
     /// A customer's call with this path byte by byte: every library for URLs would make another of a backslash or a dot. Returns

@@ -153,7 +153,7 @@ pub fn transactions_of_late_cancellation() -> Result<BTreeSet<BTreeSet<String>>>
         spawn_local(shop.lambda.clone().schedule_relay());
         tokio::time::sleep(RELAY_MAX).await;
         let id = order["id"].as_str().context("an id")?;
-        let cancel = Call::post("/orders/{id}/cancel", json!({})).id(id);
+        let cancel = Call::post("/admin/orders/{id}/cancel", json!({})).id(id);
         let (status, answer) = shop.api.insist(&cancel).await?;
         ensure!(status == 200, "{status} {answer}");
         invariants.verdict()?;

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use axum::Router;
 use exactly_once::Clock;
 use futures::future::LocalBoxFuture;
-use http_api::{AfterAnswer, DeferredWork};
+use http_api::{AfterAnswer, CorsOrigin, DeferredWork};
 use lambda_http::Context as Invocation;
 use order::wiring::OrderApiConfig;
 use product::wiring::ProductApiConfig;
@@ -37,6 +37,7 @@ pub(crate) struct Call<'a> {
     pub id: Option<&'a str>,
     pub key: Option<&'a str>,
     pub prefer: Option<&'a str>,
+    pub order_token: Option<&'a str>,
     pub query: Vec<(&'a str, &'a str)>,
     pub body: Value,
 }
@@ -44,7 +45,8 @@ pub(crate) struct Call<'a> {
 impl<'a> Call<'a> {
     pub(crate) fn get(route: &'a str) -> Self {
         let body = Value::Null;
-        Self { method: "GET", route, id: None, key: None, prefer: None, query: Vec::new(), body }
+        let (id, key, prefer, order_token) = (None, None, None, None);
+        Self { method: "GET", route, id, key, prefer, order_token, query: Vec::new(), body }
     }
 
     pub(crate) fn post(route: &'a str, body: Value) -> Self {
@@ -57,6 +59,11 @@ impl<'a> Call<'a> {
 
     pub(crate) fn key(self, key: &'a str) -> Self {
         Self { key: Some(key), ..self }
+    }
+
+    /// With the token that `POST /orders` answered.
+    pub(crate) fn order_token(self, order_token: &'a str) -> Self {
+        Self { order_token: Some(order_token), ..self }
     }
 
     fn function(&self) -> Function {
@@ -73,6 +80,9 @@ impl<'a> Call<'a> {
         }
         if let Some(prefer) = self.prefer {
             headers["prefer"] = json!(prefer);
+        }
+        if let Some(order_token) = self.order_token {
+            headers["order-token"] = json!(order_token);
         }
         let one = |(name, value): &(&str, &str)| ((*name).to_owned(), json!(value));
         let many = |(name, value): &(&str, &str)| ((*name).to_owned(), json!([value]));
@@ -141,7 +151,8 @@ impl Api {
         let clock: Clock = config.time_source().into();
         let (after_answer, work) = AfterAnswer::new(is_registered);
         let unrouted = http_api::unrouted();
-        let app = http_api::app(routes, unrouted, clock.clone(), ids.clone(), after_answer);
+        let (cors, ids) = (CorsOrigin::NONE, ids.clone());
+        let app = http_api::app(routes, unrouted, cors, clock.clone(), ids, after_answer);
         if is_registered {
             return Ok(Served { app, clock, work: Some(Rc::new(Mutex::new(work))) });
         }

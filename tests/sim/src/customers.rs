@@ -60,6 +60,7 @@ impl Customer {
         };
         ensure!(status == 201, "an order was answered with {status}: {answer}");
         let id = answer["id"].as_str().context("an id")?.to_owned();
+        let token = answer["order_token"].as_str().context("a token")?;
         if self.repeats && aws.draw(0..4) == 0 {
             let other = json!({ "customer_email": email, "items": [items[0], items[0]] });
             let (status, answer) = api.insist(&Call::post("/orders", other).key(&key)).await?;
@@ -72,7 +73,7 @@ impl Customer {
                 let (status, order) = api.insist(&call).await?;
                 ensure!(status == 200 && order["id"] == *id, "{id}: {status} {order}");
             }
-            2 | 3 => self.cancel(aws, api, &id).await?,
+            2 | 3 => self.cancel(aws, api, &id, token).await?,
             4 => ship(aws, api, &id).await?,
             _ => {}
         }
@@ -94,9 +95,9 @@ impl Customer {
         Ok(())
     }
 
-    async fn cancel(self, aws: &SimulatedAws, api: &Api, id: &str) -> Result<()> {
+    async fn cancel(self, aws: &SimulatedAws, api: &Api, id: &str, token: &str) -> Result<()> {
         tokio::time::sleep(Duration::from_millis(aws.draw(0..CANCEL_MS_MAX))).await;
-        let call = Call::post("/orders/{id}/cancel", Value::Null).id(id);
+        let call = Call::post("/orders/{id}/cancel", Value::Null).id(id).order_token(token);
         let (status, answer) = if self.repeats && aws.draw(0..2) == 0 {
             let (one, other) = join!(api.insist(&call), api.insist(&call));
             let (one, _) = (one?, other?);

@@ -63,7 +63,7 @@ impl Shop {
     }
 
     async fn cancel(&self, order: &str) -> Result<()> {
-        let call = Call::post("/orders/{id}/cancel", json!({})).id(order);
+        let call = Call::post("/admin/orders/{id}/cancel", json!({})).id(order);
         let (status, answer) = self.api.insist(&call).await?;
         ensure!(status == 200, "{answer}");
         Ok(())

@@ -12,6 +12,7 @@ pub const PRODUCTS: &str = "products";
 pub const RESERVATIONS: &str = "reservations";
 pub const EVENT_LOG: &str = "event-log";
 pub const IDEMPOTENCY: &str = "idempotency";
+pub const SUPPRESSED: &str = "suppressed";
 pub const STOCK_CHANGES: &str = "stock-changes";
 
 /// For how long a received message is hidden.
@@ -107,6 +108,7 @@ pub fn deploy(aws: &SimulatedAws) {
     table(RESERVATIONS, &["order_id"], &[]);
     table(STOCK_CHANGES, &["product_id", "change_id"], &[]);
     table(IDEMPOTENCY, &["key"], &[]);
+    table(SUPPRESSED, &["email"], &[]);
     table(EVENT_LOG, &["order_id", "event_id"], &[("outbox", ["outbox_shard", "pending_since"])]);
     aws.project_keys_only(ORDERS, "pending");
     aws.project_keys_only(ORDERS, "by_customer_keys");
@@ -154,13 +156,20 @@ pub fn variables(queue: Queue, shards: u64) -> HashMap<String, String> {
         ("TOPIC_ARN", "arn:aws:sns:simulated:0:orders"),
         ("OUTBOX_SHARDS", &shards),
         ("PENDING_SHARDS", &shards),
+        ("ORDERS_PER_CLIENT_HOUR", "0"),
+        ("MAILS_PER_ADDRESS_DAY", "0"),
+        ("ORDER_TOKEN_SECRET", "the-secret-of-the-simulated-shop-that-signs"),
+        ("ORDER_TOKEN_SECRET_PREVIOUS", "the-secret-of-the-simulated-shop-that-signed"),
         ("CURRENCY", "UAH"),
+        ("CORS_ORIGIN", "none"),
         ("QUEUE_URL", &queue_url),
         ("DLQ_URL", &dlq_url),
         ("RETRY_SCHEDULE", "30,60,300,900"),
         ("GIVE_UP_AFTER_SECONDS", "7200"),
         ("MAIL_MODE", "ses"),
         ("MAIL_FROM", "shop@example.com"),
+        ("MAIL_CONFIGURATION_SET", "simulated"),
+        ("SUPPRESSED_TABLE", SUPPRESSED),
         ("MAIL_MAX_AGE_DAYS", &mail_max_age_days),
         ("MAILS_PER_SECOND", "14"),
         ("RELAY_AGE_SECONDS", "60"),

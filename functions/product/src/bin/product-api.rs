@@ -2,14 +2,18 @@
 
 use axum::Router;
 use exactly_once::Ids;
+use http_api::CorsOrigin;
 use product::wiring::ProductApiConfig;
 
 // An environment handles one invocation at a time: more threads would only hand its work around.
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_http::Error> {
     telemetry::init();
-    let config = settings::read(ProductApiConfig::read)?;
+    let (config, cors) = settings::read(|environment| {
+        let cors = environment.value::<CorsOrigin>("CORS_ORIGIN");
+        Some((ProductApiConfig::read(environment)?, cors?))
+    })?;
     let (aws, ids) = (settings::aws().await, Ids::default());
     let routes = config.routes(&aws, &ids);
-    http_api::serve(routes, Router::new(), aws.time_source().into(), ids).await
+    http_api::serve(routes, Router::new(), cors, aws.time_source().into(), ids).await
 }

@@ -2,4 +2,6 @@
 
 mod alarms;
 mod availability;
+mod cors;
 mod fanout;
+mod limits;

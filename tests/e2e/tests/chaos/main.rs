@@ -100,7 +100,9 @@ async fn customer(
     // Sometimes at once, sometimes when it has gone some way: every wish meets every status.
     tokio::time::sleep(Duration::from_millis(rng.u64(0..1500))).await;
     match rng.u32(0..100) {
-        0..25 => request_transition(stack, &format!("/orders/{order}/cancel"), unanswered).await?,
+        0..25 => {
+            request_transition(stack, &format!("/admin/orders/{order}/cancel"), unanswered).await?
+        }
         25..40 => request_transition(stack, &format!("/orders/{order}/ship"), unanswered).await?,
         _ => {}
     }

@@ -1,7 +1,9 @@
 //! The operator's command against a stack, one test at a time: several of them pause consumers.
 
 mod commands;
+mod customer;
 mod dead_letters;
 mod orders;
 mod reconcile;
 mod replay;
+mod suppressed;

@@ -23,6 +23,11 @@ async fn an_order_is_shown_with_its_lines_and_its_history() -> Result<()> {
     }
     let text = stack.run(&["order", "show", &order]).await?.stdout;
     assert!(text.contains("Showcase") && text.contains("21.00 UAH"), "{text}");
+    // Whose it is, only if somebody asks.
+    assert!(text.contains("o***@e***.com") && !text.contains("operator@example.com"), "{text}");
+    assert_eq!(shown["customer_email"], "o***@e***.com");
+    let in_full = stack.run(&["order", "show", &order, "--show-email"]).await?.stdout;
+    assert!(in_full.contains("operator@example.com"), "{in_full}");
 
     let history = stack.json(&["order", "history", &order]).await?;
     let types: Vec<_> = history.as_array().into_iter().flatten().collect();
@@ -43,6 +48,7 @@ async fn cancelling_asks_first_and_gives_the_stock_back_once() -> Result<()> {
     for _ in 0..2 {
         let cancelled = stack.json(&["order", "cancel", &order, "--yes"]).await?;
         assert_eq!(cancelled["status"], "cancelled", "also when it is so already");
+        assert_eq!(cancelled["customer_email"], "o***@e***.com");
     }
     let again = stack.run(&["order", "cancel", &order]).await?;
     assert_eq!(again.code, 0, "nobody is asked about what is so already: {again:?}");

@@ -4,6 +4,7 @@
 //! With `ORDERFLOW_PICTURES=<directory>` the first test leaves its screenshots there: docs/ has them from a run.
 
 mod browser;
+mod cors;
 
 use std::{
     io::{BufRead, BufReader},
@@ -283,7 +284,7 @@ async fn pausing_asks_and_the_page_shows_for_how_long_a_consumer_has_been_off() 
     browser.until(&format!("{asked} === true"), 10.secs()).await?;
     browser.click("#question-no")?;
     browser.until(&format!("{asked} === false"), 10.secs()).await?;
-    assert_eq!(stack.json(&["status"]).await?["queues"][2]["consumer"], "on");
+    assert_eq!(stack.json(&["status"]).await?["queues"][3]["consumer"], "on");
 
     browser.click("#switch-product")?;
     browser.until(&format!("{asked} === true"), 10.secs()).await?;

@@ -266,6 +266,9 @@ async fn what_is_not_there_is_a_404_and_a_wrong_method_a_405() -> Result<()> {
         if status == 405 {
             assert!(answer.headers.contains_key("allow"), "{method} {path}");
         }
+        // This stack lets no page of another origin call.
+        let cors = answer.headers.contains_key("access-control-allow-origin");
+        assert!(!cors, "{method} {path}");
     }
     for (method, path, body) in [
         ("PATCH", "/products/no-such", r#"{"price":1}"#),

@@ -2,12 +2,14 @@
 //! has products, customers and orders of its own.
 
 mod batch;
+mod bounces;
 mod concurrency;
 mod description;
 mod duplicates;
 mod input;
 mod journey;
 mod lease;
+mod order_token;
 mod poison;
 mod products;
 mod saga;

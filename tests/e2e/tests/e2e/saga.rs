@@ -9,7 +9,7 @@ use futures::future::try_join_all;
 use serde_json::Value;
 
 async fn cancel(stack: &Stack, order: &str) -> Result<u16> {
-    Ok(stack.api.call("POST", &format!("/orders/{order}/cancel"), "").await?.status)
+    Ok(stack.api.cancel(order).await?.status)
 }
 
 async fn ship(stack: &Stack, order: &str) -> Result<u16> {
@@ -111,11 +111,12 @@ async fn a_rejected_order_can_be_neither_cancelled_nor_shipped() -> Result<()> {
     let product = stack.api.product("None left", "10", 0).await?;
     let order = stack.api.order("none@example.com", &[(&product, 1)]).await?;
     assert_eq!(stack.api.wait_until_settled(&order).await?, "rejected");
-    let answer = stack.api.call("POST", &format!("/orders/{order}/cancel"), "").await?;
+    let answer = stack.api.cancel(&order).await?;
     expect_status(&answer, 409)?;
     assert_eq!(answer.json["type"], "urn:orderflow:problem:order-status");
     assert_eq!(ship(&stack, &order).await?, 409);
-    assert_eq!(cancel(&stack, "no-such").await?, 404);
+    let none = stack.api.admin("POST", "/admin/orders/no-such/cancel", "").await?;
+    expect_status(&none, 404)?;
     assert_eq!(ship(&stack, "no-such").await?, 404);
     Ok(())
 }

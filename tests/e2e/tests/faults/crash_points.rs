@@ -269,7 +269,7 @@ async fn play(stack: &Stack, scenario: Scenario, faults: &[Fault]) -> Result<Pla
     }
     match scenario {
         Scenario::CancelledAfterwards | Scenario::CancelledFirst => {
-            insist(stack, "POST", &format!("/orders/{order}/cancel")).await?;
+            insist(stack, "POST", &format!("/admin/orders/{order}/cancel")).await?;
         }
         Scenario::Shipped => insist(stack, "POST", &format!("/orders/{order}/ship")).await?,
         _ => {}

@@ -58,7 +58,7 @@ async fn an_order_is_cancelled_and_its_stock_given_back() -> Result<()> {
     let product = stack.api.product("Allowed, then cancelled", "10", 5).await?;
     let order = stack.api.order("cancelled@example.com", &[(&product, 2)]).await?;
     assert_eq!(stack.api.wait_until_settled(&order).await?, "confirmed");
-    let cancelled = stack.api.call("POST", &format!("/orders/{order}/cancel"), "").await?;
+    let cancelled = stack.api.cancel(&order).await?;
     expect_status(&cancelled, 200)?;
     published(&stack, &order, 5).await?;
     assert_eq!(stack.api.stock(&product).await?, 5);

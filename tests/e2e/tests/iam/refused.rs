@@ -90,6 +90,22 @@ async fn notification_consumer_gives_up_a_lease_and_publishes_nothing() -> Resul
 }
 
 #[tokio::test]
+async fn feedback_consumer_suppresses_an_address_and_reads_none() -> Result<()> {
+    let Some(stack) = crate::enforcing().await? else { return Ok(()) };
+    let dynamodb = aws_sdk_dynamodb::Client::new(&stack.with_role_of("FEEDBACK_CONSUMER").await?);
+    let table = stack.setting("SUPPRESSED_TABLE");
+    let suppress = dynamodb.put_item().table_name(table).item("email", text("a@example.com"));
+    suppress.send().await?;
+    assert_refused(dynamodb.scan().table_name(table).send().await);
+    let release = dynamodb.delete_item().table_name(table).key("email", text("a@example.com"));
+    assert_refused(release.send().await);
+    let orders = stack.setting("ORDERS_TABLE");
+    let read = dynamodb.get_item().table_name(orders).key("order_id", text("none"));
+    assert_refused(read.send().await);
+    Ok(())
+}
+
+#[tokio::test]
 async fn relay_looks_for_what_is_pending_and_makes_no_order() -> Result<()> {
     let Some(stack) = crate::enforcing().await? else { return Ok(()) };
     let dynamodb = aws_sdk_dynamodb::Client::new(&stack.with_role_of("RELAY").await?);

@@ -1,0 +1,57 @@
+"""Tests that the functions of a stack have logged nobody's e-mail address, after tests that used it.
+
+    python3 localstack/stack.py with --mail-mode ses -- sh -c '... && python3 localstack/tests/personal_data.py'
+
+In: `ORDERFLOW_STACK`, the settings file of the stack, and its CloudWatch Logs since it began. Out: the lines
+that have an address, and exit status 1. With `--mail-mode console` the mails themselves are in the log, which is what
+that mode is for.
+"""
+
+import os
+import re
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from orderflow_stack.virtual_environment import enter_stack_environment
+
+ADDRESS = re.compile(r"[\w.+-]+@[\w-]+(\.[\w-]+)+")
+# Who must have logged something, or else nothing was looked at.
+FUNCTIONS = [
+    "order-api",
+    "order-consumer",
+    "product-api",
+    "product-consumer",
+    "notification-consumer",
+    "notification-feedback-consumer",
+]
+LINES_SHOWN_MAX = 20
+
+
+def main() -> None:
+    enter_stack_environment()
+    # Not at the top: it imports boto3, which only the stack's environment has for certain.
+    from orderflow_stack import logs
+
+    lines = Path(os.environ["ORDERFLOW_STACK"]).read_text().splitlines()
+    settings = dict(line.split("=", 1) for line in lines)
+    # With the credentials that the stack was deployed with.
+    os.environ.update(settings)
+    found, silent, count = [], [], 0
+    for function in FUNCTIONS:
+        lines = logs.read_lines(settings["EMULATOR_URL"], function, 0)
+        count += len(lines)
+        found += [f"{function}: {line}" for line in lines if ADDRESS.search(line)]
+        if not lines:
+            silent.append(function)
+    if silent:
+        sys.exit(f"error: no log of {', '.join(silent)}: nothing was looked at")
+    if found:
+        shown = "\n".join(found[:LINES_SHOWN_MAX])
+        sys.exit(f"error: {len(found)} of {count} lines of the functions' logs have an e-mail address:\n{shown}")
+    print(f"No e-mail address in {count} lines of the functions' logs.")
+
+
+if __name__ == "__main__":
+    main()
