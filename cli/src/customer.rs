@@ -93,7 +93,7 @@ pub(crate) async fn export(stack: &Stack, email: &Email) -> Result<Export, CliEr
         suppressed: found.suppressed,
     };
     for id in found.orders.keys() {
-        export.orders.push(order::show(stack, id, order::Email::Shown).await?);
+        export.orders.push(order::show(stack, id, order::Email::Full).await?);
         export.events.extend(log::of_order(stack, id).await?);
     }
     let answers = found.answers.into_iter().map(|(_, answer)| RawValue::from_string(answer.text));

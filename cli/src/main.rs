@@ -279,7 +279,7 @@ async fn confirm(
 async fn order(stack: &Stack, command: Order, output: Output, yes: bool) -> Result<(), CliError> {
     match command {
         Order::Show { id } => {
-            let email = if output.shows_emails { Email::Shown } else { Email::Masked };
+            let email = if output.shows_emails { Email::Full } else { Email::Masked };
             output.say(&order::show(stack, &id, email).await?, order::text)
         }
         Order::History { id } => {

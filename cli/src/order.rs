@@ -59,7 +59,7 @@ impl OrderView {
 pub(crate) async fn show(stack: &Stack, id: &str, email: Email) -> Result<OrderView, CliError> {
     let route = match email {
         Email::Masked => "/orders/{id}",
-        Email::Shown => "/admin/orders/{id}",
+        Email::Full => "/admin/orders/{id}",
     };
     call(stack, "GET", route, id).await
 }
@@ -69,7 +69,7 @@ pub(crate) async fn show(stack: &Stack, id: &str, email: Email) -> Result<OrderV
 pub(crate) enum Email {
     /// So that a screen, a log or a ticket shows nobody who it is.
     Masked,
-    Shown,
+    Full,
 }
 
 /// Cancels an order by the deployed rules.

@@ -140,7 +140,7 @@ impl JsonSchema for Money {
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
-            "description": "An exact amount with two decimals. Read it as a decimal, not as a float.",
+            "description": "An exact amount: at most two decimals are read, and two are written. Read it as a decimal, not as a float.",
             "type": "number",
             "minimum": 0,
             // Not `maximum` and the largest amount: as an f64 that is written as 90071992547409.9.

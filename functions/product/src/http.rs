@@ -11,8 +11,8 @@ use axum::{
 use events::{Currency, Id, Money, Name, ProductId};
 use exactly_once::{ErrorChain, IdempotencyKeys, Ids};
 use http_api::{
-    AnswerBy, Cursor, Fields, IfMatch, Problem, ProblemType, QueryFields, has_current, if_match,
-    request_key,
+    AnswerBy, Cursor, Fields, IfMatch, Problem, ProblemType, QueryFields, WholeNumber, has_current,
+    if_match, request_key,
 };
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -259,8 +259,9 @@ pub fn parse_new_product(
     refuse_too_high(&mut fields, price);
     let category = fields.optional("category", Name::EXPECTED);
     let stock_expected = format!("must be a whole number from 0 to {STOCK_MAX}");
-    let stock = fields.optional::<u64>("stock", &stock_expected);
-    if stock.is_some_and(|stock| stock > STOCK_MAX) {
+    let given = fields.optional::<WholeNumber>("stock", &stock_expected);
+    let stock = given.and_then(|stock| u64::try_from(stock.get()).ok());
+    if given.is_some() && stock.is_none_or(|stock| stock > STOCK_MAX) {
         fields.complain("stock", stock_expected);
     }
     let currency_expected = format!("must be {currency}: this shop has no other");
@@ -318,7 +319,7 @@ pub fn parse_product_change(body: &[u8]) -> Result<ProductChange, Problem> {
 pub fn parse_stock_change(body: &[u8]) -> Result<i64, Problem> {
     let mut fields = Fields::of_body(body)?;
     let expected = format!("must be a whole number from -{STOCK_MAX} to {STOCK_MAX}, not 0");
-    let delta = fields.required::<i64>("delta", &expected);
+    let delta = fields.required::<WholeNumber>("delta", &expected).map(WholeNumber::get);
     if delta.is_some_and(|delta| delta == 0 || delta.unsigned_abs() > STOCK_MAX) {
         fields.complain("delta", expected);
     }
@@ -384,6 +385,20 @@ mod tests {
                 answer["errors"][0]["message"], "must be a whole number from 0 to 1000000000",
                 "{stock}"
             );
+        }
+    }
+
+    #[test]
+    fn a_whole_number_is_read_however_json_schema_lets_it_be_written() {
+        for five in ["5", "5.0", "5e0", "50e-1"] {
+            let product = new_product(&format!(r#"{{"name":"x","price":1,"stock":{five}}}"#));
+            assert_eq!(product.map(|product| product.stock).ok(), Some(5), "{five}");
+            let change = parse_stock_change(format!(r#"{{"delta":-{five}}}"#).as_bytes());
+            assert_eq!(change.ok(), Some(-5), "{five}");
+        }
+        for delta in ["0.0", "-0.0", "1.5", "1e400", "9007199254740992.0"] {
+            let change = parse_stock_change(format!(r#"{{"delta":{delta}}}"#).as_bytes());
+            assert!(change.is_err(), "{delta}");
         }
     }
 

@@ -174,7 +174,7 @@ async fn one_order(
     let measured = shop.deliver(notification, &shop.receive(Queue::Notification, 1)?).await?;
     whole.add(&measured);
     scenarios.push(Scenario::of("OrderConfirmed at notification-consumer", &measured));
-    for queue in Queue::ALL {
+    for queue in Queue::OF_EVENTS {
         ensure!(shop.aws().is_empty(&queue.url()), "an event of the order is left on {queue:?}");
     }
     scenarios.push(whole);
@@ -193,7 +193,7 @@ async fn one_keyed_order(
         body_of(&measured.invocation, 201)?;
         scenarios.push(Scenario::of(name, &measured));
     }
-    Queue::ALL.into_iter().for_each(|queue| shop.drain(queue));
+    Queue::OF_EVENTS.into_iter().for_each(|queue| shop.drain(queue));
     Ok(scenarios)
 }
 

@@ -88,7 +88,7 @@ impl Load {
     /// A product is refused.
     pub async fn new_aws(&self) -> Result<SimulatedAws> {
         let aws = new_aws()?;
-        for queue in Queue::ALL {
+        for queue in Queue::OF_EVENTS {
             aws.delete_queue(&queue.url());
             aws.delete_queue(&queue.dlq_url());
         }

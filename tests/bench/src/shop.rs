@@ -39,6 +39,7 @@ impl Function {
             Self::Consumer(Queue::Product) => "product-consumer",
             Self::Consumer(Queue::Order) => "order-consumer",
             Self::Consumer(Queue::Notification) => "notification-consumer",
+            Self::Consumer(Queue::Feedback) => "notification-feedback-consumer",
         }
     }
 }

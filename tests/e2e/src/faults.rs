@@ -157,10 +157,11 @@ impl Stack {
     /// # Errors
     /// SQS did not answer.
     pub async fn set_visibility_timeouts(&self, visibility_seconds: u32) -> Result<()> {
-        for queue in crate::Queue::ALL {
+        let queues = crate::Queue::ALL.map(|queue| self.queue(queue));
+        for queue_url in queues.into_iter().chain([self.setting("FEEDBACK_QUEUE_URL")]) {
             self.sqs
                 .set_queue_attributes()
-                .queue_url(self.queue(queue))
+                .queue_url(queue_url)
                 .attributes(
                     aws_sdk_sqs::types::QueueAttributeName::VisibilityTimeout,
                     visibility_seconds.to_string(),

@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use exactly_once::Ids;
 use serde_json::{Value, json};
-use simulated_aws::{Call as AwsCall, Faults, SimulatedAws, Step};
+use simulated_aws::{Call as AwsCall, Faults, Service, SimulatedAws, Step};
 use tokio::task::spawn_local;
 
 use crate::{
@@ -136,6 +136,38 @@ pub fn published_after_death() -> Result<[usize; 2]> {
         shop.aws.set_faults(Faults::default());
         let published = shop.published_events();
         spawn_local(shop.lambda.clone().schedule_relay());
+        tokio::time::sleep(RELAY_MAX).await;
+        Ok([published, shop.published_events()])
+    })
+}
+
+/// Has the relay find an order's event unpublished when neither SNS takes it nor the outbox's table; the number of published events
+/// then, and that of them when both are there again.
+///
+/// # Errors
+/// The order was not accepted.
+pub fn published_after_nothing_took_it() -> Result<[usize; 2]> {
+    in_virtual_time(1, async {
+        let shop = Shop::open(true).await?;
+        shop.order().await?;
+        shop.aws.set_faults(Faults { kill_before: 1000, ..Faults::default() });
+        tokio::time::sleep(AFTER).await;
+        // SNS accepts the batch, and none of its entries.
+        shop.aws.set_faults(Faults { partial: 1000, ..Faults::default() });
+        // Only the outbox's table is away: the order could be noted as published.
+        shop.aws.set_observer(|aws, step| {
+            if let Step::Begun { call: AwsCall::DynamoDb(operation, body), .. } = step
+                && operation == "UpdateItem"
+            {
+                aws.set_away(Service::DynamoDb, body["TableName"] == shop::EVENT_LOG);
+            }
+        });
+        spawn_local(shop.lambda.clone().schedule_relay());
+        tokio::time::sleep(RELAY_MAX).await;
+        let published = shop.published_events();
+        shop.aws.set_observer(|_, _| ());
+        shop.aws.set_away(Service::DynamoDb, false);
+        shop.aws.set_faults(Faults::default());
         tokio::time::sleep(RELAY_MAX).await;
         Ok([published, shop.published_events()])
     })

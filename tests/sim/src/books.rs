@@ -24,14 +24,14 @@ pub(crate) fn number(item: &Item, name: &str) -> Result<u64> {
 
 /// Whether nothing is left to do: no message, no pending event, no pending order.
 pub(crate) fn is_settled(aws: &SimulatedAws) -> bool {
-    Queue::ALL.iter().all(|queue| aws.is_empty(&queue.url()))
+    Queue::OF_EVENTS.iter().all(|queue| aws.is_empty(&queue.url()))
         && !aws.items(EVENT_LOG).iter().any(|event| event.contains_key("outbox_shard"))
         && !aws.items(ORDERS).iter().any(|order| text(order, "status") == "pending")
 }
 
 /// What is left to do.
 pub(crate) fn unsettled(aws: &SimulatedAws) -> String {
-    let messages: usize = Queue::ALL.iter().map(|queue| aws.bodies(&queue.url()).len()).sum();
+    let messages: usize = Queue::OF_EVENTS.iter().map(|queue| aws.bodies(&queue.url()).len()).sum();
     let events = aws.items(EVENT_LOG);
     let events = events.iter().filter(|event| event.contains_key("outbox_shard")).count();
     let orders = aws.items(ORDERS);

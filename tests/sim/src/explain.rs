@@ -64,7 +64,7 @@ pub(crate) fn unsettled_orders(aws: &SimulatedAws) -> Vec<String> {
         let body: Value = serde_json::from_str(body).ok()?;
         Some(body["data"]["order_id"].as_str()?.to_owned())
     };
-    let queues = Queue::ALL.into_iter().flat_map(|queue| aws.bodies(&queue.url()));
+    let queues = Queue::OF_EVENTS.into_iter().flat_map(|queue| aws.bodies(&queue.url()));
     let queued = queues.collect::<Vec<_>>();
     let pending = aws.items(ORDERS).into_iter().filter(|order| order.contains_key("pending_shard"));
     let pending = pending.filter_map(|order| Some(order["order_id"]["S"].as_str()?.to_owned()));

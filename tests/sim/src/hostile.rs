@@ -65,7 +65,7 @@ fn attributes(event_type: &str) -> BTreeMap<String, String> {
 }
 
 fn malformed(aws: &SimulatedAws, id: &str) -> Poison {
-    let all = Queue::ALL;
+    let all = Queue::OF_EVENTS;
     let queue = all[usize::try_from(aws.draw(0..all.len() as u64)).unwrap_or_default()];
     let stock = |data: serde_json::Value| {
         json!({
@@ -137,7 +137,9 @@ fn send_old_mail(aws: &SimulatedAws, id: &str) {
 fn replay(aws: &SimulatedAws) {
     let Some((event, body)) = logged(aws) else { return };
     let event_type = event.body.event_type().as_str();
-    for queue in Queue::ALL.into_iter().filter(|queue| queue.event_types().contains(&event_type)) {
+    for queue in
+        Queue::OF_EVENTS.into_iter().filter(|queue| queue.event_types().contains(&event_type))
+    {
         for _ in 0..aws.draw(1..AT_ONCE_MAX) {
             aws.send(&queue.url(), &body, &attributes(event_type));
         }

@@ -1254,7 +1254,8 @@ impl Watch {
         message_id: &str,
         body: &str,
     ) -> Result<()> {
-        let Some(queue) = Queue::ALL.into_iter().find(|queue| queue.url() == queue_url) else {
+        let Some(queue) = Queue::OF_EVENTS.into_iter().find(|queue| queue.url() == queue_url)
+        else {
             // An operator has redriven it.
             return Ok(());
         };
@@ -1294,6 +1295,8 @@ impl Watch {
             Queue::Product => PRODUCT_MARKERS,
             Queue::Order => ORDER_MARKERS,
             Queue::Notification => MAIL_MARKERS,
+            // It has no events.
+            Queue::Feedback => return Ok(()),
         };
         let events = marker(consumer).and_then(|row| row.get("events")?["L"].as_array());
         for named in events.into_iter().flatten() {
@@ -1315,7 +1318,7 @@ impl Watch {
             serde_json::from_str(body).unwrap_or_else(|_| Value::String(body.to_owned()))
         };
         let mut missing: Vec<&Poison> = self.poison.iter().collect();
-        for queue in Queue::ALL {
+        for queue in Queue::OF_EVENTS {
             let url = queue.dlq_url();
             let attributes = aws.message_attributes(&url);
             for (body, attributes) in aws.bodies(&url).iter().zip(attributes) {

@@ -23,7 +23,10 @@ use aws_config::SdkConfig;
 use exactly_once::Ids;
 use futures::future::{LocalBoxFuture, join_all};
 use messaging::EventConsumer;
-use notification::{NotificationConfig, Notifier};
+use notification::{
+    NotificationConfig, Notifier,
+    suppression::{FeedbackConfig, FeedbackHandler},
+};
 use order::{dynamodb::OrderConsumer, wiring::OrderConsumerConfig};
 use product::{dynamodb::ProductConsumer, wiring::ProductConsumerConfig};
 use relay::{Relay, RelayConfig};
@@ -543,6 +546,7 @@ enum Consumer {
     Product(EventConsumer, ProductConsumer),
     Order(EventConsumer, OrderConsumer),
     Notification(EventConsumer, Notifier),
+    Feedback(exactly_once::Consumer, FeedbackHandler),
 }
 
 impl Consumer {
@@ -568,6 +572,11 @@ impl Consumer {
                 let (consumer, handler) = read.consumer(config, ids);
                 Self::Notification(consumer, handler)
             }
+            Queue::Feedback => {
+                let read = settings::read_from(variables, FeedbackConfig::read)?;
+                let (consumer, handler) = read.consumer(config);
+                Self::Feedback(consumer, handler)
+            }
         })
     }
 
@@ -591,6 +600,10 @@ impl Consumer {
             }
             Self::Notification(consumer, notifier) => {
                 let handle = async |event, _, message| notifier.handle(event, message).await;
+                consumer.run(batch, deadline_ms, handle).await
+            }
+            Self::Feedback(consumer, handler) => {
+                let handle = async |message| handler.handle(message).await;
                 consumer.run(batch, deadline_ms, handle).await
             }
         };

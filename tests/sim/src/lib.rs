@@ -12,6 +12,7 @@ mod books;
 mod clients;
 mod customers;
 mod explain;
+mod feedback;
 mod hostile;
 mod invariants;
 mod lambda;
@@ -48,9 +49,11 @@ use plan::ORDERING;
 use shop::{Queue, STOCK_CHANGES};
 
 pub use answers::{
-    AnswerCalls, answer_calls, published_after_death, transactions_of_late_cancellation,
+    AnswerCalls, answer_calls, published_after_death, published_after_nothing_took_it,
+    transactions_of_late_cancellation,
 };
 pub use explain::explain;
+pub use feedback::{ANGRY, FINE, FULL, FeedbackReport, GONE, POISON, suppress_addresses};
 pub use lambda::Harshness;
 pub use plan::{Kind, Outage, Plan};
 pub use sale::{Sale, SaleReport, sell};
@@ -202,7 +205,7 @@ async fn run(
         products.push(product);
     }
     let mut forever = vec![spawn_local(lambda.clone().schedule_relay())];
-    forever.extend(Queue::ALL.map(|queue| spawn_local(lambda.clone().map(queue))));
+    forever.extend(Queue::OF_EVENTS.map(|queue| spawn_local(lambda.clone().map(queue))));
 
     aws.set_faults(plan.faults);
     aws.lag_indexes(plan.long_index_lags);
@@ -343,11 +346,11 @@ fn spawn_others(
     if !plan.consumers_throttled_for.is_zero() {
         let (lambda, throttled_for) = (lambda.clone(), plan.consumers_throttled_for);
         tasks.push(spawn_local(async move {
-            for queue in Queue::ALL {
+            for queue in Queue::OF_EVENTS {
                 lambda.reserve(Function::Consumer(queue), 0);
             }
             tokio::time::sleep(throttled_for).await;
-            for queue in Queue::ALL {
+            for queue in Queue::OF_EVENTS {
                 lambda.reserve(Function::Consumer(queue), queue.concurrency_max());
             }
             Ok(())
@@ -368,7 +371,7 @@ async fn deploy_newer(
     tokio::time::sleep(Duration::from_millis(aws.draw(0..20_000))).await;
     stranger.publish_next_minor_version().await?;
     let next_version = stranger.publish_next_version().await?;
-    let queue = Queue::ALL[usize::try_from(aws.draw(0..3))?];
+    let queue = Queue::OF_EVENTS[usize::try_from(aws.draw(0..3))?];
     let unknown_type = stranger.send_unknown_type(queue).await?;
     for body in [&next_version, &unknown_type] {
         lambda.expect_newer(body);

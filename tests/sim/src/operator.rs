@@ -101,7 +101,7 @@ impl Operator {
         let aws = &self.lambda.aws;
         for _ in 0..ACTIONS {
             tokio::time::sleep(Duration::from_millis(aws.draw(0..25_000))).await;
-            let queue = Queue::ALL[usize::try_from(aws.draw(0..3))?];
+            let queue = Queue::OF_EVENTS[usize::try_from(aws.draw(0..3))?];
             match aws.draw(0..4) {
                 0 => {
                     self.lambda.pause(queue, true);

@@ -107,7 +107,7 @@ async fn run(seed: u64, sale: Sale) -> Result<SaleReport> {
     }
     let products = Rc::new(products);
     let mut forever = vec![spawn_local(lambda.clone().schedule_relay())];
-    forever.extend(Queue::ALL.map(|queue| spawn_local(lambda.clone().map(queue))));
+    forever.extend(Queue::OF_EVENTS.map(|queue| spawn_local(lambda.clone().map(queue))));
     let begun = Instant::now();
     let within_ms = u64::try_from(sale.within.as_millis())?;
     let customers = (0..sale.orders).map(|number| {
@@ -141,7 +141,7 @@ async fn run(seed: u64, sale: Sale) -> Result<SaleReport> {
         left,
         settled_after,
         conflicts: conflicts.load(Ordering::Relaxed),
-        dead_letters: Queue::ALL.iter().map(|queue| aws.bodies(&queue.dlq_url()).len()).sum(),
+        dead_letters: Queue::OF_EVENTS.iter().map(|queue| aws.bodies(&queue.dlq_url()).len()).sum(),
         calls: aws.calls(),
         throttled_calls: units.throttled_calls,
         write_units: units.total.writes,

@@ -26,16 +26,21 @@ pub enum Queue {
     Product,
     Order,
     Notification,
+    /// What SES says of mails.
+    Feedback,
 }
 
 impl Queue {
-    pub const ALL: [Self; 3] = [Self::Product, Self::Order, Self::Notification];
+    pub const ALL: [Self; 4] = [Self::Product, Self::Order, Self::Notification, Self::Feedback];
+    /// Those that subscribe to the orders' events.
+    pub const OF_EVENTS: [Self; 3] = [Self::Product, Self::Order, Self::Notification];
 
     fn name(self) -> &'static str {
         match self {
             Self::Product => "product",
             Self::Order => "order",
             Self::Notification => "notification",
+            Self::Feedback => "feedback",
         }
     }
 
@@ -58,10 +63,13 @@ impl Queue {
     /// Maximum number of invocations at a time.
     #[must_use]
     pub fn concurrency_max(self) -> usize {
-        if self == Self::Notification { 2 } else { 10 }
+        match self {
+            Self::Product | Self::Order => 10,
+            Self::Notification | Self::Feedback => 2,
+        }
     }
 
-    /// The filter of its subscription.
+    /// The filter of its subscription to the orders' events.
     #[must_use]
     pub fn event_types(self) -> &'static [&'static str] {
         match self {
@@ -74,6 +82,7 @@ impl Queue {
                 "OrderCancelled",
                 "OrderShipped",
             ],
+            Self::Feedback => &[],
         }
     }
 }
@@ -128,6 +137,9 @@ pub fn deploy(aws: &SimulatedAws) {
             ..QueueSettings::default()
         };
         let url = aws.create_queue(queue.name(), settings);
+        if !Queue::OF_EVENTS.contains(&queue) {
+            continue;
+        }
         let settings = SubscriptionSettings {
             filter_policy: Some(json!({ "event_type": queue.event_types() })),
             is_raw: true,

@@ -29,3 +29,9 @@ fn what_an_environment_has_not_published_when_it_dies_after_its_answer_the_relay
     assert_eq!(sim::published_after_death()?, [0, 1]);
     Ok(())
 }
+
+#[test]
+fn what_neither_sns_nor_the_outbox_has_taken_is_not_noted_as_published() -> Result<()> {
+    assert_eq!(sim::published_after_nothing_took_it()?, [0, 1]);
+    Ok(())
+}

@@ -14,6 +14,7 @@ use e2e::{
     faults::{Call, Fault, Kind},
 };
 use futures::{StreamExt, stream};
+use serde_json::json;
 
 const STOCK: u64 = 10;
 /// Number of points that are tried side by side.
@@ -31,16 +32,19 @@ enum Scenario {
     CancelledFirst,
     /// Its first event is left to the relay.
     Relayed,
+    /// SES says of a mail that its address does not exist.
+    Bounced,
 }
 
 impl Scenario {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Confirmed,
         Self::Rejected,
         Self::CancelledAfterwards,
         Self::Shipped,
         Self::CancelledFirst,
         Self::Relayed,
+        Self::Bounced,
     ];
 
     /// Faults that the scenario itself consists of.
@@ -61,7 +65,7 @@ impl Scenario {
 
     fn ends(self) -> Ending {
         match self {
-            Self::Confirmed | Self::Relayed => Ending {
+            Self::Confirmed | Self::Relayed | Self::Bounced => Ending {
                 status: "confirmed",
                 stock: STOCK - 3,
                 events: &[&["OrderConfirmed", "OrderCreated", "StockReserved"]],
@@ -272,15 +276,15 @@ async fn play(stack: &Stack, scenario: Scenario, faults: &[Fault]) -> Result<Pla
             insist(stack, "POST", &format!("/admin/orders/{order}/cancel")).await?;
         }
         Scenario::Shipped => insist(stack, "POST", &format!("/orders/{order}/ship")).await?,
-        _ => {}
+        Scenario::Bounced => publish_bounce(stack, &product).await?,
+        Scenario::Confirmed | Scenario::Rejected | Scenario::Relayed => {}
     }
-    let ending = scenario.ends();
     let ended = eventually(&format!("{order} to end"), 120.secs(), async || {
-        Ok(ends_as(stack, &product, &order, &ending).await.ok())
+        Ok(ends_as(stack, &product, &order, scenario).await.ok())
     })
     .await;
     if ended.is_err() {
-        ends_as(stack, &product, &order, &ending).await?;
+        ends_as(stack, &product, &order, scenario).await?;
     }
     // The relay may have been faster than the function whose call is meant; that makes it all the same.
     let struck = eventually("the fault to strike", 20.secs(), async || {
@@ -292,7 +296,7 @@ async fn play(stack: &Stack, scenario: Scenario, faults: &[Fault]) -> Result<Pla
         return Ok(Played::NotStruck);
     }
     eventually("the end after the fault", 60.secs(), async || {
-        Ok(ends_as(stack, &product, &order, &ending).await.ok())
+        Ok(ends_as(stack, &product, &order, scenario).await.ok())
     })
     .await?;
     Ok(Played::Right(product))
@@ -300,9 +304,9 @@ async fn play(stack: &Stack, scenario: Scenario, faults: &[Fault]) -> Result<Pla
 
 /// Orders as a careful client does: with a key, again and again until there is an answer.
 async fn place(stack: &Stack, product: &str, quantity: u64) -> Result<String> {
-    // The product in the key, so that the proxy knows even the first call as one of this order.
+    // The product in the key and the address, so that the proxy knows even the first call as one of this order.
     let key = format!("key-{product}");
-    let body = order_body("crash@example.com", &[(product, quantity)]);
+    let body = order_body(&format!("crash+{product}@example.com"), &[(product, quantity)]);
     eventually("an answer to the order", 120.secs(), async || {
         let keyed = [("idempotency-key", key.as_str())];
         let answer = stack.api.call_with("POST", "/orders", body.clone(), &keyed).await?;
@@ -329,7 +333,8 @@ async fn insist(stack: &Stack, method: &str, path: &str) -> Result<()> {
 }
 
 /// Fails with the first thing that is not as it should be in the end.
-async fn ends_as(stack: &Stack, product: &str, order: &str, ending: &Ending) -> Result<()> {
+async fn ends_as(stack: &Stack, product: &str, order: &str, scenario: Scenario) -> Result<()> {
+    let ending = scenario.ends();
     let item = stack.item("ORDERS_TABLE", "order_id", order).await?.context("no order")?;
     let status = item["status"].as_s().ok().context("no status")?;
     ensure!(status == ending.status, "status {status}, not {}", ending.status);
@@ -360,5 +365,24 @@ async fn ends_as(stack: &Stack, product: &str, order: &str, ending: &Ending) -> 
         events.contains(&format!("Order{outcome}").as_str())
     };
     ensure!(mails.iter().all(has_happened), "a mail of what has not happened: {mails:?}");
+    if scenario == Scenario::Bounced {
+        let address = bounced_address(product);
+        let item = stack.item("SUPPRESSED_TABLE", "email", &address).await?;
+        ensure!(item.is_some(), "{address} is not suppressed");
+    }
+    Ok(())
+}
+
+/// With the product in it, so that the proxy knows what is done with it as a call of this order.
+fn bounced_address(product: &str) -> String {
+    format!("gone+{product}@example.com")
+}
+
+async fn publish_bounce(stack: &Stack, product: &str) -> Result<()> {
+    let recipients = json!([{ "emailAddress": bounced_address(product) }]);
+    let bounce = json!({ "bounceType": "Permanent", "bouncedRecipients": recipients });
+    let message = json!({ "eventType": "Bounce", "bounce": bounce, "mail": { "messageId": "m" } });
+    let topic = stack.setting("MAIL_FEEDBACK_TOPIC_ARN");
+    stack.sns.publish().topic_arn(topic).message(message.to_string()).send().await?;
     Ok(())
 }
