@@ -95,6 +95,9 @@ impl Subject {
     }
 }
 
+/// Where Debian has all of them in one file.
+const ROOT_CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
+
 /// Where the programs are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Programs {
@@ -135,6 +138,11 @@ impl Programs {
             for name in ["SSL_CERT_FILE", "AWS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"] {
                 variables.insert(name.to_owned(), file.clone());
             }
+        }
+        // Lambda's image, Amazon Linux, has its root certificates in one file. Debian has each in a file of its own besides, and the
+        // SDK would read them all twice.
+        if authority.is_none() && Path::new(ROOT_CERTIFICATES).exists() {
+            variables.insert("SSL_CERT_FILE".to_owned(), ROOT_CERTIFICATES.to_owned());
         }
         let mut command = match program {
             Program::Rust(function) => Command::new(self.binaries.join(function.binary())),
