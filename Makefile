@@ -38,7 +38,7 @@ demo: ## run the stack, place an order and watch it through to the mail
 
 test: check unit e2e ## everything: format, lints, all tests, each stack brought and taken away
 
-check: ## format, lints, Python's types, documentation, the library's package, and that planted bugs apply; warnings denied
+check: ## format, lints, Python's types, the template, documentation, the library's package, and that planted bugs apply; warnings denied
 	cargo fmt --all --check
 	$(PYTHON) localstack/check.py
 	$(PYTHON) tests/sim/mutants.py --check
