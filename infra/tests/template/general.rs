@@ -1,5 +1,9 @@
 //! What holds for the template as a whole.
 
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
 use crate::read::{FUNCTION, QUEUE, TABLE, TOPIC, Template, target, within};
 
 #[test]
@@ -19,6 +23,68 @@ fn nothing_is_of_one_account_region_or_partition() {
         };
         assert!(!words.iter().any(region), "a region: {text}");
         assert!(!text.contains("arn:aws"), "a partition: {text}");
+    }
+}
+
+/// The names that a `Ref`, `Fn::GetAtt`, `Fn::Sub`, `Fn::If` or `Condition` uses, each with what it has to name.
+fn references(value: &Value) -> Vec<(&'static str, String)> {
+    let mut found = Vec::new();
+    for fields in within(value).into_iter().filter_map(Value::as_object) {
+        for (function, argument) in fields {
+            let text = argument.as_str().unwrap_or_default();
+            match function.as_str() {
+                "Ref" => found.push(("value", text.to_owned())),
+                "Fn::GetAtt" => {
+                    found.push(("resource", text.split('.').next().unwrap_or(text).to_owned()))
+                }
+                "Fn::Sub" => {
+                    let names = text.split("${").skip(1).filter_map(|rest| rest.split('}').next());
+                    found.extend(
+                        names.map(|name| {
+                            ("value", name.split('.').next().unwrap_or(name).to_owned())
+                        }),
+                    );
+                }
+                "Fn::If" => {
+                    let condition = argument[0].as_str().unwrap_or_default();
+                    found.push(("condition", condition.to_owned()));
+                }
+                "Fn::Condition" => found.push(("condition", text.to_owned())),
+                _ => {}
+            }
+        }
+    }
+    found
+}
+
+/// cfn-lint does not look into a SAM function's environment; a deployment does, after some minutes.
+#[test]
+fn every_reference_names_something_that_is_there_and_every_parameter_is_used() {
+    let template = Template::read();
+    let names = |section: &str| -> BTreeSet<String> {
+        template.0[section].as_object().expect(section).keys().cloned().collect()
+    };
+    let (parameters, resources, conditions) =
+        (names("Parameters"), names("Resources"), names("Conditions"));
+    let mut used = BTreeSet::new();
+    for section in ["Globals", "Conditions", "Resources", "Outputs"] {
+        for (kind, name) in references(&template.0[section]) {
+            let is_there = match kind {
+                "condition" => conditions.contains(&name),
+                "resource" => resources.contains(&name),
+                _ => {
+                    name.starts_with("AWS::")
+                        || parameters.contains(&name)
+                        || resources.contains(&name)
+                }
+            };
+            assert!(is_there, "no {kind} is called {name}");
+            used.insert(name);
+        }
+    }
+    assert!(used.len() > 60, "this test has lost sight of the references");
+    for parameter in &parameters {
+        assert!(used.contains(parameter), "{parameter} is used nowhere");
     }
 }
 

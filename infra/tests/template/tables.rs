@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::read::{TABLE, Template};
+use crate::read::{TABLE, Template, list};
 
 #[test]
 fn every_table_is_on_demand_encrypted_and_can_be_restored_to_any_moment() {
@@ -14,6 +14,38 @@ fn every_table_is_on_demand_encrypted_and_can_be_restored_to_any_moment() {
         let recovery = &table["PointInTimeRecoverySpecification"]["PointInTimeRecoveryEnabled"];
         assert_eq!(*recovery, true, "{name}");
     }
+}
+
+/// An index without a limit of its own would go on where its table stops; one that was forgotten is found here.
+#[test]
+fn every_table_and_index_has_the_maximum_throughput_that_is_asked_for_and_none_by_default() {
+    let template = Template::read();
+    let off = |parameter: &str| json!({ "Fn::Equals": [{ "Ref": parameter }, 0] });
+    let conditions = &template.0["Conditions"];
+    for (condition, parameter) in
+        [("ReadUnitsLimited", "TableMaxReadUnits"), ("WriteUnitsLimited", "TableMaxWriteUnits")]
+    {
+        assert_eq!(template.0["Parameters"][parameter]["Default"], 0);
+        assert_eq!(conditions[condition], json!({ "Fn::Not": [off(parameter)] }));
+    }
+    let either =
+        ["ReadUnitsLimited", "WriteUnitsLimited"].map(|one| json!({ "Fn::Condition": one }));
+    assert_eq!(conditions["UnitsLimited"], json!({ "Fn::Or": either }));
+    let nothing = json!({ "Ref": "AWS::NoValue" });
+    // Neither an empty object nor 0 is a maximum that DynamoDB takes.
+    let maximum = json!({ "Fn::If": ["UnitsLimited", {
+        "MaxReadRequestUnits": { "Fn::If": ["ReadUnitsLimited", { "Ref": "TableMaxReadUnits" }, nothing] },
+        "MaxWriteRequestUnits": { "Fn::If": ["WriteUnitsLimited", { "Ref": "TableMaxWriteUnits" }, nothing] },
+    }, nothing] });
+    let mut indexes = 0;
+    for (name, table) in template.all(TABLE) {
+        assert_eq!(table["OnDemandThroughput"], maximum, "{name}");
+        for index in list(&table["GlobalSecondaryIndexes"]) {
+            indexes += 1;
+            assert_eq!(index["OnDemandThroughput"], maximum, "{} of {name}", index["IndexName"]);
+        }
+    }
+    assert!(indexes >= 4, "this test has lost sight of the indexes");
 }
 
 /// The stack may go; what the shop has agreed with its customers may not. Empty tables of a first deployment that
