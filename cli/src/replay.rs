@@ -237,24 +237,59 @@ impl Plan {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::value::RawValue;
+
     use super::*;
 
-    #[test]
-    fn the_question_says_how_many_events_of_which_types_and_of_how_many_orders() {
-        let plan = Plan {
+    fn plan() -> Plan {
+        Plan {
             queue: "product".into(),
             from: Timestamp::UNIX_EPOCH,
             to: Timestamp::UNIX_EPOCH,
             order: None,
-            events: [("OrderCreated".to_owned(), 40), ("OrderCancelled".to_owned(), 1)].into(),
-            orders: 1,
+            events: BTreeMap::new(),
+            orders: 0,
             filtered_out: 0,
             left_to_relay: 0,
             sent: 0,
             failed: Vec::new(),
             selected: Vec::new(),
-        };
-        let question = plan.question();
+        }
+    }
+
+    fn logged(event_type: &str, outbox: &'static str) -> Logged {
+        Logged {
+            order_id: "order".into(),
+            event_id: format!("{event_type}-{outbox}"),
+            event_type: event_type.into(),
+            timestamp: Timestamp::UNIX_EPOCH,
+            outbox,
+            event: RawValue::from_string("{}".into()).expect("JSON"),
+            reason: None,
+            body: "{}".into(),
+            attributes: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn the_question_says_how_many_events_of_which_types_and_of_how_many_orders() {
+        let events = [("OrderCreated".to_owned(), 40), ("OrderCancelled".to_owned(), 1)].into();
+        let question = Plan { events, orders: 1, ..plan() }.question();
         assert!(question.contains("(1 OrderCancelled, 40 OrderCreated) of 1 order "), "{question}");
+    }
+
+    #[test]
+    fn a_new_order_that_is_not_published_yet_is_left_to_the_relay_and_nothing_else_is() {
+        let mut plan = plan();
+        plan.selected = vec![
+            logged("OrderCreated", log::PENDING),
+            logged("OrderCreated", "published"),
+            logged("OrderCancelled", log::PENDING),
+        ];
+        plan.leave_to_relay();
+        let ids: Vec<_> = plan.selected.iter().map(|event| &*event.event_id).collect();
+        assert_eq!(ids, ["OrderCreated-published", "OrderCancelled-pending"]);
+        assert_eq!(plan.left_to_relay, 1);
+        assert_eq!(plan.events.values().sum::<u64>(), 2);
     }
 }
