@@ -38,6 +38,8 @@ pub struct Timed {
     pub ready: Vec<f64>,
     /// From its start until its first answer, with AWS's delays.
     pub first_answer: Vec<f64>,
+    /// The same without the time in which a call was under way at AWS.
+    pub first_own: Vec<f64>,
     pub ready_tls: Vec<f64>,
     pub first_answer_tls: Vec<f64>,
     /// From event to answer, without the time in which a call was under way at AWS.
@@ -137,6 +139,7 @@ impl<'a> Bench<'a> {
                 (self.endpoint.url(), None)
             };
             let command = self.programs.command(subject.program, &url, authority, None)?;
+            drop(self.endpoint.take_calls());
             let started = Instant::now();
             let mut environment = Environment::start(command).await?;
             let first = self.invoke(&mut environment, subject.work).await?;
@@ -145,8 +148,10 @@ impl<'a> Bench<'a> {
                 timed.ready_tls.push(ms(ready));
                 timed.first_answer_tls.push(ms(first));
             } else {
+                let waited = waiting_time(&self.endpoint.take_calls(), started + first);
                 timed.ready.push(ms(ready));
                 timed.first_answer.push(ms(first));
+                timed.first_own.push(ms(first.saturating_sub(waited)));
             }
         }
         self.warm(subject, timed).await?;

@@ -46,14 +46,15 @@ async fn main() -> Result<()> {
         }
     }
     println!(
-        "| build | work | first answer, ms | CPU, ms | peak memory, MiB |\n|---|---|---|---|---|"
+        "| build | work | first answer, own, ms | first answer, TLS, ms | CPU, ms | peak memory, MiB |\n|---|---|---|---|---|---|"
     );
     for (build, timed) in builds.iter().zip(&timed) {
         for (subject, timed) in subjects.iter().zip(timed) {
-            let (first, cpu) = (text(&timed.first_answer, 0), text(&timed.cpu, 2));
+            let (first, cpu) = (text(&timed.first_own, 1), text(&timed.cpu, 2));
+            let encrypted = text(&timed.first_answer_tls, 0);
             let memory = text(&timed.peak_memory_mib, 1);
             let build = build.binaries.display();
-            println!("| {build} | {} | {first} | {cpu} | {memory} |", subject.name());
+            println!("| {build} | {} | {first} | {encrypted} | {cpu} | {memory} |", subject.name());
         }
     }
     Ok(())
