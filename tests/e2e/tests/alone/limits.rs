@@ -5,6 +5,7 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use aws_sdk_lambda::primitives::Blob;
 use e2e::{Queue, Stack, api::order_body, expect_status};
 use futures::{StreamExt, TryStreamExt, stream};
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 const ORDERS_PER_CLIENT_HOUR: usize = 50;
@@ -98,22 +99,13 @@ async fn a_client_that_has_had_its_orders_is_asked_to_wait_and_no_other_is() -> 
 async fn an_address_that_has_had_its_mails_gets_no_more_and_its_orders_stand() -> Result<()> {
     let stack = Stack::load().await?;
     let product = stack.api.product("Ordered in a stranger's name", "1", 1000).await?;
-    let mut orders = Vec::new();
-    for address in ["flooded@example.com", "Flooded@example.com", "flooded@EXAMPLE.com"] {
-        let answer =
-            stack.api.call("POST", "/orders", order_body(address, &[(&product, 1)])).await?;
-        expect_status(&answer, 201)?;
-        let order = answer.id()?;
-        assert_eq!(stack.api.wait_until_settled(&order).await?, "confirmed");
-        orders.push(order);
+    let (day, mut flood) = (today(), flood(&stack, &product, "flooded").await?);
+    if today() != day {
+        // The day has ended in between, and what was counted with it.
+        flood = self::flood(&stack, &product, "flooded-tomorrow").await?;
     }
-    stack.wait_until_drained(Queue::Notification).await?;
-    let mut mails = 0;
-    for order in &orders {
-        mails += stack.mails(order).await?.len();
-    }
-    // Six were due; if the day ends in between, all of them are sent.
-    assert!([MAILS_PER_ADDRESS_DAY, 5, 2 * orders.len()].contains(&mails), "{mails}");
+    let (orders, mails) = flood;
+    assert_eq!(mails, MAILS_PER_ADDRESS_DAY, "of {}", 2 * orders.len());
     // The others are recorded as handled, and do not come tomorrow.
     for order in &orders {
         for event in ["OrderCreated", "OrderConfirmed"] {
@@ -127,4 +119,29 @@ async fn an_address_that_has_had_its_mails_gets_no_more_and_its_orders_stand() -
         }
     }
     Ok(())
+}
+
+/// The number of the day (UTC), by which mails are counted.
+fn today() -> i64 {
+    Timestamp::now().as_second().div_euclid(24 * 60 * 60)
+}
+
+/// Three orders of one address, however it is written; how many mails there are of them.
+async fn flood(stack: &Stack, product: &str, mailbox: &str) -> Result<(Vec<String>, usize)> {
+    let (mut orders, mut mails) = (Vec::new(), 0);
+    let address = format!("{mailbox}@example.com");
+    let shouted = format!("{}@example.com", mailbox.to_uppercase());
+    for address in [&address, &shouted, &address.to_uppercase()] {
+        let body = order_body(address, &[(product, 1)]);
+        let answer = stack.api.call("POST", "/orders", body).await?;
+        expect_status(&answer, 201)?;
+        let order = answer.id()?;
+        assert_eq!(stack.api.wait_until_settled(&order).await?, "confirmed");
+        orders.push(order);
+    }
+    stack.wait_until_drained(Queue::Notification).await?;
+    for order in &orders {
+        mails += stack.mails(order).await?.len();
+    }
+    Ok((orders, mails))
 }
