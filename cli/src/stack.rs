@@ -184,6 +184,7 @@ impl Stack {
 /// The AWS configuration that the command line and the environment ask for.
 async fn load_aws(access: &Access) -> SdkConfig {
     let mut loader = aws_config::defaults(BehaviorVersion::latest())
+        .http_client(settings::http_client())
         .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS_MAX))
         .timeout_config(timeouts(OPERATION_TIMEOUT));
     if let Some(profile) = &access.profile {

@@ -10,6 +10,12 @@ use anyhow::bail;
 use aws_config::{
     BehaviorVersion, ConfigLoader, SdkConfig, retry::RetryConfig, timeout::TimeoutConfig,
 };
+use aws_smithy_http_client::{
+    Builder, ConnectorBuilder,
+    proxy::ProxyConfig,
+    tls::{Provider, rustls_provider::CryptoMode},
+};
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
 
 /// Reads settings one by one and keeps every complaint, so that [`read`] can name all of them at once.
 #[derive(Debug)]
@@ -81,7 +87,21 @@ const ATTEMPTS_MAX: u32 = 3;
 
 /// The AWS configuration of every function.
 pub async fn aws() -> SdkConfig {
-    aws_with(aws_config::defaults(BehaviorVersion::latest())).await
+    aws_with(aws_config::defaults(BehaviorVersion::latest()).http_client(http_client())).await
+}
+
+/// The SDK's own HTTP client, but with the cryptography of ring: AWS-LC gathers entropy before its first connection, for which a start waits
+/// (docs/benchmarks.md).
+#[must_use]
+pub fn http_client() -> SharedHttpClient {
+    Builder::new().build_with_connector_fn(|settings, components| {
+        let mut connector =
+            ConnectorBuilder::default().tls_provider(Provider::Rustls(CryptoMode::Ring));
+        connector.set_connector_settings(settings.cloned());
+        connector.set_sleep_impl(components.and_then(|components| components.sleep_impl()));
+        connector.set_proxy_config(Some(ProxyConfig::from_env()));
+        connector.build()
+    })
 }
 
 /// The AWS configuration of every function, of what this loader has besides.

@@ -6,7 +6,6 @@
 
 use std::num::NonZeroU32;
 
-use aws_lc_rs::digest::{SHA256, digest};
 use aws_sdk_dynamodb::{Client, types::AttributeValue};
 use events::Email;
 use exactly_once::{
@@ -14,6 +13,7 @@ use exactly_once::{
     table::{is_applied, number, text},
 };
 use jiff::Timestamp;
+use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 const DAY_SECONDS: i64 = 24 * 60 * 60;
@@ -69,6 +69,6 @@ impl MailLimit {
 
 /// The address itself is not stored: a key would outlive the request of a customer to be forgotten.
 fn digest_of(address: &Email) -> String {
-    let digest = digest(&SHA256, address.mailbox().as_bytes());
-    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    let digest = Sha256::digest(address.mailbox());
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -4,9 +4,9 @@
 //! Guarantees: it is derived from the id, so that nothing is stored that could be stolen, and a repeated request is answered
 //! with the same; it is compared in constant time; a secret shows up in no log.
 
-use aws_lc_rs::hmac;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use events::OrderId;
+use ring::hmac;
 
 /// Minimum length of a secret, in characters: one that is generated has 64.
 const SECRET_CHARACTERS_MIN: usize = 32;

@@ -45,7 +45,10 @@ impl Authority {
         let certificate = certificate.signed_by(&server_key, &issuer)?;
         let key =
             PrivateKeyDer::try_from(server_key.serialize_der()).map_err(anyhow::Error::msg)?;
-        let server = ServerConfig::builder()
+        // The workspace is built as one, and with the libraries of its tests there are two of them.
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let server = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
             .with_no_client_auth()
             .with_single_cert(vec![certificate.der().clone()], key)?;
         Ok(Self { file: file.to_owned(), server: Arc::new(server) })
