@@ -91,7 +91,7 @@ pub async fn aws() -> SdkConfig {
 }
 
 /// The SDK's own HTTP client, but with the cryptography of ring: AWS-LC gathers entropy before its first connection, for which a start waits
-/// (docs/benchmarks.md).
+/// (decision 40).
 #[must_use]
 pub fn http_client() -> SharedHttpClient {
     Builder::new().build_with_connector_fn(|settings, components| {
