@@ -62,7 +62,7 @@ async fn an_event_that_sns_refuses_for_good_is_set_aside_and_holds_up_no_other()
     stack.down(Some("sns")).await?;
     let order = stack.api.order("held-up@example.com", &[(&product, 1)]).await?;
     // Cancelled, so that its events are in the outbox.
-    let cancelled = stack.api.call("POST", &format!("/orders/{order}/cancel"), "").await?;
+    let cancelled = stack.api.cancel(&order).await?;
     expect_status(&cancelled, 200)?;
     // Larger than SNS takes, and older than the order: in the same shard it comes first.
     let log = stack.log(&order).await?;
