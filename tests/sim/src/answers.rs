@@ -79,6 +79,17 @@ impl Shop {
         Ok(Self { aws, lambda, api, product, calls })
     }
 
+    /// One with an order whose environment has died between its answer and the publication of its event.
+    async fn with_unpublished_order() -> Result<Self> {
+        let shop = Self::open(true).await?;
+        shop.order().await?;
+        // What is to follow the answer has not left the environment.
+        shop.aws.set_faults(Faults { kill_before: 1000, ..Faults::default() });
+        tokio::time::sleep(AFTER).await;
+        shop.aws.set_faults(Faults::default());
+        Ok(shop)
+    }
+
     /// The calls since the last time.
     fn calls(&self) -> Vec<String> {
         std::mem::take(&mut *self.calls.lock().unwrap_or_else(PoisonError::into_inner))
@@ -128,12 +139,7 @@ pub fn answer_calls(has_extensions: bool) -> Result<AnswerCalls> {
 /// The order was not accepted.
 pub fn published_after_death() -> Result<[usize; 2]> {
     in_virtual_time(1, async {
-        let shop = Shop::open(true).await?;
-        shop.order().await?;
-        // What is to follow the answer has not left the environment.
-        shop.aws.set_faults(Faults { kill_before: 1000, ..Faults::default() });
-        tokio::time::sleep(AFTER).await;
-        shop.aws.set_faults(Faults::default());
+        let shop = Shop::with_unpublished_order().await?;
         let published = shop.published_events();
         spawn_local(shop.lambda.clone().schedule_relay());
         tokio::time::sleep(RELAY_MAX).await;
@@ -148,11 +154,7 @@ pub fn published_after_death() -> Result<[usize; 2]> {
 /// The order was not accepted.
 pub fn published_after_nothing_took_it() -> Result<[usize; 2]> {
     in_virtual_time(1, async {
-        let shop = Shop::open(true).await?;
-        shop.order().await?;
-        shop.aws.set_faults(Faults { kill_before: 1000, ..Faults::default() });
-        tokio::time::sleep(AFTER).await;
-        shop.aws.set_faults(Faults::default());
+        let shop = Shop::with_unpublished_order().await?;
         shop.aws.set_away(Service::Sns, true);
         // Of the tables only the outbox's is away: the order could be noted as published.
         shop.aws.set_observer(|aws, step| {

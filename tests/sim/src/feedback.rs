@@ -79,7 +79,7 @@ async fn run(seed: u64, faults: Faults) -> Result<FeedbackReport> {
     let product = api.product("Lamp", 100).await?;
     let mut forever = vec![spawn_local(lambda.clone().schedule_relay())];
     forever.extend(Queue::ALL.map(|queue| spawn_local(lambda.clone().map(queue))));
-    forever.push(spawn_local(tell_of_mails(aws.clone())));
+    forever.push(spawn_local(publish_feedback(aws.clone())));
 
     aws.set_faults(faults);
     lambda.stall(true);
@@ -128,7 +128,7 @@ async fn order_for_each(api: &Rc<Api>, product: &str, key: &str) -> Result<BTree
 }
 
 /// SES, by its configuration set: a message about each mail that did not just arrive.
-async fn tell_of_mails(aws: SimulatedAws) {
+async fn publish_feedback(aws: SimulatedAws) {
     let mut seen = 0;
     loop {
         tokio::time::sleep(LOOK).await;
