@@ -55,11 +55,11 @@ build: ## the one dev build that tests and local functions share
 	cargo test --workspace --lib --bins --test '*' --no-run --quiet
 	cargo build --workspace --bins --quiet
 
-# Two groups at a time, the longest first: they wait more than they work. `make e2e SIDE_BY_SIDE=` plays one after the other.
-SIDE_BY_SIDE ?= -j2
+# Four groups at a time, the longest first: they wait more than they work. `make e2e SIDE_BY_SIDE=` plays one after the other.
+SIDE_BY_SIDE ?= -j4
 
 e2e: build ## the end-to-end tests, each group against a stack of its own
-	$(MAKE) $(SIDE_BY_SIDE) e2e-faults e2e-cli e2e-shared e2e-conformance e2e-lifecycle e2e-iam e2e-alone e2e-contract e2e-demo
+	$(MAKE) $(SIDE_BY_SIDE) e2e-faults e2e-iam e2e-contract e2e-cli e2e-shared e2e-conformance e2e-alone e2e-lifecycle e2e-demo
 
 e2e-shared: build
 	$(WITH) --state .local/test/shared --mail-mode ses --param RelayAgeSeconds=2 -- \

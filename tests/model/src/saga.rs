@@ -25,7 +25,7 @@ use crate::{
     properties,
     tables::{
         EventId, LoggedEvent, Message, Report, Row, STATUSES, Scenario, Short, Tables, Write,
-        commit, commit_together, is_queued, reports,
+        commit, commit_together, is_queued, judge, judge_together, reports,
     },
 };
 
@@ -543,9 +543,21 @@ impl Saga {
     }
 
     fn ways(&self, state: &State, process: &Process) -> Vec<(Report, Ending)> {
-        let reports = match self.decide(state, process) {
-            Some(writes) => reports(&self.scenario, &state.tables, &writes),
-            None => vec![Report::FULL],
+        let (scenario, tables) = (&self.scenario, &state.tables);
+        let reports = match process {
+            Process::Reserve(orders, seen) => {
+                let (members, shared) = self.decide_stock(orders, seen);
+                let writes: Vec<Write> = members.iter().flatten().chain(&shared).cloned().collect();
+                reports(scenario, tables, &writes, |report| {
+                    judge_together(scenario, tables, &members, &shared, report)
+                })
+            }
+            process => match self.decide(state, process) {
+                Some(writes) => reports(scenario, tables, &writes, |report| {
+                    judge(scenario, tables, &writes, report)
+                }),
+                None => vec![Report::FULL],
+            },
         };
         // What the others cause is in no queue of the model: whether it is published makes no difference.
         let endings = match process {

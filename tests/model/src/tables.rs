@@ -463,18 +463,31 @@ fn failing(scenario: &Scenario, tables: &Tables, writes: &[Write]) -> u32 {
         .fold(0, |failing, (place, _)| failing | 1 << place)
 }
 
-/// Every way in which DynamoDB may report what becomes of these writes.
+/// The ways in which DynamoDB may report what becomes of these writes: one for each verdict that the production code can
+/// come to. Reports with the same verdict lead to the same state.
 #[must_use]
-pub fn reports(scenario: &Scenario, tables: &Tables, writes: &[Write]) -> Vec<Report> {
+pub fn reports<V: PartialEq>(
+    scenario: &Scenario,
+    tables: &Tables,
+    writes: &[Write],
+    verdict: impl Fn(Report) -> V,
+) -> Vec<Report> {
     let failing = failing(scenario, tables, writes);
     if failing == 0 {
         return vec![Report::FULL];
     }
     // A cancellation gives one reason at least. A conflict alone changes nothing and need not be tried.
-    (1..=failing)
+    let all = (1..=failing)
         .filter(|reported| reported & !failing == 0)
-        .flat_map(|reported| [false, true].map(|conflict| Report { reported, conflict }))
-        .collect()
+        .flat_map(|reported| [false, true].map(|conflict| Report { reported, conflict }));
+    let mut distinct: Vec<(V, Report)> = Vec::new();
+    for report in all {
+        let verdict = verdict(report);
+        if distinct.iter().all(|(known, _)| *known != verdict) {
+            distinct.push((verdict, report));
+        }
+    }
+    distinct.into_iter().map(|(_, report)| report).collect()
 }
 
 /// Carries out a transaction, or returns `None` if it is to be tried again.
@@ -487,9 +500,26 @@ pub fn commit(
     writes: &[Write],
     report: Report,
 ) -> Option<Commit<usize>> {
+    let commit = judge(scenario, tables, writes, report);
+    if commit == Some(Commit::Done) {
+        writes.iter().for_each(|write| write.apply(tables));
+    }
+    commit
+}
+
+/// What becomes of a transaction, or `None` if it is to be tried again.
+///
+/// # Panics
+/// The transaction is judged invalid.
+#[must_use]
+pub fn judge(
+    scenario: &Scenario,
+    tables: &Tables,
+    writes: &[Write],
+    report: Report,
+) -> Option<Commit<usize>> {
     let failing = failing(scenario, tables, writes);
     if failing == 0 {
-        writes.iter().for_each(|write| write.apply(tables));
         return Some(Commit::Done);
     }
     let reasons = reasons(scenario, tables, writes, failing, report);
@@ -513,10 +543,28 @@ pub fn commit_together(
     shared: &[Write],
     report: Report,
 ) -> Option<CommitTogether<usize>> {
+    let commit = judge_together(scenario, tables, members, shared, report);
+    if commit == Some(CommitTogether::Done) {
+        members.iter().flatten().chain(shared).for_each(|write| write.apply(tables));
+    }
+    commit
+}
+
+/// What becomes of transactions that are committed as one, or `None` if they are to be tried again.
+///
+/// # Panics
+/// The transaction is judged invalid.
+#[must_use]
+pub fn judge_together(
+    scenario: &Scenario,
+    tables: &Tables,
+    members: &[Vec<Write>],
+    shared: &[Write],
+    report: Report,
+) -> Option<CommitTogether<usize>> {
     let writes: Vec<Write> = members.iter().flatten().chain(shared).cloned().collect();
     let failing = failing(scenario, tables, &writes);
     if failing == 0 {
-        writes.iter().for_each(|write| write.apply(tables));
         return Some(CommitTogether::Done);
     }
     let reasons = reasons(scenario, tables, &writes, failing, report);
