@@ -23,5 +23,5 @@ pub use payload::{
 pub use schema::{schema, schemas_within};
 pub use value::{
     CorrelationId, Currency, Email, Id, InvalidValue, MINOR_UNITS_MAX, MaskedEmail, Money, Name,
-    OrderId, ProductId, Quantity, Reason, Stamp, minor_units,
+    OrderId, ProductId, Quantity, Reason, Stamp, WholeNumber, minor_units,
 };

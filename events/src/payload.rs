@@ -14,8 +14,8 @@ use serde::{
 };
 
 use crate::value::{
-    Currency, EXACT_INTEGER_MAX, Email, InvalidValue, Money, Name, OrderId, ProductId, Quantity,
-    Reason, WholeNumber,
+    CountVisitor, Currency, EXACT_INTEGER_MAX, Email, InvalidValue, Money, Name, OrderId,
+    ProductId, Quantity, Reason,
 };
 
 /// Maximum number of lines of an order: its transaction has at most 100 items, and more than one a line
@@ -276,7 +276,7 @@ fn available_pieces<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option
             deserializer: D,
         ) -> Result<Option<u64>, D::Error> {
             let expected = "a whole number from 0 to 9007199254740991, or null";
-            deserializer.deserialize_u64(WholeNumber(expected)).map(Some)
+            deserializer.deserialize_u64(CountVisitor(expected)).map(Some)
         }
     }
 

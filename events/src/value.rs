@@ -10,7 +10,7 @@ use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
     de::{Error, Unexpected, Visitor},
 };
-use serde_json::value::RawValue;
+use serde_json::{Number, value::RawValue};
 use uuid::Uuid;
 
 /// The largest amount of money in minor units: what a JSON number carries exactly in every language.
@@ -206,15 +206,42 @@ impl TryFrom<u64> for Quantity {
 
 impl<'de> Deserialize<'de> for Quantity {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let count = deserializer.deserialize_u64(WholeNumber(Self::EXPECTED))?;
+        let count = deserializer.deserialize_u64(CountVisitor(Self::EXPECTED))?;
         Self::try_from(count).map_err(D::Error::custom)
     }
 }
 
-/// Reads a whole number as JSON Schema knows it: `5.0` and `5e0` are the integer 5 (2020-12, Core, section 4.2.3).
-pub(crate) struct WholeNumber(pub(crate) &'static str);
+/// A whole number as JSON Schema knows it: `5.0` and `5e0` are the integer 5 (2020-12, Core, section 4.2.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WholeNumber(i64);
 
-impl Visitor<'_> for WholeNumber {
+impl WholeNumber {
+    /// The number.
+    #[must_use]
+    pub fn get(self) -> i64 {
+        self.0
+    }
+
+    /// `None` if it has a fraction, or may be a rounded one: up to [`EXACT_INTEGER_MAX`] every whole f64 is the integer that was meant.
+    #[allow(clippy::cast_possible_truncation, reason = "whole, and in range")]
+    fn from_f64(number: f64) -> Option<Self> {
+        let is_whole = number.fract() == 0.0 && number.abs() <= EXACT_INTEGER_MAX as f64;
+        is_whole.then_some(Self(number as i64))
+    }
+}
+
+impl<'de> Deserialize<'de> for WholeNumber {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let number = Number::deserialize(deserializer)?;
+        let whole = number.as_i64().map(Self).or_else(|| Self::from_f64(number.as_f64()?));
+        whole.ok_or_else(|| D::Error::custom("a fraction"))
+    }
+}
+
+/// Reads a count: a [`WholeNumber`] that is not negative. It says what was expected, for a message to whoever wrote it.
+pub(crate) struct CountVisitor(pub(crate) &'static str);
+
+impl Visitor<'_> for CountVisitor {
     type Value = u64;
 
     /// Follows "invalid type: …, expected".
@@ -234,12 +261,8 @@ impl Visitor<'_> for WholeNumber {
     }
 
     fn visit_f64<E: Error>(self, count: f64) -> Result<u64, E> {
-        // Up to this bound every whole f64 is the integer that was meant.
-        if count.fract() == 0.0 && (0.0..=EXACT_INTEGER_MAX as f64).contains(&count) {
-            Ok(count as u64)
-        } else {
-            Err(E::invalid_value(Unexpected::Float(count), &self))
-        }
+        let whole = WholeNumber::from_f64(count).and_then(|whole| u64::try_from(whole.get()).ok());
+        whole.ok_or_else(|| E::invalid_value(Unexpected::Float(count), &self))
     }
 }
 

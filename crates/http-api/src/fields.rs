@@ -3,39 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::{
-    Deserialize, Deserializer,
-    de::{DeserializeOwned, Error},
-};
-use serde_json::{Number, error::Category, value::RawValue};
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::{error::Category, value::RawValue};
 
 use crate::{FieldError, Problem, routes::call_that_takes};
 
 /// The largest body that is read, in bytes.
 pub const BODY_BYTES_MAX: usize = 256 * 1024;
-
-/// A whole number as JSON Schema knows it: `5.0` and `5e0` are the integer 5 (2020-12, Core, section 4.2.3).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct WholeNumber(i64);
-
-impl WholeNumber {
-    #[must_use]
-    pub fn get(self) -> i64 {
-        self.0
-    }
-}
-
-impl<'de> Deserialize<'de> for WholeNumber {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        /// Up to 2^53 - 1 every whole f64 is the integer that was meant.
-        const EXACT_MAX: f64 = 9_007_199_254_740_991.0;
-        let number = Number::deserialize(deserializer)?;
-        let whole = |float: &f64| float.fract() == 0.0 && float.abs() <= EXACT_MAX;
-        #[allow(clippy::cast_possible_truncation, reason = "whole, and in range")]
-        let of_float = || number.as_f64().filter(whole).map(|float| float as i64);
-        number.as_i64().or_else(of_float).map(Self).ok_or_else(|| D::Error::custom("a fraction"))
-    }
-}
 
 /// The fields of one object, which of them were asked for, and what was wrong with those.
 ///

@@ -26,7 +26,7 @@ pub use client_network::ClientNetwork;
 pub use cors::{CorsOrigin, EXPOSED_HEADERS};
 pub use cursor::Cursor;
 pub use etag::{IfMatch, has_current, if_match};
-pub use fields::{BODY_BYTES_MAX, Fields, WholeNumber};
+pub use fields::{BODY_BYTES_MAX, Fields};
 pub use problem::{FieldError, Problem, ProblemType};
 pub use query::{PAGE_DEFAULT, PAGE_MAX, QueryFields};
 pub use request_key::request_key;

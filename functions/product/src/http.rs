@@ -8,11 +8,11 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use events::{Currency, Id, Money, Name, ProductId};
+use events::{Currency, Id, Money, Name, ProductId, WholeNumber};
 use exactly_once::{ErrorChain, IdempotencyKeys, Ids};
 use http_api::{
-    AnswerBy, Cursor, Fields, IfMatch, Problem, ProblemType, QueryFields, WholeNumber, has_current,
-    if_match, request_key,
+    AnswerBy, Cursor, Fields, IfMatch, Problem, ProblemType, QueryFields, has_current, if_match,
+    request_key,
 };
 use schemars::JsonSchema;
 use serde::Serialize;
