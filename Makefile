@@ -19,7 +19,7 @@ BUILT = $(if $(BIN_DIR),--no-build --bin-dir $(BIN_DIR))
 WITH = PORT=0 $(STACK) with --emulator $(EMULATOR) $(or $(BUILT),--no-build)
 
 .DEFAULT_GOAL := help
-.PHONY: help up down logs demo test check unit build bench profile chaos e2e e2e-shared e2e-alone e2e-demo e2e-lifecycle e2e-iam e2e-faults e2e-conformance e2e-chaos e2e-cli e2e-contract docs asyncapi actionlint client-test deny advisories console-test fuzz sim sim-mutants
+.PHONY: help up down logs demo test check unit build bench profile chaos e2e e2e-shared e2e-alone e2e-demo e2e-lifecycle e2e-iam e2e-faults e2e-conformance e2e-chaos e2e-cli e2e-contract e2e-stripe docs asyncapi actionlint client-test deny advisories console-test fuzz sim sim-mutants
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -59,7 +59,7 @@ build: ## the one dev build that tests and local functions share
 SIDE_BY_SIDE ?= -j4
 
 e2e: build ## the end-to-end tests, each group against a stack of its own
-	$(MAKE) $(SIDE_BY_SIDE) e2e-faults e2e-iam e2e-contract e2e-cli e2e-shared e2e-conformance e2e-alone e2e-lifecycle e2e-demo
+	$(MAKE) $(SIDE_BY_SIDE) e2e-faults e2e-iam e2e-contract e2e-cli e2e-shared e2e-conformance e2e-alone e2e-lifecycle e2e-stripe e2e-demo
 
 e2e-shared: build
 	$(WITH) --state .local/test/shared --mail-mode ses --param RelayAgeSeconds=2 -- \
@@ -78,6 +78,10 @@ e2e-cli: build
 e2e-contract: build
 	$(WITH) --state .local/test/contract --mail-mode ses -- \
 	  tests/contract/schemathesis/run.sh .cache/schemathesis
+
+# Stripe's protocol, by another's implementation of it: localstripe from PyPI. It needs no stack.
+e2e-stripe: build
+	tests/e2e/tests/stripe/run.sh .cache/localstripe cargo test --workspace --test stripe
 
 e2e-demo: build
 	$(WITH) --state .local/test/demo -- \
