@@ -111,7 +111,84 @@ pub fn markdown(results: &Results) -> String {
     table(&mut page, &["", "one environment", &side_by_side], rates.collect());
     write_bill(&mut page, &results.bill);
     write_endurance(&mut page, &results.endurance);
+    write_goals(&mut page, results);
     page
+}
+
+/// A multiple of a peer's median, or of its own, that is to be reached.
+#[derive(Debug, Clone, PartialEq)]
+struct Goal {
+    what: String,
+    times: Option<f64>,
+    at_least: f64,
+}
+
+const ORDER: &str = "POST /orders with a key";
+const BATCH: &str = "10 OrderCreated, stock";
+
+/// How many times less than its peers the functions take, by medians, and how many times more a batch is worth.
+fn goals(results: &Results) -> Vec<Goal> {
+    let median = |name: &str, figures: fn(&Timed) -> &Vec<f64>| {
+        let mut subjects = SUBJECTS.iter().zip(&results.timed);
+        let (_, timed) = subjects.find(|(subject, _)| subject.name() == name)?;
+        Some(Figure::of(figures(timed))?.median)
+    };
+    let less = |what: &str, peer: &str, work: &str, figures: fn(&Timed) -> &Vec<f64>, at_least| {
+        let peers = median(&format!("{peer}: {work}"), figures);
+        let ours = median(&format!("Rust: {work}"), figures);
+        Goal {
+            what: format!("{what}, {work}: less than {peer}"),
+            times: peers.zip(ours).map(|(peers, ours)| peers / ours),
+            at_least,
+        }
+    };
+    let first_answer: fn(&Timed) -> &Vec<f64> = |timed| &timed.first_answer;
+    let first_own: fn(&Timed) -> &Vec<f64> = |timed| &timed.first_own;
+    let cpu: fn(&Timed) -> &Vec<f64> = |timed| &timed.cpu;
+    let memory: fn(&Timed) -> &Vec<f64> = |timed| &timed.peak_memory_mib;
+    let in_batches =
+        results.throughput.get("Rust").and_then(|rate| Some(Figure::of(&rate.one)?.median));
+    let one_by_one = median("Rust: 1 OrderCreated, stock", |timed| &timed.billed_p50);
+    vec![
+        less("first answer without AWS's time", "Python", ORDER, first_own, 20.0),
+        less("first answer without AWS's time", "Node.js", ORDER, first_own, 15.0),
+        less("first answer with AWS's delays", "Python", ORDER, first_answer, 20.0),
+        less("first answer with AWS's delays", "Node.js", ORDER, first_answer, 15.0),
+        less("CPU", "Python", ORDER, cpu, 6.0),
+        less("CPU", "Node.js", ORDER, cpu, 6.0),
+        less("CPU", "Python", BATCH, cpu, 25.0),
+        less("CPU", "Node.js", BATCH, cpu, 15.0),
+        less("peak memory", "Python", ORDER, memory, 5.0),
+        less("peak memory", "Python", BATCH, memory, 5.0),
+        Goal {
+            what: "events a second of one environment, in batches of ten: more than one by one"
+                .to_owned(),
+            times: in_batches.zip(one_by_one).map(|(rate, billed)| rate * billed / 1000.0),
+            at_least: 6.0,
+        },
+    ]
+}
+
+fn write_goals(page: &mut String, results: &Results) {
+    page.push_str("\n### Goals\n\nMedians, as above.\n\n");
+    let rows = goals(results).into_iter().map(|Goal { what, times, at_least }| {
+        let is_met = times.is_some_and(|times| times >= at_least);
+        let times =
+            times.map_or_else(|| "not measured".to_owned(), |times| format!("{times:.1} times"));
+        let met = if is_met { "met" } else { "missed" };
+        vec![what, times, format!("{at_least:.0} times"), met.to_owned()]
+    });
+    let mut rows: Vec<_> = rows.collect();
+    // Of the functions only: what peers upload has a comma in its name.
+    let zips = results.artefacts.iter().filter(|(name, _)| !name.contains(','));
+    if let Some(bytes) = zips.map(|(_, bytes)| *bytes).max() {
+        #[allow(clippy::cast_precision_loss, reason = "the size of a file")]
+        let megabytes = bytes as f64 / 1e6;
+        let met = if megabytes <= 4.0 { "met" } else { "missed" };
+        let size = format!("{megabytes:.2} MB");
+        rows.push(vec!["largest zip".to_owned(), size, "4 MB".to_owned(), met.to_owned()]);
+    }
+    table(page, &["", "measured", "goal", ""], rows);
 }
 
 fn write_bill(page: &mut String, bill: &[Item]) {
