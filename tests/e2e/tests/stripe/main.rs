@@ -129,7 +129,7 @@ async fn after_a_declined_card_the_payment_awaits_another() -> Result<()> {
 }
 
 #[tokio::test]
-async fn what_is_not_there_and_who_is_not_known_are_told_apart() -> Result<()> {
+async fn a_payment_that_is_not_there_and_a_key_that_is_not_known_differ() -> Result<()> {
     let missing = stripe(KEY).await?.get_intent("pi_none").await;
     ensure!(matches!(missing, Err(StripeError::Missing)), "{missing:?}");
     // localstripe takes every key of more than five characters.
