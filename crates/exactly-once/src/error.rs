@@ -3,7 +3,7 @@
 //! In: the SDK's errors. Out: a [`CallError`] for any AWS call, and an [`ErrorChain`] that prints causes. Guarantee:
 //! what is printed holds no request, response or item, so that a log line has nothing personal in it.
 
-use std::{any::Any, borrow::Cow, error::Error, fmt};
+use std::{any::Any, borrow::Cow, error::Error, fmt, io};
 
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 
@@ -53,6 +53,20 @@ impl fmt::Display for ErrorChain<'_> {
     }
 }
 
+/// Whether the connection was refused: then the request never left, and what it asked for was not done.
+#[must_use]
+pub fn is_connection_refused(error: &(dyn Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        let io = error.downcast_ref::<io::Error>();
+        if io.is_some_and(|io| io.kind() == io::ErrorKind::ConnectionRefused) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
 /// What a panic that was caught said.
 #[must_use]
 pub fn panic_message(panic: &(dyn Any + Send)) -> &str {
@@ -72,5 +86,17 @@ mod tests {
             source: std::io::Error::other("connection refused").into(),
         };
         assert_eq!(ErrorChain(&error).to_string(), "GetItem orders failed: connection refused");
+    }
+
+    #[test]
+    fn a_refused_connection_is_recognised_below_other_errors_and_a_broken_one_is_not_taken_for_it()
+    {
+        let failed = |kind: io::ErrorKind| CallError {
+            operation: "SendEmail".into(),
+            code: None,
+            source: io::Error::from(kind).into(),
+        };
+        assert!(is_connection_refused(&failed(io::ErrorKind::ConnectionRefused)));
+        assert!(!is_connection_refused(&failed(io::ErrorKind::ConnectionReset)));
     }
 }

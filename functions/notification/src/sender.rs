@@ -1,6 +1,6 @@
 //! Sends a mail, or prints it: the two ways that a deployment can choose from.
 
-use std::{error::Error, fmt::Write as _, io::Write as _, str::FromStr, time::Duration};
+use std::{fmt::Write as _, io::Write as _, str::FromStr, time::Duration};
 
 use aws_config::SdkConfig;
 use aws_sdk_ses::{
@@ -10,7 +10,10 @@ use aws_sdk_ses::{
     types::{Body, Content, Destination, Message},
 };
 use events::Email;
-use exactly_once::{CallError, error::BoxError};
+use exactly_once::{
+    CallError,
+    error::{BoxError, is_connection_refused},
+};
 
 use crate::mail::Mail;
 
@@ -170,19 +173,6 @@ async fn send(
         Refusal::Configuration => SendError::Configuration(CallError::of("SendEmail")(error)),
         Refusal::Passing => SendError::Failed(CallError::of("SendEmail")(error)),
     })
-}
-
-/// Whether the request never left: then the mail was not sent.
-fn is_connection_refused(error: &(dyn Error + 'static)) -> bool {
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        let io = error.downcast_ref::<std::io::Error>();
-        if io.is_some_and(|io| io.kind() == std::io::ErrorKind::ConnectionRefused) {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
 }
 
 fn printed(mail: &Mail) -> String {

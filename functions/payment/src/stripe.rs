@@ -12,12 +12,11 @@ use std::{convert::Infallible, fmt, io, time::Duration};
 use aws_config::SdkConfig;
 use aws_smithy_runtime::client::orchestrator::operation::Operation;
 use aws_smithy_runtime_api::client::{
-    orchestrator::{HttpRequest, HttpResponse, OrchestratorError},
+    orchestrator::{HttpRequest, HttpResponse},
     result::SdkError,
-    ser_de::DeserializeResponse,
 };
 use aws_smithy_types::{body::SdkBody, timeout::TimeoutConfig};
-use exactly_once::error::BoxError;
+use exactly_once::error::{BoxError, is_connection_refused};
 use form_urlencoded::Serializer;
 use jiff::Timestamp;
 use serde::{Deserialize, de::DeserializeOwned};
@@ -222,7 +221,7 @@ impl Stripe {
         }
         let call = operation
             .serializer(move |call: Call| to_request(call, &authorization))
-            .deserializer_impl(ReadAnswer)
+            .deserializer(|response: &HttpResponse| Ok(read_answer(response)))
             .build();
         Self { call }
     }
@@ -376,21 +375,9 @@ fn to_request(call: Call, authorization: &str) -> Result<HttpRequest, BoxError> 
 }
 
 /// Takes every answer for one: what it means, [`interpret`] says.
-#[derive(Debug)]
-struct ReadAnswer;
-
-impl DeserializeResponse for ReadAnswer {
-    fn deserialize_nonstreaming(
-        &self,
-        response: &HttpResponse,
-    ) -> Result<
-        aws_smithy_runtime_api::client::interceptors::context::Output,
-        OrchestratorError<aws_smithy_runtime_api::client::interceptors::context::Error>,
-    > {
-        let body = response.body().bytes().unwrap_or_default().to_vec();
-        let answer = Answer { status: response.status().as_u16(), body };
-        Ok(aws_smithy_runtime_api::client::interceptors::context::Output::erase(answer))
-    }
+fn read_answer(response: &HttpResponse) -> Answer {
+    let body = response.body().bytes().unwrap_or_default().to_vec();
+    Answer { status: response.status().as_u16(), body }
 }
 
 /// Reads an answer. <https://docs.stripe.com/api/errors>, <https://docs.stripe.com/error-low-level>
@@ -430,19 +417,6 @@ fn interpret<T: DeserializeOwned>(answer: &Answer) -> Result<T, StripeError> {
         (404, _) => StripeError::Missing,
         _ => StripeError::Refused { code, message },
     })
-}
-
-/// Whether the request never left.
-fn is_connection_refused(error: &(dyn std::error::Error + 'static)) -> bool {
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        let io = error.downcast_ref::<io::Error>();
-        if io.is_some_and(|io| io.kind() == io::ErrorKind::ConnectionRefused) {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
 }
 
 /// An id as a part of a path: whatever is in it, it leads nowhere else.
