@@ -13,20 +13,23 @@
 //!   indexes, stale reads.
 //! - `sns`: topics with filters, duplicates, raw and enveloped delivery, retries, DLQs, and batches that fail in part.
 //! - `sqs`: duplicates, any order, visibility, receive counts, retention, redrive, late counts, move tasks, FIFO queues.
-//! - `mail`: SES, with its refusals.
+//! - `mail`: SES, with its refusals. `secrets`: what Secrets Manager keeps.
+//! - `external`: the services of others, which whoever simulates them brings.
 //! - `observer`: who is shown each step, to check what has to be true at each.
 //! - `wire`: HTTP, and what goes wrong on the way.
 
 mod dynamodb;
 mod expression;
+mod external;
 mod mail;
 mod observer;
+mod secrets;
 mod sns;
 mod sqs;
 mod wire;
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     future::{Future, poll_fn},
     pin::pin,
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
@@ -41,6 +44,7 @@ use aws_smithy_async::time::TimeSource;
 use tokio::{sync::Notify, time::Instant};
 
 pub use dynamodb::{Index, Table, Units, Usage, update_of_statement};
+pub use external::ExternalCall;
 pub use mail::{MailSettings, SentMail};
 pub use observer::{Call, Step};
 pub use sns::{SubscriptionSettings, UnknownFilter};
@@ -49,6 +53,9 @@ pub use wire::{Answer, Faults, Moment, Service};
 
 /// When every simulation begins, in seconds since 1970: 2026-01-01T00:00:00Z.
 const EPOCH_SECONDS: u64 = 1_767_225_600;
+
+/// The host of every service of AWS's.
+const HOST: &str = "simulated.invalid";
 
 /// The whole of it. Clones are the same AWS.
 #[derive(Debug, Clone)]
@@ -67,6 +74,8 @@ struct State {
     sns: sns::Sns,
     sqs: sqs::Sqs,
     mail: mail::Mail,
+    secrets: BTreeMap<String, String>,
+    external: external::External,
     observer: observer::Observer,
     attempts: u64,
     environments: u64,
@@ -91,6 +100,8 @@ impl SimulatedAws {
             sns: sns::Sns::default(),
             sqs: sqs::Sqs::default(),
             mail: mail::Mail::default(),
+            secrets: BTreeMap::new(),
+            external: external::External::default(),
             observer: observer::Observer::default(),
             attempts: 0,
             environments: 0,
@@ -239,7 +250,7 @@ impl Environment {
         function
             .to_builder()
             .region(Region::new(format!("simulated-{region}")))
-            .endpoint_url("http://simulated.invalid")
+            .endpoint_url(format!("http://{HOST}"))
             .time_source(self.clone())
             .http_client(wire::client(self.clone()))
             .build()

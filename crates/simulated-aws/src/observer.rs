@@ -9,7 +9,7 @@ use std::{fmt, sync::Arc};
 
 use serde_json::Value;
 
-use crate::{Environment, SimulatedAws};
+use crate::{Environment, ExternalCall, SimulatedAws};
 
 /// One request, read as far as it takes to know who serves it.
 #[derive(Debug, Clone)]
@@ -22,6 +22,10 @@ pub enum Call {
     Sns(Vec<(String, String)>),
     /// The form's fields.
     Ses(Vec<(String, String)>),
+    /// The same of Secrets Manager.
+    SecretsManager(String, Value),
+    /// What is not for AWS.
+    External(ExternalCall),
     /// What nobody here serves.
     Unknown(String),
 }

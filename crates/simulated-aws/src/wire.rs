@@ -20,9 +20,9 @@ use serde_json::json;
 use tokio::sync::oneshot;
 
 use crate::{
-    Environment, SimulatedAws, dynamodb, mail,
+    Environment, SimulatedAws, dynamodb, external, mail,
     observer::{Attempt, Call},
-    sns, sqs,
+    secrets, sns, sqs,
 };
 
 /// A service that may be away.
@@ -36,6 +36,10 @@ pub enum Service {
     Sqs,
     /// Mails.
     Ses,
+    /// Secrets.
+    SecretsManager,
+    /// What is not AWS ([`SimulatedAws::serve_host`]).
+    External,
 }
 
 /// How many of a thousand attempts at calls go wrong, by kind.
@@ -136,6 +140,9 @@ impl Call {
                     Self::DynamoDb(operation.to_owned(), json)
                 }
                 Some(("AmazonSQS", operation)) => Self::Sqs(operation.to_owned(), json),
+                Some(("secretsmanager", operation)) => {
+                    Self::SecretsManager(operation.to_owned(), json)
+                }
                 _ => Self::Unknown(target.to_owned()),
             };
         }
@@ -155,6 +162,8 @@ impl Call {
             Self::Sqs(..) => Some(Service::Sqs),
             Self::Sns(_) => Some(Service::Sns),
             Self::Ses(_) => Some(Service::Ses),
+            Self::SecretsManager(..) => Some(Service::SecretsManager),
+            Self::External(_) => Some(Service::External),
             Self::Unknown(_) => None,
         }
     }
@@ -163,7 +172,10 @@ impl Call {
     #[must_use]
     pub fn operation(&self) -> &str {
         match self {
-            Self::DynamoDb(operation, _) | Self::Sqs(operation, _) => operation,
+            Self::DynamoDb(operation, _)
+            | Self::Sqs(operation, _)
+            | Self::SecretsManager(operation, _) => operation,
+            Self::External(call) => &call.path,
             Self::Sns(form) | Self::Ses(form) => {
                 let action = form.iter().find(|(name, _)| name == "Action");
                 action.map(|(_, action)| action.as_str()).unwrap_or_default()
@@ -175,12 +187,13 @@ impl Call {
     /// A digest of what is called: the SDK writes the fields of maps in any order.
     fn digest(&self) -> u64 {
         match self {
-            Self::DynamoDb(operation, body) | Self::Sqs(operation, body) => {
-                digest_of((operation, digest_of_json(body)))
-            }
+            Self::DynamoDb(operation, body)
+            | Self::Sqs(operation, body)
+            | Self::SecretsManager(operation, body) => digest_of((operation, digest_of_json(body))),
             Self::Sns(form) | Self::Ses(form) => {
                 form.iter().map(|(_, value)| digest_of(value)).fold(0, u64::wrapping_add)
             }
+            Self::External(call) => digest_of(call),
             Self::Unknown(what) => digest_of(what),
         }
     }
@@ -188,7 +201,9 @@ impl Call {
     /// What is called, for a reader.
     fn gist(&self) -> String {
         match self {
-            Self::DynamoDb(operation, body) | Self::Sqs(operation, body) => {
+            Self::DynamoDb(operation, body)
+            | Self::Sqs(operation, body)
+            | Self::SecretsManager(operation, body) => {
                 format!("{operation} {body}")
             }
             Self::Sns(form) | Self::Ses(form) => {
@@ -202,6 +217,7 @@ impl Call {
                 let messages: Vec<_> = messages.map(|(_, value)| value.as_str()).collect();
                 format!("{} {}", field("Action"), messages.join(" "))
             }
+            Self::External(call) => format!("{} {} {}", call.method, call.path, call.body),
             Self::Unknown(what) => what.clone(),
         }
     }
@@ -230,6 +246,9 @@ fn digest_of_json(json: &serde_json::Value) -> u64 {
 
 fn read(request: &HttpRequest) -> Call {
     let body = request.body().bytes().unwrap_or_default();
+    if let Some(call) = external::read(request, body) {
+        return Call::External(call);
+    }
     match Call::read(request.headers().get("x-amz-target"), body) {
         Call::Unknown(_) if request.headers().get("x-amz-target").is_none() => {
             Call::Unknown(format!("{} {}", request.method(), request.uri()))
@@ -252,6 +271,8 @@ async fn carry_out(aws: &SimulatedAws, call: &Call) -> Answer {
         Call::Sqs(operation, body) => sqs::serve(aws, operation, body).await,
         Call::Sns(form) => sns::serve(aws, form),
         Call::Ses(form) => mail::serve(aws, form),
+        Call::SecretsManager(operation, body) => secrets::serve(aws, operation, body),
+        Call::External(call) => external::serve(aws, call, false),
         Call::Unknown(what) => Answer::json_error(501, "NotImplemented", what),
     }
 }
@@ -318,12 +339,14 @@ async fn serve(environment: Environment, call: Call, sender: oneshot::Sender<Ans
         _ => {}
     }
     let answer = match (&call, fault) {
-        (Call::DynamoDb(..) | Call::Sqs(..), Fault::Fail) => {
+        (Call::DynamoDb(..) | Call::Sqs(..) | Call::SecretsManager(..), Fault::Fail) => {
             Answer::json_error(500, "InternalServerError", "a fault of the simulation")
         }
         (Call::Sns(_) | Call::Ses(_), Fault::Fail) => {
             Answer::xml_error(500, "InternalFailure", "a fault of the simulation")
         }
+        // Only the service knows what its failure has done.
+        (Call::External(call), Fault::Fail) => external::serve(&aws, call, true),
         (call, _) => carry_out(&aws, call).await,
     };
     attempt.carried_out(environment.number, &call, answer.status, &answer.body);
@@ -351,7 +374,7 @@ fn refusal_of_absent(aws: &SimulatedAws, call: &Call) -> Option<Option<Answer>> 
     let service = call.service().filter(|service| state.away.contains(service))?;
     let is_silent = service != Service::Ses && state.random.u64(0..4) == 0;
     let answer = match service {
-        Service::DynamoDb | Service::Sqs => {
+        Service::DynamoDb | Service::Sqs | Service::SecretsManager | Service::External => {
             Answer::json_error(503, "ServiceUnavailable", "it is away")
         }
         Service::Sns | Service::Ses => Answer::xml_error(503, "ServiceUnavailable", "it is away"),

@@ -446,7 +446,9 @@ impl Watch {
                     self.dead_lettered.extend(id.as_str().map(str::to_owned));
                     Ok(())
                 }
-                Call::Sqs(..) | Call::Unknown(_) => Ok(()),
+                Call::Sqs(..) | Call::SecretsManager(..) | Call::External(_) | Call::Unknown(_) => {
+                    Ok(())
+                }
             },
             Step::Ended { attempt, is_heard } => {
                 self.note_end(attempt, is_heard);
@@ -526,7 +528,7 @@ impl Watch {
                     self.paused.insert(receipt.to_owned());
                 }
             }
-            Call::Unknown(_) => {}
+            Call::SecretsManager(..) | Call::External(_) | Call::Unknown(_) => {}
         }
         Ok(())
     }
