@@ -4,6 +4,8 @@
 //! their trace; an event is made ready for the outbox. Guarantees: what breaks the contract is poison with the reason
 //! that the contract gives; each message ends with one log line that names its event; metrics count every outcome.
 
+pub mod breaker;
+
 use std::{future::Future, time::Duration};
 
 use aws_config::SdkConfig;

@@ -6,7 +6,6 @@
 //! most twice; a mail that has been overtaken by a later one of its order says so. A provider that fails is left alone for a while, and
 //! a limit of mails a second is kept; both by each execution environment for itself.
 
-mod breaker;
 pub mod feedback;
 mod mail;
 mod mail_limit;
@@ -22,7 +21,6 @@ use std::{
 };
 
 use aws_config::SdkConfig;
-use breaker::Breaker;
 use events::{Email, Event};
 use exactly_once::{
     Clock, Effect, EffectError, Failure, Handled, IdempotentError, Ids, Inbox, Message,
@@ -30,7 +28,10 @@ use exactly_once::{
 use jiff::SignedDuration;
 use mail::Mail;
 use mail_limit::MailLimit;
-use messaging::{ConsumerConfig, EventConsumer};
+use messaging::{
+    ConsumerConfig, EventConsumer,
+    breaker::{self, Breaker},
+};
 use progress::{MailProgress, stage};
 use rate::Rate;
 use sender::{Mode, SendError, Sender};

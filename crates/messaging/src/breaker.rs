@@ -1,4 +1,4 @@
-//! A circuit breaker around the mail provider: while it fails, it is left alone, but for one call now and then.
+//! A circuit breaker around somebody else's service: while it fails, it is left alone, but for one call now and then.
 //!
 //! In: the ends of calls, and the time. Out: whether a call may be made. Guarantees: no more than one call is
 //! let through in each pause of an open breaker; one success closes it. Written here because `failsafe` reads
@@ -9,13 +9,13 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// Number of failures in a row that open it.
-pub(crate) const FAILURES_MAX: u32 = 5;
-/// How long the provider is left alone.
-pub(crate) const PAUSE: Duration = Duration::from_secs(30);
+pub const FAILURES_MAX: u32 = 5;
+/// How long the service is left alone.
+pub const PAUSE: Duration = Duration::from_secs(30);
 
 /// See the module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Breaker {
+pub enum Breaker {
     /// Calls are made; this number of them has failed since the last success.
     Closed(u32),
     /// No calls before this time. The first after it is let through and begins the next pause: one that never
@@ -26,7 +26,7 @@ pub(crate) enum Breaker {
 impl Breaker {
     /// How long it stays open, or `None` if a call may be let through.
     #[must_use]
-    pub(crate) fn open_for(&self, now: Instant) -> Option<Duration> {
+    pub fn open_for(&self, now: Instant) -> Option<Duration> {
         match self {
             Self::Open(until) if now < *until => Some(*until - now),
             _ => None,
@@ -37,7 +37,7 @@ impl Breaker {
     ///
     /// # Errors
     /// How long it stays open.
-    pub(crate) fn admit(&mut self, now: Instant) -> Result<(), Duration> {
+    pub fn admit(&mut self, now: Instant) -> Result<(), Duration> {
         if let Some(remaining) = self.open_for(now) {
             return Err(remaining);
         }
@@ -47,12 +47,13 @@ impl Breaker {
         Ok(())
     }
 
-    pub(crate) fn record_success(&mut self) {
+    /// A call succeeded: it closes.
+    pub fn record_success(&mut self) {
         *self = Self::Closed(0);
     }
 
     /// A call failed. Whether this is what opened it.
-    pub(crate) fn record_failure(&mut self, now: Instant) -> bool {
+    pub fn record_failure(&mut self, now: Instant) -> bool {
         match self {
             Self::Closed(failures) if *failures + 1 < FAILURES_MAX => {
                 *failures += 1;
