@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use crate::{
-    payload::{Object, Order, RejectedOrder, RejectedStock, Stock},
+    payload::{Object, Order, Payment, RejectedOrder, RejectedStock, Stock},
     value::{CorrelationId, OrderId, Stamp, hyphenated_uuid},
 };
 
@@ -32,11 +32,20 @@ pub enum EventType {
     StockReserved,
     StockReleased,
     StockRejected,
+    OrderAwaitingPayment,
+    OrderPaymentReminder,
+    OrderPaymentOverdue,
+    OrderExpired,
+    PaymentRequested,
+    PaymentSucceeded,
+    PaymentFailed,
+    PaymentCancelled,
+    PaymentRefunded,
 }
 
 impl EventType {
     /// Every type there is.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 17] = [
         Self::OrderCreated,
         Self::OrderConfirmed,
         Self::OrderRejected,
@@ -45,6 +54,15 @@ impl EventType {
         Self::StockReserved,
         Self::StockReleased,
         Self::StockRejected,
+        Self::OrderAwaitingPayment,
+        Self::OrderPaymentReminder,
+        Self::OrderPaymentOverdue,
+        Self::OrderExpired,
+        Self::PaymentRequested,
+        Self::PaymentSucceeded,
+        Self::PaymentFailed,
+        Self::PaymentCancelled,
+        Self::PaymentRefunded,
     ];
 
     /// The wire form.
@@ -59,6 +77,15 @@ impl EventType {
             Self::StockReserved => "StockReserved",
             Self::StockReleased => "StockReleased",
             Self::StockRejected => "StockRejected",
+            Self::OrderAwaitingPayment => "OrderAwaitingPayment",
+            Self::OrderPaymentReminder => "OrderPaymentReminder",
+            Self::OrderPaymentOverdue => "OrderPaymentOverdue",
+            Self::OrderExpired => "OrderExpired",
+            Self::PaymentRequested => "PaymentRequested",
+            Self::PaymentSucceeded => "PaymentSucceeded",
+            Self::PaymentFailed => "PaymentFailed",
+            Self::PaymentCancelled => "PaymentCancelled",
+            Self::PaymentRefunded => "PaymentRefunded",
         }
     }
 
@@ -67,6 +94,11 @@ impl EventType {
     pub fn source(self) -> &'static str {
         match self {
             Self::StockReserved | Self::StockReleased | Self::StockRejected => "product-service",
+            Self::PaymentRequested
+            | Self::PaymentSucceeded
+            | Self::PaymentFailed
+            | Self::PaymentCancelled
+            | Self::PaymentRefunded => "payment-service",
             _ => "order-service",
         }
     }
@@ -101,6 +133,15 @@ pub enum Body {
     StockReserved(Stock),
     StockReleased(Stock),
     StockRejected(RejectedStock),
+    OrderAwaitingPayment(Order),
+    OrderPaymentReminder(Order),
+    OrderPaymentOverdue(Order),
+    OrderExpired(Order),
+    PaymentRequested(Payment),
+    PaymentSucceeded(Payment),
+    PaymentFailed(Payment),
+    PaymentCancelled(Payment),
+    PaymentRefunded(Payment),
 }
 
 impl Body {
@@ -116,6 +157,15 @@ impl Body {
             Self::StockReserved(_) => EventType::StockReserved,
             Self::StockReleased(_) => EventType::StockReleased,
             Self::StockRejected(_) => EventType::StockRejected,
+            Self::OrderAwaitingPayment(_) => EventType::OrderAwaitingPayment,
+            Self::OrderPaymentReminder(_) => EventType::OrderPaymentReminder,
+            Self::OrderPaymentOverdue(_) => EventType::OrderPaymentOverdue,
+            Self::OrderExpired(_) => EventType::OrderExpired,
+            Self::PaymentRequested(_) => EventType::PaymentRequested,
+            Self::PaymentSucceeded(_) => EventType::PaymentSucceeded,
+            Self::PaymentFailed(_) => EventType::PaymentFailed,
+            Self::PaymentCancelled(_) => EventType::PaymentCancelled,
+            Self::PaymentRefunded(_) => EventType::PaymentRefunded,
         }
     }
 
@@ -126,10 +176,19 @@ impl Body {
             Self::OrderCreated(order)
             | Self::OrderConfirmed(order)
             | Self::OrderCancelled(order)
-            | Self::OrderShipped(order) => &order.order_id,
+            | Self::OrderShipped(order)
+            | Self::OrderAwaitingPayment(order)
+            | Self::OrderPaymentReminder(order)
+            | Self::OrderPaymentOverdue(order)
+            | Self::OrderExpired(order) => &order.order_id,
             Self::OrderRejected(order) => &order.order_id,
             Self::StockReserved(stock) | Self::StockReleased(stock) => &stock.order_id,
             Self::StockRejected(stock) => &stock.order_id,
+            Self::PaymentRequested(payment)
+            | Self::PaymentSucceeded(payment)
+            | Self::PaymentFailed(payment)
+            | Self::PaymentCancelled(payment)
+            | Self::PaymentRefunded(payment) => &payment.order_id,
         }
     }
 }
@@ -177,6 +236,15 @@ impl Event {
             EventType::StockReserved => Body::StockReserved(from_json(data, "data")?),
             EventType::StockReleased => Body::StockReleased(from_json(data, "data")?),
             EventType::StockRejected => Body::StockRejected(from_json(data, "data")?),
+            EventType::OrderAwaitingPayment => Body::OrderAwaitingPayment(from_json(data, "data")?),
+            EventType::OrderPaymentReminder => Body::OrderPaymentReminder(from_json(data, "data")?),
+            EventType::OrderPaymentOverdue => Body::OrderPaymentOverdue(from_json(data, "data")?),
+            EventType::OrderExpired => Body::OrderExpired(from_json(data, "data")?),
+            EventType::PaymentRequested => Body::PaymentRequested(from_json(data, "data")?),
+            EventType::PaymentSucceeded => Body::PaymentSucceeded(from_json(data, "data")?),
+            EventType::PaymentFailed => Body::PaymentFailed(from_json(data, "data")?),
+            EventType::PaymentCancelled => Body::PaymentCancelled(from_json(data, "data")?),
+            EventType::PaymentRefunded => Body::PaymentRefunded(from_json(data, "data")?),
         };
         Ok(Self {
             id: envelope.event_id,
@@ -193,12 +261,21 @@ impl Event {
             Body::OrderCreated(data)
             | Body::OrderConfirmed(data)
             | Body::OrderCancelled(data)
-            | Body::OrderShipped(data) => serde_json::to_string(&self.envelope(data)),
+            | Body::OrderShipped(data)
+            | Body::OrderAwaitingPayment(data)
+            | Body::OrderPaymentReminder(data)
+            | Body::OrderPaymentOverdue(data)
+            | Body::OrderExpired(data) => serde_json::to_string(&self.envelope(data)),
             Body::OrderRejected(data) => serde_json::to_string(&self.envelope(data)),
             Body::StockReserved(data) | Body::StockReleased(data) => {
                 serde_json::to_string(&self.envelope(data))
             }
             Body::StockRejected(data) => serde_json::to_string(&self.envelope(data)),
+            Body::PaymentRequested(data)
+            | Body::PaymentSucceeded(data)
+            | Body::PaymentFailed(data)
+            | Body::PaymentCancelled(data)
+            | Body::PaymentRefunded(data) => serde_json::to_string(&self.envelope(data)),
         };
         json.expect("an event has text keys and finite numbers only, so it always has a JSON form")
     }

@@ -17,8 +17,8 @@ mod value;
 
 pub use envelope::{Body, DecodeError, Event, EventType, MAJOR_VERSION, VERSION};
 pub use payload::{
-    ItemsMerged, LINES_MAX, Line, Order, RejectedOrder, RejectedStock, ShortLine, Stock, StockLine,
-    merge,
+    ItemsMerged, LINES_MAX, Line, Order, Payment, RejectedOrder, RejectedStock, ShortLine, Stock,
+    StockLine, merge,
 };
 pub use schema::{schema, schemas_within};
 pub use value::{

@@ -88,8 +88,8 @@ macro_rules! payload {
 }
 
 payload! {
-    /// The `data` of OrderCreated, OrderConfirmed, OrderCancelled and OrderShipped: the whole order, so that a
-    /// consumer needs nobody's table.
+    /// The `data` of OrderCreated, OrderConfirmed, OrderCancelled, OrderShipped, OrderAwaitingPayment, OrderPaymentReminder,
+    /// OrderPaymentOverdue and OrderExpired: the whole order, so that a consumer needs nobody's table.
     pub struct Order {
         /// Which order.
         pub order_id: OrderId,
@@ -209,6 +209,25 @@ payload! {
         #[serde(default, deserialize_with = "available_pieces")]
         #[schemars(schema_with = "available_pieces_schema")]
         pub available: Option<u64>,
+    }
+    |_| Ok(())
+}
+
+payload! {
+    /// The `data` of PaymentRequested, PaymentSucceeded, PaymentFailed, PaymentCancelled and PaymentRefunded.
+    pub struct Payment {
+        /// For which order.
+        pub order_id: OrderId,
+        /// What is or was to be paid: the total of the order.
+        pub amount: Money,
+        /// Of the amount.
+        pub currency: Currency,
+        /// What the payment provider calls it; absent if it was never asked for one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub payment_id: Option<Name>,
+        /// Why it failed, was cancelled or given back, as a sentence for an operator; absent if there is nothing to say.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub reason: Option<Reason>,
     }
     |_| Ok(())
 }

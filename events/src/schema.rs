@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     envelope::{Envelope, EventType, MAJOR_VERSION, MINOR_VERSION_DIGITS_MAX},
-    payload::{Order, RejectedOrder, RejectedStock, Stock},
+    payload::{Order, Payment, RejectedOrder, RejectedStock, Stock},
 };
 
 /// The schema of one event type, as `schemas/<type>.json` holds it.
@@ -16,12 +16,21 @@ pub fn schema(event_type: EventType) -> Schema {
         EventType::OrderCreated
         | EventType::OrderConfirmed
         | EventType::OrderCancelled
-        | EventType::OrderShipped => generator.into_root_schema_for::<Envelope<Order>>(),
+        | EventType::OrderShipped
+        | EventType::OrderAwaitingPayment
+        | EventType::OrderPaymentReminder
+        | EventType::OrderPaymentOverdue
+        | EventType::OrderExpired => generator.into_root_schema_for::<Envelope<Order>>(),
         EventType::OrderRejected => generator.into_root_schema_for::<Envelope<RejectedOrder>>(),
         EventType::StockReserved | EventType::StockReleased => {
             generator.into_root_schema_for::<Envelope<Stock>>()
         }
         EventType::StockRejected => generator.into_root_schema_for::<Envelope<RejectedStock>>(),
+        EventType::PaymentRequested
+        | EventType::PaymentSucceeded
+        | EventType::PaymentFailed
+        | EventType::PaymentCancelled
+        | EventType::PaymentRefunded => generator.into_root_schema_for::<Envelope<Payment>>(),
     };
     name_type(&mut schema, event_type);
     schema
@@ -38,12 +47,21 @@ pub fn schemas_within(definitions_path: &str) -> (Vec<(EventType, Schema)>, Map<
             EventType::OrderCreated
             | EventType::OrderConfirmed
             | EventType::OrderCancelled
-            | EventType::OrderShipped => Envelope::<Order>::json_schema(&mut generator),
+            | EventType::OrderShipped
+            | EventType::OrderAwaitingPayment
+            | EventType::OrderPaymentReminder
+            | EventType::OrderPaymentOverdue
+            | EventType::OrderExpired => Envelope::<Order>::json_schema(&mut generator),
             EventType::OrderRejected => Envelope::<RejectedOrder>::json_schema(&mut generator),
             EventType::StockReserved | EventType::StockReleased => {
                 Envelope::<Stock>::json_schema(&mut generator)
             }
             EventType::StockRejected => Envelope::<RejectedStock>::json_schema(&mut generator),
+            EventType::PaymentRequested
+            | EventType::PaymentSucceeded
+            | EventType::PaymentFailed
+            | EventType::PaymentCancelled
+            | EventType::PaymentRefunded => Envelope::<Payment>::json_schema(&mut generator),
         };
         name_type(&mut schema, event_type);
         (event_type, schema)

@@ -4,7 +4,7 @@
 use std::{fs, path::PathBuf};
 
 use events::{
-    Body, Currency, DecodeError, Email, Event, EventType, Line, Money, Order, Quantity,
+    Body, Currency, DecodeError, Email, Event, EventType, Line, Money, Order, Payment, Quantity,
     RejectedOrder, RejectedStock, ShortLine, Stock, StockLine, schema,
 };
 use proptest::prelude::*;
@@ -50,6 +50,13 @@ fn sample(event_type: EventType) -> Event {
     };
     let items = || vec![StockLine { product_id: product_id(), quantity: quantity() }];
     let stock = || Stock { order_id: order().order_id, items: items() };
+    let payment = || Payment {
+        order_id: order().order_id,
+        amount: order().total_price,
+        currency: order().currency,
+        payment_id: Some(text("pi_3MtwBwLkdIwHu7ix28a3tqPa")),
+        reason: None,
+    };
     let body = match event_type {
         EventType::OrderCreated => Body::OrderCreated(order()),
         EventType::OrderConfirmed => Body::OrderConfirmed(order()),
@@ -68,6 +75,18 @@ fn sample(event_type: EventType) -> Event {
                 ShortLine { product_id: text("no-such"), requested: quantity(), available: None },
             ],
         }),
+        EventType::OrderAwaitingPayment => Body::OrderAwaitingPayment(order()),
+        EventType::OrderPaymentReminder => Body::OrderPaymentReminder(order()),
+        EventType::OrderPaymentOverdue => Body::OrderPaymentOverdue(order()),
+        EventType::OrderExpired => Body::OrderExpired(order()),
+        EventType::PaymentRequested => Body::PaymentRequested(payment()),
+        EventType::PaymentSucceeded => Body::PaymentSucceeded(payment()),
+        EventType::PaymentFailed => Body::PaymentFailed(Payment {
+            reason: Some(text("card_declined: Your card was declined.")),
+            ..payment()
+        }),
+        EventType::PaymentCancelled => Body::PaymentCancelled(payment()),
+        EventType::PaymentRefunded => Body::PaymentRefunded(payment()),
     };
     Event {
         id: text("0198c9a4-7a52-7c4e-9f0e-3a1f6c2b7d11"),

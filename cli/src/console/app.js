@@ -333,7 +333,7 @@ async function redriveOne(letter) {
 
 // ------------------------------------------------------------------------------------------------- order
 
-const ENDINGS = { OrderConfirmed: "good", OrderShipped: "good", OrderRejected: "bad", StockRejected: "bad", OrderCancelled: "bad" };
+const ENDINGS = { OrderConfirmed: "good", OrderShipped: "good", OrderRejected: "bad", StockRejected: "bad", OrderCancelled: "bad", OrderExpired: "bad" };
 
 async function showOrder(id) {
   const card = $("order");

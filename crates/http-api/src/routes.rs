@@ -5,7 +5,7 @@ use axum::{Router, routing::any};
 use crate::Problem;
 
 /// Each path, as the template writes it, with its methods, as the header `Allow` does.
-pub const ROUTES: [(&str, &str); 13] = [
+pub const ROUTES: [(&str, &str); 15] = [
     ("/admin/orders/{id}", "GET, HEAD"),
     ("/admin/orders/{id}/cancel", "POST"),
     ("/admin/products", "GET, HEAD"),
@@ -16,6 +16,8 @@ pub const ROUTES: [(&str, &str); 13] = [
     ("/orders/{id}/cancel", "POST"),
     ("/orders/{id}/ship", "POST"),
     ("/orders/{id}/events", "GET, HEAD"),
+    ("/orders/{id}/payment", "GET, HEAD"),
+    ("/payments/webhook", "POST"),
     ("/products", "GET, HEAD, POST"),
     ("/products/{id}", "GET, HEAD, PATCH"),
     ("/products/{id}/stock", "POST"),

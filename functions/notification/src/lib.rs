@@ -21,7 +21,7 @@ use std::{
 };
 
 use aws_config::SdkConfig;
-use events::{Email, Event};
+use events::{Body, Email, Event};
 use exactly_once::{
     Clock, Effect, EffectError, Failure, Handled, IdempotentError, Ids, Inbox, Message,
 };
@@ -179,6 +179,11 @@ impl Notifier {
             let stage = stage(event.body.event_type());
             let is_latest =
                 self.progress.advance(order, stage, now).await.map_err(Failure::from)?;
+            // Reminded is only who has not paid yet.
+            let is_reminder = matches!(event.body, Body::OrderPaymentReminder(_));
+            if is_reminder && !is_latest {
+                return Ok(());
+            }
             let mail = if is_latest { mail } else { mail.overtaken() };
             if !self.limit.admit(&mail.to, event.id, now).await.map_err(Failure::from)? {
                 // The event counts as mailed: tomorrow nobody wants yesterday's mails at once.

@@ -42,13 +42,26 @@ pub(crate) fn mail(event: &Event) -> Option<Mail> {
         Body::OrderRejected(_) => ("Rejected", "We are sorry: your order could not be accepted."),
         Body::OrderCancelled(_) => ("Cancelled", "Your order has been cancelled."),
         Body::OrderShipped(_) => ("Shipped", "Your order is on its way."),
+        Body::OrderAwaitingPayment(_) => {
+            ("Awaits Payment", "The goods of your order are set aside. Please pay for it.")
+        }
+        Body::OrderPaymentReminder(_) => (
+            "Still Awaits Payment",
+            "Your order is not paid yet. Please pay for it soon: its goods are not set aside for long.",
+        ),
+        Body::OrderExpired(_) => {
+            ("Expired", "Your order was not paid in time. Nothing is taken from you.")
+        }
         _ => return None,
     };
     let (text, to) = match &event.body {
         Body::OrderCreated(order)
         | Body::OrderConfirmed(order)
         | Body::OrderCancelled(order)
-        | Body::OrderShipped(order) => {
+        | Body::OrderShipped(order)
+        | Body::OrderAwaitingPayment(order)
+        | Body::OrderPaymentReminder(order)
+        | Body::OrderExpired(order) => {
             let events::Order { order_id, items, total_price, currency, customer_email } = order;
             let total_price = *total_price;
             let text = Text {
@@ -128,10 +141,12 @@ mod tests {
     }
 
     #[test]
-    fn order_events_are_mailed_and_stock_events_are_not() {
+    fn what_becomes_of_an_order_is_mailed_and_what_services_tell_each_other_is_not() {
         for event_type in EventType::ALL {
             let mailed = mail(&sample(event_type)).is_some();
-            assert_eq!(mailed, event_type.as_str().starts_with("Order"), "{event_type}");
+            let is_customers = event_type.as_str().starts_with("Order")
+                && event_type != EventType::OrderPaymentOverdue;
+            assert_eq!(mailed, is_customers, "{event_type}");
         }
     }
 }

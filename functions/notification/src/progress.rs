@@ -19,12 +19,21 @@ const FIRST_STAGE: u8 = 0;
 /// The stage of an order that the mail about an event reports: a later stage overtakes an earlier one.
 pub(crate) fn stage(event_type: EventType) -> u8 {
     match event_type {
-        EventType::OrderCreated => FIRST_STAGE,
         EventType::OrderConfirmed | EventType::OrderRejected => 1,
-        EventType::OrderCancelled | EventType::OrderShipped => 2,
-        EventType::StockReserved | EventType::StockReleased | EventType::StockRejected => {
-            FIRST_STAGE
-        }
+        EventType::OrderCancelled | EventType::OrderShipped | EventType::OrderExpired => 2,
+        // Before the order is decided; and what nobody is mailed about.
+        EventType::OrderCreated
+        | EventType::OrderAwaitingPayment
+        | EventType::OrderPaymentReminder
+        | EventType::OrderPaymentOverdue
+        | EventType::StockReserved
+        | EventType::StockReleased
+        | EventType::StockRejected
+        | EventType::PaymentRequested
+        | EventType::PaymentSucceeded
+        | EventType::PaymentFailed
+        | EventType::PaymentCancelled
+        | EventType::PaymentRefunded => FIRST_STAGE,
     }
 }
 

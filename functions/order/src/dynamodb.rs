@@ -33,15 +33,18 @@ use futures::{
     future::{join_all, try_join_all},
     stream,
 };
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use messaging::{EventFactory, ReceivedEvent};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use telemetry::Trace;
 use tokio::time::Instant;
 
-use crate::rules::{
-    CatalogEntry, Decision, Order, Settlement, Status, StockDecision, Transition,
-    interpret_settlement, settle,
+use crate::{
+    awaiting_payment::PaymentSchedule,
+    rules::{
+        CatalogEntry, Decision, Order, Payments, SagaReply, Settlement, Status, Transition,
+        interpret_settlement, settle,
+    },
 };
 
 /// The index of customers' orders.
@@ -56,6 +59,9 @@ const UNPUBLISHED: &str = "unpublished-";
 /// is behind, is not to become a second load of the same size.
 const PUBLISHED_AGAIN_MAX: usize = 100;
 
+/// How long stock is kept for an order that is not paid, unless said otherwise.
+const RESERVATION_TIME: SignedDuration = SignedDuration::from_mins(30);
+
 /// Maximum number of partitions of the index that are read at once to count them: an emulator answers one after the other, and
 /// each answer has its own time limit.
 const QUERIES_AT_ONCE: usize = 8;
@@ -68,6 +74,7 @@ pub struct Orders {
     outbox: Outbox,
     event_factory: EventFactory,
     pending_shards: Shards,
+    reservation_time: SignedDuration,
 }
 
 /// The writes whose failure means something of its own.
@@ -124,7 +131,14 @@ impl Orders {
         event_factory: EventFactory,
     ) -> Self {
         let table = table.into();
-        Self { client, table, outbox, event_factory, pending_shards: Shards::default() }
+        Self {
+            client,
+            table,
+            outbox,
+            event_factory,
+            pending_shards: Shards::default(),
+            reservation_time: RESERVATION_TIME,
+        }
     }
 
     /// What its events, and the ids and moments of new orders, are made by.
@@ -133,7 +147,14 @@ impl Orders {
         &self.event_factory
     }
 
-    /// Spreads new pending orders over this number of partitions of the index `pending`.
+    /// How long stock is kept for an order that is not paid, instead of half an hour.
+    #[must_use]
+    pub fn reservation_time(self, reservation_time: SignedDuration) -> Self {
+        Self { reservation_time, ..self }
+    }
+
+    /// Spreads new pending orders over this number of partitions of the index `pending`, and those that await payment over as
+    /// many of theirs.
     #[must_use]
     pub fn pending_shards(self, pending_shards: Shards) -> Self {
         Self { pending_shards, ..self }
@@ -203,8 +224,8 @@ impl Orders {
         decide: fn(&Order) -> Decision,
         trace: &Trace,
     ) -> Result<TransitionOutcome, TableError> {
-        // Statuses only move forward, and there are two transitions at most before the last.
-        const ATTEMPTS_MAX: usize = 3;
+        // Statuses only move forward, and there are three transitions at most before the last.
+        const ATTEMPTS_MAX: usize = 4;
         let Some(mut item) = self.get_item(id).await? else {
             return Ok(TransitionOutcome::UnknownOrder);
         };
@@ -221,7 +242,8 @@ impl Orders {
             let now = self.event_factory.now();
             let body = transition.body.clone();
             let events = [self.event_factory.outgoing(&trace.correlation_id, body, trace)];
-            let mut writes = vec![self.transition_write(id, &transition, now)];
+            let mut writes =
+                vec![self.transition_write(id, &transition, now, &trace.correlation_id)];
             writes.extend(self.outbox.append(&events));
             // Nothing else would have the event published: a cancelled order is not looked at again.
             writes.extend(unpublished.map(|created| self.outbox.enqueue(&created)));
@@ -364,7 +386,9 @@ impl Orders {
         id: &OrderId,
         transition: &Transition,
         now: Stamp,
+        correlation_id: &str,
     ) -> TransactionWrite<OrderWrite> {
+        let mut set = "SET #status = :to, updated_at = :now".to_owned();
         let mut update = Update::builder()
             .table_name(&self.table)
             .key("order_id", text(id.as_str()))
@@ -374,18 +398,28 @@ impl Orders {
             .expression_attribute_values(":to", text(transition.to.as_str()))
             .expression_attribute_values(":now", text(now.to_string()))
             .return_values_on_condition_check_failure(AllOld);
-        update = match &transition.reason {
-            None => update.update_expression(
-                "SET #status = :to, updated_at = :now REMOVE pending_shard, created_event_id",
-            ),
-            Some(reason) => update
-                .update_expression(
-                    "SET #status = :to, updated_at = :now, reason = :reason \
-                     REMOVE pending_shard, created_event_id",
-                )
-                .expression_attribute_values(":reason", text(reason)),
+        if let Some(reason) = &transition.reason {
+            set.push_str(", reason = :reason");
+            update = update.expression_attribute_values(":reason", text(reason));
+        }
+        if transition.to == Status::AwaitingPayment {
+            let schedule = PaymentSchedule::new(now.timestamp(), self.reservation_time);
+            for (name, value) in schedule.attributes(&self.pending_shards.of(id)) {
+                set.push_str(&format!(", {name} = :{name}"));
+                update = update.expression_attribute_values(format!(":{name}"), value);
+            }
+            // The relay's events about it belong to what the others belong to.
+            set.push_str(", correlation_id = :correlation_id");
+            update = update.expression_attribute_values(":correlation_id", text(correlation_id));
+        }
+        let removed = match transition.from {
+            Status::AwaitingPayment => PaymentSchedule::ATTRIBUTES.join(", "),
+            _ => "pending_shard, created_event_id".to_owned(),
         };
-        let update = update.build().expect("an update has a table, a key and an expression");
+        let update = update
+            .update_expression(format!("{set} REMOVE {removed}"))
+            .build()
+            .expect("an update has a table, a key and an expression");
         let update = TransactWriteItem::builder().update(update).build();
         TransactionWrite::new(Role::Guard(OrderWrite::Order), update)
     }
@@ -403,25 +437,28 @@ fn unpublished_event(order: &Item) -> Option<EventKey> {
 pub struct OrderConsumer {
     orders: Orders,
     caused: CausedEvents,
+    payments: Payments,
 }
 
-/// A decision about an order's stock, as it came.
+/// What another service replies about an order, as it came.
 #[derive(Debug, Clone, Copy)]
-struct ReceivedDecision<'a> {
+struct ReceivedReply<'a> {
     event: &'a Event,
-    stock: StockDecision<'a>,
+    reply: SagaReply<'a>,
     trace: &'a Trace,
 }
 
-impl<'a> ReceivedDecision<'a> {
-    /// `None` if the event is no decision about stock.
+impl<'a> ReceivedReply<'a> {
+    /// `None` if the event is no reply.
     fn new(event: &'a Event, trace: &'a Trace) -> Option<Self> {
-        let stock = match &event.body {
-            Body::StockReserved(_) => StockDecision::Reserved,
-            Body::StockRejected(rejected) => StockDecision::Rejected(rejected),
+        let reply = match &event.body {
+            Body::StockReserved(_) => SagaReply::StockReserved,
+            Body::StockRejected(rejected) => SagaReply::StockRejected(rejected),
+            Body::PaymentSucceeded(_) => SagaReply::PaymentSucceeded,
+            Body::PaymentCancelled(_) => SagaReply::PaymentCancelled,
             _ => return None,
         };
-        Some(Self { event, stock, trace })
+        Some(Self { event, reply, trace })
     }
 }
 
@@ -432,26 +469,26 @@ const ROUNDS_MAX: usize = 3;
 impl OrderConsumer {
     /// Settles these orders, once a message by the markers of this inbox.
     #[must_use]
-    pub fn new(orders: Orders, inbox: Inbox) -> Self {
+    pub fn new(orders: Orders, inbox: Inbox, payments: Payments) -> Self {
         let caused = CausedEvents::new(inbox, orders.outbox.clone());
-        Self { orders, caused }
+        Self { orders, caused, payments }
     }
 
-    /// Handles the decisions of a batch together: the orders in one read, their transitions in one transaction, as far as
+    /// Handles the replies of a batch together: the orders in one read, their transitions in one transaction, as far as
     /// its limits allow. It leaves to [`OrderConsumer::handle`] whatever it cannot settle with others.
     pub async fn handle_together(&self, received: Vec<ReceivedEvent>, answers: Answers) {
         // Marker, order and event.
         const WRITES_OF_ORDER: usize = 3;
         // A transaction names each item once.
         let (mut events, mut orders) = (HashSet::new(), HashSet::new());
-        let decisions: Vec<(&Message, ReceivedDecision<'_>)> = received
+        let replies: Vec<(&Message, ReceivedReply<'_>)> = received
             .iter()
-            .filter_map(|one| Some((&one.message, ReceivedDecision::new(&one.event, &one.trace)?)))
+            .filter_map(|one| Some((&one.message, ReceivedReply::new(&one.event, &one.trace)?)))
             .filter(|(_, one)| {
                 events.insert(one.event.id) && orders.insert(one.event.body.order_id())
             })
             .collect();
-        let groups = decisions.chunks(TRANSACTION_WRITES_MAX / WRITES_OF_ORDER);
+        let groups = replies.chunks(TRANSACTION_WRITES_MAX / WRITES_OF_ORDER);
         let settled = join_all(groups.map(|group| self.settle_together(group))).await;
         let (messages, decided): (Vec<&Message>, Vec<_>) = settled.into_iter().flatten().unzip();
         // Answered after publishing: what is answered is acknowledged, and its events have no place in the outbox.
@@ -466,20 +503,20 @@ impl OrderConsumer {
     /// There is no such order, which is poison; or nothing was done, or whether it was is unknown, and another try
     /// finds out.
     pub async fn handle(&self, event: Event, trace: Trace) -> Result<Handled, Failure> {
-        let Some(decision) = ReceivedDecision::new(&event, &trace) else {
+        let Some(reply) = ReceivedReply::new(&event, &trace) else {
             return Ok(Handled::Ignored);
         };
-        let (handled, events) = self.settle(decision).await?;
+        let (handled, events) = self.settle(reply).await?;
         let decided = Decided { key: event.id.to_string(), result: Ok(handled), events };
         self.caused.publish(vec![decided]).await.remove(0)
     }
 
-    /// Settles several orders, and says what became of those decisions of which something has.
+    /// Settles several orders, and says what became of those replies of which something has.
     async fn settle_together<'a>(
         &self,
-        group: &[(&'a Message, ReceivedDecision<'_>)],
+        group: &[(&'a Message, ReceivedReply<'_>)],
     ) -> Vec<(&'a Message, Decided)> {
-        let decided = |one: ReceivedDecision<'_>, result, events| Decided {
+        let decided = |one: ReceivedReply<'_>, result, events| Decided {
             key: one.event.id.to_string(),
             result,
             events,
@@ -498,12 +535,12 @@ impl OrderConsumer {
             }
         };
         let (mut settled, mut open) = (Vec::new(), Vec::with_capacity(group.len()));
-        for (message, decision) in group {
-            let id = decision.event.body.order_id();
+        for (message, reply) in group {
+            let id = reply.event.body.order_id();
             let order = orders.iter().find(|order| order.order_id == *id);
-            match transition_of(*decision, order) {
-                Ok(transition) => open.push((*message, *decision, transition)),
-                Err(result) => settled.push((*message, decided(*decision, result, Vec::new()))),
+            match transition_of(*reply, order, self.payments) {
+                Ok(transition) => open.push((*message, *reply, transition)),
+                Err(result) => settled.push((*message, decided(*reply, result, Vec::new()))),
             }
         }
         for _ in 0..ROUNDS_MAX {
@@ -540,25 +577,22 @@ impl OrderConsumer {
         settled
     }
 
-    /// Moves an order as the decision about its stock says, with the event that reports it. Returns what became of the
-    /// decision, and the events, to be published.
+    /// Moves an order as the reply says, with the event that reports it. Returns what became of the reply, and the events, to
+    /// be published.
     ///
     /// # Errors
     /// There is no such order, which is poison; or nothing was done, or whether it was is unknown, and another try
     /// finds out.
-    async fn settle(
-        &self,
-        decision: ReceivedDecision<'_>,
-    ) -> Result<(Handled, Vec<Outgoing>), Failure> {
+    async fn settle(&self, reply: ReceivedReply<'_>) -> Result<(Handled, Vec<Outgoing>), Failure> {
         // Statuses only move forward: the second time the order is settled or cancelled.
         const ATTEMPTS_MAX: usize = 2;
         for _ in 0..ATTEMPTS_MAX {
-            let order = self.orders.get(decision.event.body.order_id()).await?;
-            let transition = match transition_of(decision, order.as_ref()) {
+            let order = self.orders.get(reply.event.body.order_id()).await?;
+            let transition = match transition_of(reply, order.as_ref(), self.payments) {
                 Ok(transition) => transition,
                 Err(result) => return result.map(|handled| (handled, Vec::new())),
             };
-            let (writes, event) = self.settlement(decision, &transition);
+            let (writes, event) = self.settlement(reply, &transition);
             let commit = commit(&self.orders.client, &writes).await?;
             if let Some(handled) = interpret_settlement(&commit) {
                 let is_stored = commit == Commit::Done;
@@ -571,10 +605,10 @@ impl OrderConsumer {
     /// The writes that settle an order, and the event that reports it.
     fn settlement(
         &self,
-        decision: ReceivedDecision<'_>,
+        reply: ReceivedReply<'_>,
         transition: &Transition,
     ) -> (Vec<TransactionWrite<OrderWrite>>, Outgoing) {
-        let ReceivedDecision { event, trace, .. } = decision;
+        let ReceivedReply { event, trace, .. } = reply;
         let event_factory = &self.orders.event_factory;
         let now = event_factory.now();
         let outgoing =
@@ -582,24 +616,30 @@ impl OrderConsumer {
         let events = std::slice::from_ref(&outgoing);
         let mut writes = vec![
             self.caused.marker(event.id, events),
-            self.orders.transition_write(event.body.order_id(), transition, now),
+            self.orders.transition_write(
+                event.body.order_id(),
+                transition,
+                now,
+                event.correlation_id.as_str(),
+            ),
         ];
         writes.extend(self.caused.store(events));
         (writes, outgoing)
     }
 }
 
-/// The transition that a decision about stock calls for, or what becomes of its message without one.
+/// The transition that a reply calls for, or what becomes of its message without one.
 fn transition_of(
-    decision: ReceivedDecision<'_>,
+    reply: ReceivedReply<'_>,
     order: Option<&Order>,
+    payments: Payments,
 ) -> Result<Box<Transition>, Result<Handled, Failure>> {
-    let body = &decision.event.body;
+    let body = &reply.event.body;
     let Some(order) = order else {
         let detail = format!("no order {}", body.order_id());
         return Err(Err(Failure::poison("unknown_order", detail)));
     };
-    match settle(order, decision.stock) {
+    match settle(order, reply.reply, payments) {
         Settlement::Apply(transition) => Ok(transition),
         Settlement::AlreadySettled => Err(Ok(Handled::Duplicate)),
         Settlement::Contradiction => {

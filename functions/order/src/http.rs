@@ -27,8 +27,11 @@ use serde_json::value::RawValue;
 use crate::{
     client_limit::{Admission, ClientLimit},
     dynamodb::{Added, Catalog, CatalogRead, KeyedAnswer, OrderCursor, Orders, TransitionOutcome},
-    order_token::OrderTokens,
-    rules::{Decision, LINES_MAX, Order, OrderRequest, Status, cancel, changed_total, place, ship},
+    order_token::{ORDER_TOKEN, OrderTokens},
+    rules::{
+        Decision, LINES_MAX, Order, OrderRequest, Payments, Status, cancel, changed_total,
+        check_payable, place, ship,
+    },
 };
 
 #[derive(Debug, Clone)]
@@ -36,6 +39,7 @@ pub struct OrderApi {
     pub orders: Orders,
     pub catalog: Catalog,
     pub currency: Currency,
+    pub payments: Payments,
     pub idempotency_keys: IdempotencyKeys,
     pub order_tokens: OrderTokens,
     pub client_limit: ClientLimit,
@@ -171,6 +175,7 @@ async fn create_order(
     let (id, now) = (event_factory.new_id(), event_factory.now());
     let expected_total = request.expected_total;
     let order = place(id, request, &catalog, &api.currency, now).map_err(Problem::invalid)?;
+    check_payable(&order, api.payments).map_err(Problem::invalid)?;
     if let Some(total) = changed_total(&order, expected_total) {
         return Err(Problem::total_changed(&total.to_string(), order.currency.as_str()));
     }
@@ -269,7 +274,7 @@ async fn show_order(
     let order_id = parse_order_id(&id)?;
     // A wrong token is an error, and not the same as none: its sender would take the masked address for the order's.
     let is_customer = match headers.get(ORDER_TOKEN) {
-        Some(_) => require_token(&api, &order_id, &headers).map(|()| true)?,
+        Some(_) => api.order_tokens.require(&order_id, &headers).map(|()| true)?,
         None => false,
     };
     let show = if is_customer { OrderResponse::from } else { OrderResponse::masked };
@@ -334,8 +339,6 @@ async fn wait_until_settled(orders: &Orders, mut order: Order, end: AnswerBy) ->
 /// Maximum time that a call waits for an order to settle: less than the function's timeout of 10 s.
 pub const WAIT_SECONDS_MAX: u64 = 8;
 const WAIT_PAUSE: Duration = Duration::from_millis(200);
-/// By which a customer shows that the order is theirs.
-const ORDER_TOKEN: HeaderName = HeaderName::from_static("order-token");
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 
 /// The `wait` preference of RFC 7240, section 4.3, capped. What cannot be read is no preference.
@@ -355,7 +358,7 @@ async fn cancel_order(
     headers: HeaderMap,
 ) -> Result<Json<OrderResponse>, Problem> {
     // Before anything is read: a stranger's guess costs no table anything.
-    require_token(&api, &parse_order_id(&id)?, &headers)?;
+    api.order_tokens.require(&parse_order_id(&id)?, &headers)?;
     apply_transition(&api, (&caller, &after_answer, answer_by), &id, cancel, "cancelled").await
 }
 
@@ -367,15 +370,6 @@ async fn cancel_order_as_administrator(
     Path(id): Path<String>,
 ) -> Result<Json<OrderResponse>, Problem> {
     apply_transition(&api, (&caller, &after_answer, answer_by), &id, cancel, "cancelled").await
-}
-
-/// Refuses who does not show the order's token.
-fn require_token(api: &OrderApi, id: &OrderId, headers: &HeaderMap) -> Result<(), Problem> {
-    let token = headers.get(ORDER_TOKEN).and_then(|token| token.to_str().ok());
-    match token {
-        Some(token) if api.order_tokens.is_token(id, token) => Ok(()),
-        _ => Err(Problem::wrong_order_token(token.is_some())),
-    }
 }
 
 async fn ship_order(

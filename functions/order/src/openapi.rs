@@ -196,7 +196,9 @@ fn transition(path: &'static str, id: &'static str, to: Status, access: Access) 
     }
 }
 
-fn order_token(required: bool) -> Parameter {
+/// By which a caller shows that the order is theirs.
+#[must_use]
+pub fn order_token(required: bool) -> Parameter {
     Parameter {
         name: "Order-Token",
         place: "header",

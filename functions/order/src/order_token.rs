@@ -6,8 +6,12 @@
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use events::OrderId;
+use http_api::Problem;
+use lambda_http::http::{HeaderMap, HeaderName};
 use ring::hmac;
 
+/// By which a customer shows that the order is theirs.
+pub const ORDER_TOKEN: HeaderName = HeaderName::from_static("order-token");
 /// Minimum length of a secret, in characters: one that is generated has 64.
 const SECRET_CHARACTERS_MIN: usize = 32;
 /// What is signed besides the id, so that the same secret could sign something else without either passing for the other.
@@ -43,6 +47,18 @@ impl OrderTokens {
     /// The HMAC of a text that begins with what it is for.
     pub(crate) fn sign(&self, text: &str) -> String {
         URL_SAFE_NO_PAD.encode(hmac::sign(&self.current, text.as_bytes()))
+    }
+
+    /// Refuses who does not show the order's token.
+    ///
+    /// # Errors
+    /// A 403 that says how to show it.
+    pub fn require(&self, id: &OrderId, headers: &HeaderMap) -> Result<(), Problem> {
+        let token = headers.get(ORDER_TOKEN).and_then(|token| token.to_str().ok());
+        match token {
+            Some(token) if self.is_token(id, token) => Ok(()),
+            _ => Err(Problem::wrong_order_token(token.is_some())),
+        }
     }
 
     /// Whether this is the token of this order. Compares in constant time.

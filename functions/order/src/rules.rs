@@ -1,6 +1,6 @@
 //! What follows from what was read: pure functions, no clock and no network.
 
-use std::{borrow::Cow, collections::HashMap};
+use std::{borrow::Cow, collections::HashMap, str::FromStr};
 
 use events::{
     Body, Currency, Email, Line, Money, Name, OrderId, ProductId, Reason, RejectedOrder,
@@ -11,15 +11,19 @@ use http_api::FieldError;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
+use crate::stripe_amount::StripeAmount;
+
 /// Maximum number of lines of an order, as sent.
 pub const LINES_MAX: usize = events::LINES_MAX;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "snake_case")]
 pub enum Status {
     /// Accepted; stock is not taken yet.
     Pending,
-    /// Stock is taken.
+    /// Stock is taken; it is not paid yet.
+    AwaitingPayment,
+    /// Stock is taken, and it is paid if orders are paid.
     Confirmed,
     /// Stock could not be had.
     Rejected,
@@ -27,22 +31,33 @@ pub enum Status {
     Cancelled,
     /// On its way to the customer.
     Shipped,
+    /// Not paid in time; its stock is given back.
+    Expired,
 }
 
 impl Status {
     /// Every status there is.
-    pub const ALL: [Self; 5] =
-        [Self::Pending, Self::Confirmed, Self::Rejected, Self::Cancelled, Self::Shipped];
+    pub const ALL: [Self; 7] = [
+        Self::Pending,
+        Self::AwaitingPayment,
+        Self::Confirmed,
+        Self::Rejected,
+        Self::Cancelled,
+        Self::Shipped,
+        Self::Expired,
+    ];
 
     /// As tables and answers write it.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Pending => "pending",
+            Self::AwaitingPayment => "awaiting_payment",
             Self::Confirmed => "confirmed",
             Self::Rejected => "rejected",
             Self::Cancelled => "cancelled",
             Self::Shipped => "shipped",
+            Self::Expired => "expired",
         }
     }
 }
@@ -226,18 +241,66 @@ pub fn changed_total(order: &Order, expected: Option<Money>) -> Option<Money> {
     expected.filter(|expected| *expected != order.total).map(|_| order.total)
 }
 
+/// Whether an order can be paid in the way in which orders are paid: better refused where it is placed than where nobody is told.
+///
+/// # Errors
+/// What is wrong with its total.
+pub fn check_payable(order: &Order, payments: Payments) -> Result<(), Vec<FieldError>> {
+    match payments {
+        Payments::None => Ok(()),
+        Payments::Stripe => match StripeAmount::new(order.total, &order.currency) {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                let message = format!("the total {error}");
+                Err(vec![FieldError { field: "items".into(), message }])
+            }
+        },
+    }
+}
+
 fn too_expensive() -> Vec<FieldError> {
     let message = "the total is more than an exact amount of money can be".to_owned();
     vec![FieldError { field: "items".into(), message }]
 }
 
-/// What product-service decided about an order's stock.
+/// How orders are paid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Payments {
+    /// Not here: an order is confirmed when its stock is taken.
+    None,
+    /// By Stripe, after stock is taken and before the order is confirmed.
+    Stripe,
+}
+
+impl FromStr for Payments {
+    type Err = UnknownPayments;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "none" => Ok(Self::None),
+            "stripe" => Ok(Self::Stripe),
+            _ => Err(UnknownPayments),
+        }
+    }
+}
+
+/// A way to pay that there is not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("must be none or stripe")]
+pub struct UnknownPayments;
+
+/// What another service replies to an order's event: a step of the saga has succeeded, or failed for good.
+/// <https://microservices.io/patterns/data/saga.html>
 #[derive(Debug, Clone, Copy)]
-pub enum StockDecision<'a> {
-    /// All of it was taken.
-    Reserved,
-    /// None of it was taken.
-    Rejected(&'a RejectedStock),
+pub enum SagaReply<'a> {
+    /// All of its stock was taken.
+    StockReserved,
+    /// None of its stock was taken.
+    StockRejected(&'a RejectedStock),
+    /// It is paid.
+    PaymentSucceeded,
+    /// It is not paid, and cannot be paid any more.
+    PaymentCancelled,
 }
 
 /// A transition of an order from one status to another.
@@ -251,50 +314,75 @@ pub struct Transition {
     pub body: Body,
 }
 
-/// What a decision about an order's stock comes to.
+/// What a reply comes to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Settlement {
     /// This transition is to be made.
     Apply(Box<Transition>),
-    /// The order has moved on: the decision comes again, or meets a cancellation.
+    /// The order has moved on: the reply comes again, or meets a cancellation.
     AlreadySettled,
-    /// The order was settled by the opposite decision. Stock is decided once an order, so that no order of arrival
-    /// explains this: one of the two decisions is not product-service's.
+    /// The order has moved on by the opposite reply, or has not come as far. Each service decides once an order, so that
+    /// no order of arrival explains this: the reply is not the service's.
     Contradiction,
 }
 
-/// What a decision about stock calls for. A reservation that meets a cancelled order leaves it cancelled: the release
-/// of its stock is on its way.
+/// What a reply calls for. One that meets a cancelled order leaves it cancelled: the release of its stock and the end of
+/// its payment are on their way.
 #[must_use]
-pub fn settle(order: &Order, stock: StockDecision<'_>) -> Settlement {
-    match (order.status, stock) {
-        (Status::Pending, _) => {}
-        (Status::Rejected, StockDecision::Reserved)
-        | (Status::Confirmed | Status::Shipped, StockDecision::Rejected(_)) => {
-            return Settlement::Contradiction;
-        }
-        (Status::Confirmed | Status::Shipped, StockDecision::Reserved)
-        | (Status::Rejected, StockDecision::Rejected(_))
-        | (Status::Cancelled, _) => return Settlement::AlreadySettled,
-    }
-    let from = Status::Pending;
-    Settlement::Apply(Box::new(match stock {
-        StockDecision::Reserved => Transition {
-            from,
-            to: Status::Confirmed,
-            reason: None,
-            body: Body::OrderConfirmed(order.to_payload()),
+pub fn settle(order: &Order, reply: SagaReply<'_>, payments: Payments) -> Settlement {
+    use SagaReply::{PaymentCancelled, PaymentSucceeded, StockRejected, StockReserved};
+    let transition = |to, reason: Option<String>, body| {
+        let from = order.status;
+        Settlement::Apply(Box::new(Transition { from, to, reason, body }))
+    };
+    match (order.status, reply) {
+        (Status::Cancelled, _) => Settlement::AlreadySettled,
+        (Status::Pending, StockReserved) => match payments {
+            Payments::None => {
+                transition(Status::Confirmed, None, Body::OrderConfirmed(order.to_payload()))
+            }
+            Payments::Stripe => {
+                let body = Body::OrderAwaitingPayment(order.to_payload());
+                transition(Status::AwaitingPayment, None, body)
+            }
         },
-        StockDecision::Rejected(rejected) => {
+        (Status::Pending, StockRejected(rejected)) => {
             let reason = reason(order, rejected);
             let body = Body::OrderRejected(RejectedOrder::new(order.to_payload(), reason.clone()));
-            Transition { from, to: Status::Rejected, reason: Some(reason.to_string()), body }
+            transition(Status::Rejected, Some(reason.to_string()), body)
         }
-    }))
+        (Status::AwaitingPayment, PaymentSucceeded) => {
+            transition(Status::Confirmed, None, Body::OrderConfirmed(order.to_payload()))
+        }
+        (Status::AwaitingPayment, PaymentCancelled) => {
+            let body = Body::OrderExpired(order.to_payload());
+            transition(Status::Expired, Some(NOT_PAID.to_owned()), body)
+        }
+        (
+            Status::AwaitingPayment | Status::Confirmed | Status::Shipped | Status::Expired,
+            StockReserved,
+        )
+        | (Status::Rejected, StockRejected(_))
+        | (Status::Confirmed | Status::Shipped, PaymentSucceeded)
+        | (Status::Expired, PaymentCancelled) => Settlement::AlreadySettled,
+        (Status::Rejected, StockReserved)
+        | (
+            Status::AwaitingPayment | Status::Confirmed | Status::Shipped | Status::Expired,
+            StockRejected(_),
+        )
+        | (Status::Pending | Status::Rejected | Status::Expired, PaymentSucceeded)
+        | (
+            Status::Pending | Status::Rejected | Status::Confirmed | Status::Shipped,
+            PaymentCancelled,
+        ) => Settlement::Contradiction,
+    }
 }
 
-/// What the transaction of a settlement means for its message, or `None` if the order has left `pending` in the meantime:
-/// by the same decision, by a cancellation, or by a decision that contradicts this one. Deciding again tells which.
+/// Why an order has expired, for the customer.
+const NOT_PAID: &str = "The order was not paid in time";
+
+/// What the transaction of a settlement means for its message, or `None` if the order has moved on in the meantime:
+/// by the same reply, by a cancellation, or by a reply that contradicts this one. Deciding again tells which.
 #[must_use]
 pub fn interpret_settlement<Tag>(commit: &Commit<Tag>) -> Option<Handled> {
     match commit {
@@ -315,18 +403,22 @@ pub enum Decision {
     Refused(Status),
 }
 
-/// Cancels an order, unless it is shipped or was rejected.
+/// Cancels an order, unless it is shipped, was rejected or has expired.
 #[must_use]
 pub fn cancel(order: &Order) -> Decision {
     match order.status {
-        from @ (Status::Pending | Status::Confirmed) => Decision::Apply(Box::new(Transition {
-            from,
-            to: Status::Cancelled,
-            reason: None,
-            body: Body::OrderCancelled(order.to_payload()),
-        })),
+        from @ (Status::Pending | Status::AwaitingPayment | Status::Confirmed) => {
+            Decision::Apply(Box::new(Transition {
+                from,
+                to: Status::Cancelled,
+                reason: None,
+                body: Body::OrderCancelled(order.to_payload()),
+            }))
+        }
         Status::Cancelled => Decision::AlreadyApplied,
-        refused @ (Status::Rejected | Status::Shipped) => Decision::Refused(refused),
+        refused @ (Status::Rejected | Status::Shipped | Status::Expired) => {
+            Decision::Refused(refused)
+        }
     }
 }
 
@@ -340,9 +432,11 @@ pub fn ship(order: &Order) -> Decision {
             body: Body::OrderShipped(order.to_payload()),
         })),
         Status::Shipped => Decision::AlreadyApplied,
-        refused @ (Status::Pending | Status::Rejected | Status::Cancelled) => {
-            Decision::Refused(refused)
-        }
+        refused @ (Status::Pending
+        | Status::AwaitingPayment
+        | Status::Rejected
+        | Status::Cancelled
+        | Status::Expired) => Decision::Refused(refused),
     }
 }
 
@@ -450,6 +544,18 @@ mod tests {
     }
 
     #[test]
+    fn an_order_that_stripe_would_not_take_is_refused_where_orders_are_paid_by_stripe() {
+        let mut order = order(vec![line(1, 1)], &HashMap::from([entry(1, 49)])).expect("placed");
+        order.currency = "EUR".parse().expect("a currency");
+        assert_eq!(check_payable(&order, Payments::None), Ok(()));
+        let errors = check_payable(&order, Payments::Stripe).expect_err("refused");
+        assert_eq!(errors[0].field, "items");
+        assert_eq!(errors[0].message, "the total is less than can be paid: the minimum is 0.50");
+        order.total = Money::from_minor(50).expect("in range");
+        assert_eq!(check_payable(&order, Payments::Stripe), Ok(()));
+    }
+
+    #[test]
     fn a_product_of_another_currency_is_refused() {
         let (id, mut entry) = entry(1, 1);
         entry.currency = "EUR".parse().expect("a currency");
@@ -457,51 +563,82 @@ mod tests {
         assert!(errors[0].message.contains("EUR"), "{errors:?}");
     }
 
+    fn rejected(order: &Order) -> RejectedStock {
+        let short =
+            ShortLine { product_id: id(1), requested: line(1, 2).quantity, available: Some(1) };
+        let order_id = order.order_id.clone();
+        RejectedStock { order_id, items: vec![line(1, 2)], short: vec![short] }
+    }
+
     #[test]
-    fn a_decision_about_stock_moves_a_pending_order_and_no_other() {
-        let catalog = HashMap::from([entry(1, 100)]);
-        let mut order = order(vec![line(1, 2)], &catalog).expect("placed");
-        let rejected = RejectedStock {
-            order_id: order.order_id.clone(),
-            items: vec![line(1, 2)],
-            short: vec![ShortLine {
-                product_id: id(1),
-                requested: line(1, 2).quantity,
-                available: Some(1),
-            }],
-        };
-        let applied = |settlement| match settlement {
-            Settlement::Apply(transition) => *transition,
-            other => panic!("no transition but {other:?}"),
-        };
-        let confirmed = applied(settle(&order, StockDecision::Reserved));
-        assert_eq!(confirmed.to, Status::Confirmed);
-        assert_eq!(confirmed.body, Body::OrderConfirmed(order.to_payload()));
-        let refused = applied(settle(&order, StockDecision::Rejected(&rejected)));
-        assert_eq!(refused.to, Status::Rejected);
-        assert_eq!(refused.reason.as_deref(), Some("Out of stock: Product 1"));
-        use Settlement::{AlreadySettled, Contradiction};
-        for (status, on_reserved, on_rejected) in [
-            (Status::Confirmed, AlreadySettled, Contradiction),
-            (Status::Rejected, Contradiction, AlreadySettled),
-            (Status::Cancelled, AlreadySettled, AlreadySettled),
-            (Status::Shipped, AlreadySettled, Contradiction),
+    fn a_reply_moves_an_order_that_waits_for_it_and_no_other() {
+        use SagaReply::{PaymentCancelled, PaymentSucceeded, StockRejected, StockReserved};
+        let mut order = order(vec![line(1, 2)], &HashMap::from([entry(1, 100)])).expect("placed");
+        let rejected = rejected(&order);
+        let rejected = StockRejected(&rejected);
+        // Whether it applies (a letter of where to), is known already (.), or contradicts (!); for stock reserved and rejected, then
+        // payment succeeded and cancelled.
+        for (status, none, stripe) in [
+            (Status::Pending, "cr!!", "ar!!"),
+            (Status::AwaitingPayment, ".!ce", ".!ce"),
+            (Status::Confirmed, ".!.!", ".!.!"),
+            (Status::Rejected, "!.!!", "!.!!"),
+            (Status::Cancelled, "....", "...."),
+            (Status::Shipped, ".!.!", ".!.!"),
+            (Status::Expired, ".!!.", ".!!."),
         ] {
             order.status = status;
-            assert_eq!(settle(&order, StockDecision::Reserved), on_reserved);
-            assert_eq!(settle(&order, StockDecision::Rejected(&rejected)), on_rejected);
+            for (payments, wanted) in [(Payments::None, none), (Payments::Stripe, stripe)] {
+                let replies = [StockReserved, rejected, PaymentSucceeded, PaymentCancelled];
+                let found = replies.map(|reply| match settle(&order, reply, payments) {
+                    Settlement::AlreadySettled => '.',
+                    Settlement::Contradiction => '!',
+                    Settlement::Apply(transition) => {
+                        assert_eq!(transition.from, status);
+                        transition.to.as_str().chars().next().unwrap_or_default()
+                    }
+                });
+                assert_eq!(String::from_iter(found), wanted, "{status:?} {payments:?}");
+            }
         }
     }
 
     #[test]
-    fn only_shipped_and_rejected_orders_cannot_be_cancelled() {
+    fn a_transition_comes_with_the_event_that_reports_it() {
+        let mut order = order(vec![line(1, 2)], &HashMap::from([entry(1, 100)])).expect("placed");
+        let applied = |order: &Order, reply, payments| match settle(order, reply, payments) {
+            Settlement::Apply(transition) => *transition,
+            other => panic!("no transition but {other:?}"),
+        };
+        let payload = order.to_payload();
+        let reserved = applied(&order, SagaReply::StockReserved, Payments::None);
+        assert_eq!(reserved.body, Body::OrderConfirmed(payload.clone()));
+        let reserved = applied(&order, SagaReply::StockReserved, Payments::Stripe);
+        assert_eq!(reserved.body, Body::OrderAwaitingPayment(payload.clone()));
+        let rejected = rejected(&order);
+        let refused = applied(&order, SagaReply::StockRejected(&rejected), Payments::Stripe);
+        assert_eq!(refused.reason.as_deref(), Some("Out of stock: Product 1"));
+        order.status = Status::AwaitingPayment;
+        let paid = applied(&order, SagaReply::PaymentSucceeded, Payments::Stripe);
+        assert_eq!(paid.body, Body::OrderConfirmed(payload.clone()));
+        // Also if payments were switched off meanwhile: what was begun is brought to its end.
+        let unpaid = applied(&order, SagaReply::PaymentCancelled, Payments::None);
+        assert_eq!(unpaid.body, Body::OrderExpired(payload));
+        assert_eq!(unpaid.reason.as_deref(), Some("The order was not paid in time"));
+    }
+
+    #[test]
+    fn shipped_rejected_and_expired_orders_cannot_be_cancelled_and_only_confirmed_ones_are_shipped()
+    {
         let mut order = order(vec![line(1, 2)], &HashMap::from([entry(1, 100)])).expect("placed");
         for (status, cancelled, shipped) in [
             (Status::Pending, Some(Status::Cancelled), None),
             (Status::Confirmed, Some(Status::Cancelled), Some(Status::Shipped)),
+            (Status::AwaitingPayment, Some(Status::Cancelled), None),
             (Status::Rejected, None, None),
             (Status::Cancelled, None, None),
             (Status::Shipped, None, None),
+            (Status::Expired, None, None),
         ] {
             order.status = status;
             let to = |decision| match decision {

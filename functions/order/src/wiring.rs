@@ -8,6 +8,7 @@ use aws_sdk_dynamodb::Client;
 use axum::Router;
 use events::Currency;
 use exactly_once::{IdempotencyKeys, Ids, Shards};
+use jiff::SignedDuration;
 use messaging::{ConsumerConfig, EventConsumer, EventFactory, OutboxConfig};
 use settings::Environment;
 
@@ -16,6 +17,7 @@ use crate::{
     dynamodb::{Catalog, OrderConsumer, Orders},
     http::{OrderApi, routes},
     order_token::OrderTokens,
+    rules::Payments,
 };
 
 const CONSUMER: &str = "order-consumer";
@@ -31,6 +33,7 @@ pub struct OrderApiConfig {
     pending_shards: Shards,
     order_tokens: OrderTokens,
     orders_per_client_hour: Option<NonZeroU32>,
+    payments: Payments,
 }
 
 impl OrderApiConfig {
@@ -44,6 +47,7 @@ impl OrderApiConfig {
         let pending_shards = environment.value("PENDING_SHARDS");
         let order_tokens = read_order_tokens(environment);
         let orders_per_client_hour = environment.value("ORDERS_PER_CLIENT_HOUR");
+        let payments = environment.value("PAYMENTS");
         Some(Self {
             orders_table: orders_table?,
             products_table: products_table?,
@@ -53,6 +57,7 @@ impl OrderApiConfig {
             pending_shards: pending_shards?,
             order_tokens: order_tokens?,
             orders_per_client_hour: NonZeroU32::new(orders_per_client_hour?),
+            payments: payments?,
         })
     }
 
@@ -66,6 +71,7 @@ impl OrderApiConfig {
                 .pending_shards(self.pending_shards),
             catalog: Catalog::new(client.clone(), self.products_table),
             currency: self.currency,
+            payments: self.payments,
             client_limit: ClientLimit::new(
                 client.clone(),
                 self.idempotency_table.clone(),
@@ -79,8 +85,8 @@ impl OrderApiConfig {
     }
 }
 
-/// Not by [`Environment::value`], whose complaint shows the value.
-fn read_order_tokens(environment: &mut Environment) -> Option<OrderTokens> {
+/// Reads the secrets of order tokens; not by [`Environment::value`], whose complaint shows the value.
+pub fn read_order_tokens(environment: &mut Environment) -> Option<OrderTokens> {
     let current = environment.text("ORDER_TOKEN_SECRET");
     let previous = environment.text("ORDER_TOKEN_SECRET_PREVIOUS");
     match OrderTokens::new(&current?, &previous?) {
@@ -96,6 +102,9 @@ pub struct OrderConsumerConfig {
     orders_table: String,
     outbox: OutboxConfig,
     consumer: ConsumerConfig,
+    payments: Payments,
+    pending_shards: Shards,
+    reservation_minutes: u16,
 }
 
 impl OrderConsumerConfig {
@@ -104,7 +113,17 @@ impl OrderConsumerConfig {
         let orders_table = environment.text("ORDERS_TABLE");
         let outbox = OutboxConfig::read(environment);
         let consumer = ConsumerConfig::read(environment);
-        Some(Self { orders_table: orders_table?, outbox: outbox?, consumer: consumer? })
+        let payments = environment.value("PAYMENTS");
+        let pending_shards = environment.value("PENDING_SHARDS");
+        let reservation_minutes = environment.value("RESERVATION_MINUTES");
+        Some(Self {
+            orders_table: orders_table?,
+            outbox: outbox?,
+            consumer: consumer?,
+            payments: payments?,
+            pending_shards: pending_shards?,
+            reservation_minutes: reservation_minutes?,
+        })
     }
 
     /// The consumer of the queue `order`, and its handler.
@@ -112,8 +131,11 @@ impl OrderConsumerConfig {
     pub fn consumer(self, aws: &SdkConfig, ids: &Ids) -> (EventConsumer, OrderConsumer) {
         let event_factory = EventFactory::new(aws, ids.clone());
         let outbox = self.outbox.outbox(aws);
-        let orders = Orders::new(Client::new(aws), self.orders_table, outbox, event_factory);
-        let handler = OrderConsumer::new(orders, self.consumer.inbox(aws, ids, CONSUMER));
+        let orders = Orders::new(Client::new(aws), self.orders_table, outbox, event_factory)
+            .pending_shards(self.pending_shards)
+            .reservation_time(SignedDuration::from_mins(self.reservation_minutes.into()));
+        let inbox = self.consumer.inbox(aws, ids, CONSUMER);
+        let handler = OrderConsumer::new(orders, inbox, self.payments);
         (self.consumer.event_consumer(aws, ids, CONSUMER), handler)
     }
 }

@@ -1,10 +1,17 @@
-//! Payment by Stripe, as far as it is there: Stripe's side. No function calls it yet, and no order can be paid.
+//! The payment service: has orders paid by Stripe, or ends their payment.
 //!
-//! In: orders that are to be paid, requests that claim to be Stripe's. Out: calls of Stripe's API, and what they mean. Guarantees: an
-//! amount is exact or refused; a request is Stripe's by its signature alone; an outcome that is not known is never taken for a failure, and
-//! a request whose outcome is not known is not made under a second key before Stripe's own list lacks it.
+//! In: the events of orders that await payment, are cancelled or overdue (payment-consumer); the customer's calls and Stripe's webhooks
+//! (payment-api). Out: what became of a payment. Guarantees: an amount is exact or refused; a request is Stripe's by its signature alone;
+//! an outcome that is not known is never taken for a failure, and a request whose outcome is not known is not made under a second key
+//! before Stripe's own list lacks it; a payment ends paid, or so that it can never be paid; what a cancelled order has paid is given back
+//! once.
 
-pub mod amount;
+pub mod consumer;
+pub mod http;
+pub mod openapi;
+pub mod payments;
 pub mod rules;
+pub mod secrets;
 pub mod stripe;
 pub mod webhook;
+pub mod wiring;

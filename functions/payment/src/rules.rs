@@ -3,9 +3,10 @@
 //! A payment is one row of the table `payments`, written before Stripe is called and after it has answered. What it says decides what may be
 //! asked of Stripe next, so that a process that dies anywhere leaves a row from which another goes on.
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 use jiff::Timestamp;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use crate::stripe::IntentStatus;
@@ -32,6 +33,33 @@ pub enum PaymentStatus {
     Refunding,
     /// The money was given back.
     Refunded,
+}
+
+impl PaymentStatus {
+    /// Every status there is.
+    pub const ALL: [Self; 6] = [
+        Self::Creating,
+        Self::Open,
+        Self::Cancelled,
+        Self::Succeeded,
+        Self::Refunding,
+        Self::Refunded,
+    ];
+}
+
+/// Not an enumeration: there will be others, which is no reason for a client to fail.
+impl JsonSchema for PaymentStatus {
+    fn schema_name() -> Cow<'static, str> {
+        "PaymentStatus".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "How far the payment has come. Show one that you do not know as it is.",
+            "type": "string",
+            "x-extensible-enum": Self::ALL,
+        })
+    }
 }
 
 /// A request to Stripe under way: its key, since when, and whether the key is of no more use.
@@ -163,14 +191,7 @@ pub fn may_move(from: PaymentStatus, to: PaymentStatus) -> bool {
 mod tests {
     use super::*;
 
-    const ALL: [PaymentStatus; 6] = [
-        PaymentStatus::Creating,
-        PaymentStatus::Open,
-        PaymentStatus::Cancelled,
-        PaymentStatus::Succeeded,
-        PaymentStatus::Refunding,
-        PaymentStatus::Refunded,
-    ];
+    const ALL: [PaymentStatus; 6] = PaymentStatus::ALL;
 
     fn at(seconds: i64) -> Timestamp {
         Timestamp::from_second(seconds).expect("a moment")

@@ -19,9 +19,8 @@ use aws_smithy_types::{body::SdkBody, timeout::TimeoutConfig};
 use exactly_once::error::{BoxError, is_connection_refused};
 use form_urlencoded::Serializer;
 use jiff::Timestamp;
+use order::stripe_amount::StripeAmount;
 use serde::{Deserialize, de::DeserializeOwned};
-
-use crate::amount::StripeAmount;
 
 /// The version of the API that is written and read here. Stripe keeps every version working.
 /// <https://docs.stripe.com/api/versioning>
@@ -60,7 +59,15 @@ impl fmt::Debug for ApiKey {
 /// What a customer's browser pays with. It goes to who shows the order's token, and is kept nowhere.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
-pub struct ClientSecret(pub String);
+pub struct ClientSecret(String);
+
+impl ClientSecret {
+    /// The text, for the answer to who has shown the order's token.
+    #[must_use]
+    pub fn into_text(self) -> String {
+        self.0
+    }
+}
 
 impl fmt::Debug for ClientSecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -97,6 +104,26 @@ pub struct PaymentIntent {
     #[serde(default)]
     pub metadata: Metadata,
     pub client_secret: Option<ClientSecret>,
+    /// Why it was not paid, the last time that the customer tried.
+    last_payment_error: Option<PaymentError>,
+}
+
+impl PaymentIntent {
+    /// Why the last try to pay it failed, for an operator; `None` if none has.
+    #[must_use]
+    pub fn failure(&self) -> Option<String> {
+        let PaymentError { code, decline_code, message } = self.last_payment_error.as_ref()?;
+        let parts = [code, decline_code, message].into_iter().flatten();
+        Some(parts.map(String::as_str).collect::<Vec<_>>().join(": "))
+    }
+}
+
+/// Why a customer could not pay. <https://docs.stripe.com/declines/codes>
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+struct PaymentError {
+    code: Option<String>,
+    decline_code: Option<String>,
+    message: Option<String>,
 }
 
 /// What this shop has written on an object of Stripe's.
@@ -401,6 +428,7 @@ fn interpret<T: DeserializeOwned>(answer: &Answer) -> Result<T, StripeError> {
             .map_err(|error| StripeError::NoAnswer(error.into()));
     }
     let Wire { error } = serde_json::from_slice(&answer.body).unwrap_or_default();
+    let is_about_key = error.error_type.as_deref() == Some("idempotency_error");
     let code = error.code.or(error.error_type).unwrap_or_else(|| format!("HTTP {status}"));
     let message = error.message.unwrap_or_else(|| "no reason given".into());
     Err(match (status, &*code) {
@@ -409,6 +437,8 @@ fn interpret<T: DeserializeOwned>(answer: &Answer) -> Result<T, StripeError> {
         (409 | 429, _) => {
             StripeError::NotDone(io::Error::other(format!("{code}: {message}")).into())
         }
+        // The key was used for something else: under it nobody learns what was done.
+        _ if is_about_key => StripeError::Failed(status),
         // The failure of somebody on whom Stripe depends.
         (424 | 500..=599, _) => StripeError::Failed(status),
         (_, "payment_intent_unexpected_state" | "charge_already_refunded") => {

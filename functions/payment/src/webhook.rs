@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use ring::hmac;
-use serde::Deserialize;
+use serde_json::Value;
 
 /// Maximum difference between the time that Stripe has signed and ours: what Stripe's own libraries take.
 pub const TOLERANCE: Duration = Duration::from_secs(5 * 60);
@@ -107,36 +107,28 @@ fn from_hex(text: &str) -> Option<Vec<u8>> {
     if rest.is_empty() { pairs.iter().map(byte).collect() } else { None }
 }
 
-fn parse_event(body: &[u8]) -> Result<StripeEvent, NotStripe> {
-    #[derive(Deserialize)]
-    struct Wire {
-        id: String,
-        #[serde(rename = "type")]
-        event_type: String,
-        data: Data,
-    }
-    #[derive(Deserialize)]
-    struct Data {
-        object: Object,
-    }
-    /// A PaymentIntent, or something that hangs on one: a charge, a refund.
-    #[derive(Deserialize)]
-    struct Object {
-        id: Option<String>,
-        object: Option<String>,
-        payment_intent: Option<serde_json::Value>,
-    }
-    let Wire { id, event_type, data: Data { object } } = serde_json::from_slice(body)
-        .map_err(|_| NotStripe::NoEvent("it has no id, type and data.object"))?;
+/// Reads an event, of which the signature is right.
+///
+/// # Errors
+/// What it lacks.
+pub fn parse_event(body: &[u8]) -> Result<StripeEvent, NotStripe> {
+    const WHAT: &str = "it has no id, type and data.object";
+    let event: Value = serde_json::from_slice(body).map_err(|_| NotStripe::NoEvent(WHAT))?;
+    let text = |name: &str| event[name].as_str().ok_or(NotStripe::NoEvent(WHAT));
+    let (id, event_type) = (text("id")?, text("type")?);
+    // A PaymentIntent, or something that hangs on one: a charge, a refund.
+    let object = event["data"]["object"].as_object().ok_or(NotStripe::NoEvent(WHAT))?;
     if !id.starts_with("evt_") {
         return Err(NotStripe::NoEvent("its id does not begin with evt_"));
     }
-    let payment_intent = if object.object.as_deref() == Some("payment_intent") {
-        object.id
-    } else {
-        object.payment_intent.and_then(|intent| Some(intent.as_str()?.to_owned()))
-    };
-    Ok(StripeEvent { id, event_type, payment_intent })
+    let field = |name: &str| object.get(name)?.as_str();
+    let is_intent = field("object") == Some("payment_intent");
+    let payment_intent = field(if is_intent { "id" } else { "payment_intent" });
+    Ok(StripeEvent {
+        id: id.to_owned(),
+        event_type: event_type.to_owned(),
+        payment_intent: payment_intent.map(str::to_owned),
+    })
 }
 
 #[cfg(test)]

@@ -625,7 +625,9 @@ impl ProductConsumer {
                 let (_, result, stored) = decided.ok_or_else(|| contended("stock"))?;
                 (result?, stored)
             }
-            Body::OrderCancelled(order) => self.release(&event, &order.order_id, &trace).await?,
+            Body::OrderCancelled(order) | Body::OrderExpired(order) => {
+                self.release(&event, &order.order_id, &trace).await?
+            }
             _ => return Ok(Handled::Ignored),
         };
         let decided = Decided {

@@ -2,7 +2,7 @@
 //!
 //! In: a tick of the clock. Out: every event that has been pending for longer than `RELAY_AGE_SECONDS` is on the
 //! topic, or stays pending, or is set aside as stuck, and so is that of every order that has been pending as long and still
-//! stands for it; and metrics of what an operator should know: events
+//! stands for it; where orders are paid, a reminder of each whose time is half over and a report of each whose time is over; and metrics of what an operator should know: events
 //! left and stuck, and orders that have been pending for too long. Guarantees: a sweep loses nothing, and two
 //! sweeps at once, or a sweep and a function that publishes its own events, publish twice at worst.
 
@@ -10,10 +10,14 @@ use std::time::Duration;
 
 use aws_config::SdkConfig;
 use aws_sdk_dynamodb::Client;
-use exactly_once::{Clock, Outbox, TableError, invocation_deadline, outbox::Swept};
+use exactly_once::{Clock, Ids, Outbox, TableError, invocation_deadline, outbox::Swept};
 use jiff::SignedDuration;
-use messaging::OutboxConfig;
-use order::dynamodb::PendingOrders;
+use messaging::{EventFactory, OutboxConfig};
+use order::{
+    awaiting_payment::{AwaitingPayment, AwaitingSwept},
+    dynamodb::PendingOrders,
+    rules::Payments,
+};
 use serde::Serialize;
 use settings::Environment;
 use tokio::time::Instant;
@@ -27,6 +31,7 @@ pub struct RelayConfig {
     orders_table: String,
     age_seconds: u32,
     pending_max_minutes: u32,
+    payments: Payments,
 }
 
 impl RelayConfig {
@@ -36,21 +41,33 @@ impl RelayConfig {
         let orders_table = environment.text("ORDERS_TABLE");
         let age_seconds = environment.value("RELAY_AGE_SECONDS");
         let pending_max_minutes = environment.value("ORDER_PENDING_MAX_MINUTES");
+        let payments = environment.value("PAYMENTS");
         Some(Self {
             outbox: outbox?,
             orders_table: orders_table?,
             age_seconds: age_seconds?,
             pending_max_minutes: pending_max_minutes?,
+            payments: payments?,
         })
     }
 
     /// The relay.
     #[must_use]
-    pub fn relay(self, aws: &SdkConfig) -> Relay {
+    pub fn relay(self, aws: &SdkConfig, ids: &Ids) -> Relay {
+        let (outbox, client) = (self.outbox.outbox(aws), Client::new(aws));
+        let awaiting_payment = || {
+            let event_factory = EventFactory::new(aws, ids.clone());
+            let (client, table) = (client.clone(), self.orders_table.clone());
+            AwaitingPayment::new(client, table, outbox.clone(), event_factory, ids.clone())
+        };
         Relay {
-            outbox: self.outbox.outbox(aws),
+            awaiting_payment: match self.payments {
+                Payments::None => None,
+                Payments::Stripe => Some(awaiting_payment()),
+            },
             age: Duration::from_secs(self.age_seconds.into()),
-            pending_orders: PendingOrders::new(Client::new(aws), self.orders_table),
+            pending_orders: PendingOrders::new(client, self.orders_table),
+            outbox,
             pending_max: SignedDuration::from_mins(self.pending_max_minutes.into()),
             clock: aws.time_source().into(),
         }
@@ -63,6 +80,8 @@ pub struct Relay {
     age: Duration,
     pending_orders: PendingOrders,
     pending_max: SignedDuration,
+    /// `None` where orders are not paid.
+    awaiting_payment: Option<AwaitingPayment>,
     clock: Clock,
 }
 
@@ -77,6 +96,10 @@ pub struct Report {
     pub stuck: u64,
     /// Orders that have been pending for longer than an operator should accept.
     pub orders_pending_too_long: u64,
+    /// Orders of whose payment a reminder was made.
+    pub payment_reminders: u64,
+    /// Orders that have been due for their payment for longer than an operator should accept.
+    pub orders_payment_overdue: u64,
 }
 
 impl Relay {
@@ -89,11 +112,13 @@ impl Relay {
         let deadline = Instant::now() + time_left.saturating_sub(DEADLINE_MARGIN);
         let placed_before =
             self.clock.now() - SignedDuration::try_from(self.age).unwrap_or_default();
-        // Both have their turn before an error of one is reported.
-        let (swept, late) = tokio::join!(
+        // All have their turn before an error of one is reported.
+        let (swept, late, awaiting) = tokio::join!(
             self.outbox.sweep(self.age, deadline),
             self.pending_orders.publish_unpublished(&self.outbox, placed_before, deadline),
+            self.sweep_awaiting_payment(deadline),
         );
+        let (AwaitingSwept { reminded, .. }, orders_payment_overdue) = awaiting?;
         let Swept { published, left, stuck } = swept?;
         let (late_published, late_left) = late?;
         let (published, left) = ((published + late_published) as u64, (left + late_left) as u64);
@@ -101,17 +126,42 @@ impl Relay {
         let placed_before = now - self.pending_max;
         let orders_pending_too_long =
             self.pending_orders.count_placed_before(placed_before).await?;
-        let report = Report { published, left, stuck, orders_pending_too_long };
+        let report = Report {
+            published,
+            left,
+            stuck,
+            orders_pending_too_long,
+            payment_reminders: reminded,
+            orders_payment_overdue,
+        };
         telemetry::gauge(
             &[
                 ("outbox_published", published),
                 ("outbox_left", left),
                 ("outbox_stuck", stuck),
                 ("orders_pending_too_long", orders_pending_too_long),
+                ("orders_payment_overdue", orders_payment_overdue),
             ],
             now,
         );
-        tracing::info!(published, left, stuck, orders_pending_too_long, "outbox swept");
+        tracing::info!(
+            published,
+            left,
+            stuck,
+            orders_pending_too_long,
+            orders_payment_overdue,
+            "outbox swept"
+        );
         Ok(report)
+    }
+
+    /// What was done for the orders that await payment, and how many of them are late.
+    async fn sweep_awaiting_payment(
+        &self,
+        deadline: Instant,
+    ) -> Result<(AwaitingSwept, u64), TableError> {
+        let Some(orders) = &self.awaiting_payment else { return Ok((AwaitingSwept::default(), 0)) };
+        let swept = orders.sweep(self.clock.now(), deadline).await?;
+        Ok((swept, orders.count_late().await?))
     }
 }

@@ -1,6 +1,6 @@
 //! The Lambda function that runs each minute and publishes what was left unpublished.
 
-use exactly_once::ErrorChain;
+use exactly_once::{ErrorChain, Ids};
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 use relay::RelayConfig;
 use serde_json::Value;
@@ -9,7 +9,7 @@ use serde_json::Value;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     telemetry::init();
-    let relay = settings::read(RelayConfig::read)?.relay(&settings::aws().await);
+    let relay = settings::read(RelayConfig::read)?.relay(&settings::aws().await, &Ids::default());
     lambda_runtime::run(service_fn(async |tick: LambdaEvent<Value>| {
         let report = relay.sweep(tick.context.deadline).await;
         report.map_err(|error| ErrorChain(&error).to_string())

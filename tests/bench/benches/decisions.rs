@@ -10,7 +10,7 @@ use bench::statistics::Figure;
 use events::{Event, OrderId, ProductId};
 use order::{
     http::parse_order_request,
-    rules::{CatalogEntry, StockDecision, place, settle},
+    rules::{CatalogEntry, Payments, SagaReply, place, settle},
 };
 use serde_json::json;
 
@@ -38,7 +38,9 @@ fn main() -> Result<()> {
     measure("read an event", || Event::decode(black_box(ORDER_CREATED)))?;
     measure("read a request", || parse_order_request(black_box(REQUEST)))?;
     measure("place an order", new_order)?;
-    measure("settle an order", || settle(black_box(&order), StockDecision::Reserved))
+    measure("settle an order", || {
+        settle(black_box(&order), SagaReply::StockReserved, Payments::None)
+    })
 }
 
 fn measure<T>(what: &str, work: impl Fn() -> T) -> Result<()> {

@@ -40,6 +40,7 @@ impl Function {
             Self::Consumer(Queue::Order) => "order-consumer",
             Self::Consumer(Queue::Notification) => "notification-consumer",
             Self::Consumer(Queue::Feedback) => "notification-feedback-consumer",
+            Self::Consumer(Queue::Payment) => "payment-consumer",
         }
     }
 }

@@ -20,7 +20,8 @@ const DESCRIPTION: &str = "Orders, and the products that can be ordered. An orde
 /// Every call of the API.
 #[must_use]
 pub fn operations() -> Vec<Operation> {
-    [order::openapi::operations(), product::openapi::operations()].concat()
+    [order::openapi::operations(), product::openapi::operations(), payment::openapi::operations()]
+        .concat()
 }
 
 /// The description of the API in OpenAPI 3.1.
@@ -30,18 +31,39 @@ pub fn openapi() -> Value {
 }
 
 /// Each consumer of events, with the subscription in the template that says which it takes.
-pub const CONSUMERS: [(&str, &str, &[EventType]); 3] = [
+pub const CONSUMERS: [(&str, &str, &[EventType]); 4] = [
     (
         "product-consumer",
         "ProductSubscription",
-        &[EventType::OrderCreated, EventType::OrderCancelled],
+        &[EventType::OrderCreated, EventType::OrderCancelled, EventType::OrderExpired],
     ),
-    ("order-consumer", "OrderSubscription", &[EventType::StockReserved, EventType::StockRejected]),
+    (
+        "order-consumer",
+        "OrderSubscription",
+        &[
+            EventType::StockReserved,
+            EventType::StockRejected,
+            EventType::PaymentSucceeded,
+            EventType::PaymentCancelled,
+        ],
+    ),
+    (
+        "payment-consumer",
+        "PaymentSubscription",
+        &[
+            EventType::OrderAwaitingPayment,
+            EventType::OrderCancelled,
+            EventType::OrderPaymentOverdue,
+        ],
+    ),
     (
         "notification-consumer",
         "NotificationSubscription",
         &[
             EventType::OrderCreated,
+            EventType::OrderAwaitingPayment,
+            EventType::OrderPaymentReminder,
+            EventType::OrderExpired,
             EventType::OrderConfirmed,
             EventType::OrderRejected,
             EventType::OrderCancelled,
@@ -83,7 +105,7 @@ pub fn asyncapi(sample: impl Fn(EventType) -> Value) -> Value {
         let messages: Vec<_> = types.iter().map(of_channel).collect();
         json!({ "action": action, "title": title, "channel": { "$ref": "#/channels/orders" }, "messages": messages })
     };
-    for source in ["order-service", "product-service"] {
+    for source in ["order-service", "product-service", "payment-service"] {
         let types: Vec<_> =
             EventType::ALL.into_iter().filter(|one| one.source() == source).collect();
         let title = format!("What {source} publishes");

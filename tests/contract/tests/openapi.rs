@@ -117,6 +117,7 @@ fn is_taken(call: &str, body: &[u8]) -> bool {
         }
         "changeProduct" => product::http::parse_product_change(body).is_ok(),
         "changeStock" => product::http::parse_stock_change(body).is_ok(),
+        "receiveWebhook" => payment::webhook::parse_event(body).is_ok(),
         other => panic!("{other} has a body, and no reader here"),
     }
 }

@@ -8,6 +8,7 @@ pub mod alarms;
 pub mod api;
 mod consumers;
 pub mod faults;
+pub mod localstripe;
 mod mails;
 mod orderflow;
 mod queues;

@@ -20,6 +20,8 @@ pub enum Queue {
     Product,
     Notification,
     Order,
+    /// Where orders are paid by Stripe.
+    Payment,
 }
 
 /// An event that happens now.
@@ -29,6 +31,7 @@ pub fn new_event(correlation_id: CorrelationId, body: Body) -> Event {
 }
 
 impl Queue {
+    /// Those of every stack.
     pub const ALL: [Self; 3] = [Self::Product, Self::Notification, Self::Order];
 
     /// As the settings write it.
@@ -38,6 +41,7 @@ impl Queue {
             Self::Product => "PRODUCT",
             Self::Notification => "NOTIFICATION",
             Self::Order => "ORDER",
+            Self::Payment => "PAYMENT",
         }
     }
 }

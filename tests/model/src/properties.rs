@@ -206,6 +206,8 @@ fn has_one_fate(row: &Row) -> bool {
         Some(Status::Rejected) => event(OrderRejected),
         Some(Status::Cancelled) => event(OrderCancelled),
         Some(Status::Shipped) => event(OrderShipped),
+        // Orders are not paid here.
+        Some(Status::AwaitingPayment | Status::Expired) => false,
     };
     let never_both = [
         (OrderConfirmed, OrderRejected),

@@ -15,7 +15,7 @@ use std::{
 
 use events::{EventType, RejectedStock, StockLine};
 use exactly_once::{Commit, CommitTogether};
-use order::rules::{self as order_rules, Decision, Order, Settlement, Status, StockDecision};
+use order::rules::{self as order_rules, Decision, Order, Payments, SagaReply, Settlement, Status};
 use product::rules::{
     self as product_rules, Allocation, Release, ReleaseOutcome, ReservationStatus, StockChange,
 };
@@ -318,12 +318,12 @@ impl Saga {
                     items: self.scenario.orders[*order].lines.clone(),
                     short: self.scenario.short(*order, &state.event((*order, *kind))?.short),
                 };
-                let stock = match kind {
-                    EventType::StockReserved => StockDecision::Reserved,
-                    _ => StockDecision::Rejected(&rejected),
+                let reply = match kind {
+                    EventType::StockReserved => SagaReply::StockReserved,
+                    _ => SagaReply::StockRejected(&rejected),
                 };
                 let read = self.scenario.order(*order, *read);
-                match order_rules::settle(read, stock) {
+                match order_rules::settle(read, reply, Payments::None) {
                     Settlement::Apply(transition) => {
                         let caused = transition.body.event_type();
                         mark(Some(caused));

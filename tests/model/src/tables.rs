@@ -53,7 +53,7 @@ pub struct ScenarioOrder {
     statuses: Vec<(Order, Item)>,
 }
 
-/// Every status of an order.
+/// Every status of an order that is not paid here.
 pub const STATUSES: [Status; 5] =
     [Status::Pending, Status::Confirmed, Status::Rejected, Status::Cancelled, Status::Shipped];
 
@@ -290,7 +290,16 @@ pub fn is_queued(kind: EventType) -> bool {
         EventType::OrderConfirmed
         | EventType::OrderRejected
         | EventType::OrderShipped
-        | EventType::StockReleased => false,
+        | EventType::StockReleased
+        | EventType::OrderAwaitingPayment
+        | EventType::OrderPaymentReminder
+        | EventType::OrderPaymentOverdue
+        | EventType::OrderExpired
+        | EventType::PaymentRequested
+        | EventType::PaymentSucceeded
+        | EventType::PaymentFailed
+        | EventType::PaymentCancelled
+        | EventType::PaymentRefunded => false,
     }
 }
 

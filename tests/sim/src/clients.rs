@@ -13,6 +13,7 @@ use futures::future::LocalBoxFuture;
 use http_api::{AfterAnswer, CorsOrigin, DeferredWork};
 use lambda_http::Context as Invocation;
 use order::wiring::OrderApiConfig;
+use payment::wiring::PaymentApiConfig;
 use product::wiring::ProductApiConfig;
 use serde_json::{Value, json};
 use simulated_aws::Environment;
@@ -38,15 +39,24 @@ pub(crate) struct Call<'a> {
     pub key: Option<&'a str>,
     pub prefer: Option<&'a str>,
     pub order_token: Option<&'a str>,
+    pub stripe_signature: Option<&'a str>,
     pub query: Vec<(&'a str, &'a str)>,
     pub body: Value,
 }
 
 impl<'a> Call<'a> {
     pub(crate) fn get(route: &'a str) -> Self {
-        let body = Value::Null;
-        let (id, key, prefer, order_token) = (None, None, None, None);
-        Self { method: "GET", route, id, key, prefer, order_token, query: Vec::new(), body }
+        Self {
+            method: "GET",
+            route,
+            id: None,
+            key: None,
+            prefer: None,
+            order_token: None,
+            stripe_signature: None,
+            query: Vec::new(),
+            body: Value::Null,
+        }
     }
 
     pub(crate) fn post(route: &'a str, body: Value) -> Self {
@@ -67,7 +77,11 @@ impl<'a> Call<'a> {
     }
 
     fn function(&self) -> Function {
-        if self.route.starts_with("/products") { Function::ProductApi } else { Function::OrderApi }
+        match self.route {
+            "/orders/{id}/payment" | "/payments/webhook" => Function::PaymentApi,
+            route if route.starts_with("/products") => Function::ProductApi,
+            _ => Function::OrderApi,
+        }
     }
 
     /// The event that the function is invoked with.
@@ -83,6 +97,9 @@ impl<'a> Call<'a> {
         }
         if let Some(order_token) = self.order_token {
             headers["order-token"] = json!(order_token);
+        }
+        if let Some(signature) = self.stripe_signature {
+            headers["stripe-signature"] = json!(signature);
         }
         let one = |(name, value): &(&str, &str)| ((*name).to_owned(), json!(value));
         let many = |(name, value): &(&str, &str)| ((*name).to_owned(), json!([value]));
@@ -103,6 +120,7 @@ pub(crate) struct Api {
     lambda: Lambda,
     orders: Environments<Served>,
     products: Environments<Served>,
+    payments: Environments<Served>,
 }
 
 /// A function in its environment.
@@ -125,14 +143,19 @@ impl Served {
 
 impl Api {
     pub(crate) fn new(lambda: &Lambda) -> Self {
-        let (orders, products) = (Environments::default(), Environments::default());
-        Self { lambda: lambda.clone(), orders, products }
+        Self {
+            lambda: lambda.clone(),
+            orders: Environments::default(),
+            products: Environments::default(),
+            payments: Environments::default(),
+        }
     }
 
     /// Ends the environments, as a deployment does.
     pub(crate) fn deploy(&self) {
         self.orders.end();
         self.products.end();
+        self.payments.end();
     }
 
     /// Makes a function in an environment.
@@ -142,6 +165,9 @@ impl Api {
         let (routes, is_registered) = match function {
             Function::ProductApi => {
                 (settings::read_from(variables, ProductApiConfig::read)?.routes(config, ids), false)
+            }
+            Function::PaymentApi => {
+                (settings::read_from(variables, PaymentApiConfig::read)?.routes(config, ids), false)
             }
             _ => {
                 let read = settings::read_from(variables, OrderApiConfig::read)?;
@@ -169,10 +195,11 @@ impl Api {
     }
 
     /// Calls once; `None` if the function was throttled, died or timed out, which a client sees as a 429, 502 or 504.
-    async fn call(&self, call: &Call<'_>) -> Result<Option<(u16, Value)>> {
+    pub(crate) async fn call(&self, call: &Call<'_>) -> Result<Option<(u16, Value)>> {
         let function = call.function();
         let environments = match function {
             Function::ProductApi => &self.products,
+            Function::PaymentApi => &self.payments,
             _ => &self.orders,
         };
         let mut request = lambda_http::request::from_str(&call.event().to_string())?;

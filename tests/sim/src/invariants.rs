@@ -1297,8 +1297,8 @@ impl Watch {
             Queue::Product => PRODUCT_MARKERS,
             Queue::Order => ORDER_MARKERS,
             Queue::Notification => MAIL_MARKERS,
-            // It has no events.
-            Queue::Feedback => return Ok(()),
+            // The one has no events, and nobody pays here.
+            Queue::Feedback | Queue::Payment => return Ok(()),
         };
         let events = marker(consumer).and_then(|row| row.get("events")?["L"].as_array());
         for named in events.into_iter().flatten() {

@@ -28,6 +28,7 @@ use notification::{
     suppression::{FeedbackConfig, FeedbackHandler},
 };
 use order::{dynamodb::OrderConsumer, wiring::OrderConsumerConfig};
+use payment::{consumer::PaymentConsumer, wiring::PaymentConsumerConfig};
 use product::{dynamodb::ProductConsumer, wiring::ProductConsumerConfig};
 use relay::{Relay, RelayConfig};
 use serde_json::{Value, json};
@@ -65,6 +66,7 @@ pub(crate) const ENDS: &str = "ends before its invocation does";
 pub(crate) enum Function {
     OrderApi,
     ProductApi,
+    PaymentApi,
     Consumer(Queue),
     Relay,
 }
@@ -179,6 +181,8 @@ pub(crate) struct Lambda {
     harshness: Harshness,
     /// Number of shards in the settings of environments that begin now.
     shards: Rc<Cell<u64>>,
+    /// Whether orders are paid by Stripe.
+    is_paid: Rc<Cell<bool>>,
     state: Rc<RefCell<State>>,
     consumers: Rc<BTreeMap<Queue, Environments<Consumer>>>,
     relays: Rc<Environments<Relay>>,
@@ -199,15 +203,17 @@ impl Lambda {
                 state.reserved.insert(Function::Consumer(queue), queue.concurrency_max());
             }
         }
-        let consumers = Queue::ALL.map(|queue| (queue, Environments::default()));
+        let queues = Queue::ALL.into_iter().chain([Queue::Payment]);
+        let consumers = queues.map(|queue| (queue, Environments::default())).collect();
         Self {
             aws: aws.clone(),
             config: config.clone(),
             ids: ids.clone(),
             harshness,
             shards: Rc::new(Cell::new(SHARDS_DEFAULT)),
+            is_paid: Rc::default(),
             state: Rc::new(RefCell::new(state)),
-            consumers: Rc::new(consumers.into()),
+            consumers: Rc::new(consumers),
             relays: Rc::default(),
             resumed: Rc::default(),
         }
@@ -261,6 +267,11 @@ impl Lambda {
         self.end_idle();
     }
 
+    /// From now on, orders are paid by Stripe.
+    pub(crate) fn pay_by_stripe(&self) {
+        self.is_paid.set(true);
+    }
+
     fn end_idle(&self) {
         self.consumers.values().for_each(Environments::end);
         self.relays.end();
@@ -268,7 +279,11 @@ impl Lambda {
 
     /// The environment variables of an environment that begins now, those of a consumer for this queue.
     pub(crate) fn variables(&self, queue: Queue) -> HashMap<String, String> {
-        shop::variables(queue, self.shards.get())
+        let mut variables = shop::variables(queue, self.shards.get());
+        if self.is_paid.get() {
+            variables.extend(shop::payment_variables());
+        }
+        variables
     }
 
     /// Whether the newer consumer of a queue was given this event.
@@ -533,7 +548,7 @@ impl Lambda {
     pub(crate) async fn run_relay(&self) -> Result<()> {
         let start = |config: &SdkConfig| {
             let read = settings::read_from(self.variables(Queue::Order), RelayConfig::read)?;
-            Ok(read.relay(config))
+            Ok(read.relay(config, &self.ids))
         };
         let work = async |relay: Rc<Relay>, deadline_ms| drop(relay.sweep(deadline_ms).await);
         self.invoke(Function::Relay, &self.relays, RELAY_TIMEOUT, start, work).await?;
@@ -547,6 +562,7 @@ enum Consumer {
     Order(EventConsumer, OrderConsumer),
     Notification(EventConsumer, Notifier),
     Feedback(exactly_once::Consumer, FeedbackHandler),
+    Payment(EventConsumer, Box<PaymentConsumer>),
 }
 
 impl Consumer {
@@ -577,6 +593,11 @@ impl Consumer {
                 let (consumer, handler) = read.consumer(config);
                 Self::Feedback(consumer, handler)
             }
+            Queue::Payment => {
+                let read = settings::read_from(variables, PaymentConsumerConfig::read)?;
+                let (consumer, handler) = read.consumer(config, ids);
+                Self::Payment(consumer, Box::new(handler))
+            }
         })
     }
 
@@ -604,6 +625,10 @@ impl Consumer {
             }
             Self::Feedback(consumer, handler) => {
                 let handle = async |message| handler.handle(message).await;
+                consumer.run(batch, deadline_ms, handle).await
+            }
+            Self::Payment(consumer, handler) => {
+                let handle = async |event, trace, _| handler.handle(event, trace).await;
                 consumer.run(batch, deadline_ms, handle).await
             }
         };

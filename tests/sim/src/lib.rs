@@ -17,11 +17,13 @@ mod hostile;
 mod invariants;
 mod lambda;
 mod operator;
+mod payments;
 mod plan;
 #[cfg(test)]
 mod resharding;
 mod sale;
 pub mod shop;
+mod stripe;
 mod transactions;
 
 use std::{
@@ -55,6 +57,7 @@ pub use answers::{
 pub use explain::explain;
 pub use feedback::{ANGRY, FINE, FULL, FeedbackReport, GONE, POISON, suppress_addresses};
 pub use lambda::Harshness;
+pub use payments::{PaymentReport, play_payments, record_payments};
 pub use plan::{Kind, Outage, Plan};
 pub use sale::{Sale, SaleReport, sell};
 

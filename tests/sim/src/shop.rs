@@ -5,6 +5,8 @@ use std::{collections::HashMap, time::Duration};
 use serde_json::json;
 use simulated_aws::{Index, QueueSettings, SimulatedAws, SubscriptionSettings, Table};
 
+use crate::stripe::{API_KEY, HOST, WEBHOOK_SECRET};
+
 /// What the partition of the index `pending` begins with of an order that stands for the publication of its event.
 pub const UNPUBLISHED: &str = "unpublished-";
 pub const ORDERS: &str = "orders";
@@ -14,6 +16,10 @@ pub const EVENT_LOG: &str = "event-log";
 pub const IDEMPOTENCY: &str = "idempotency";
 pub const SUPPRESSED: &str = "suppressed";
 pub const STOCK_CHANGES: &str = "stock-changes";
+const TOPIC_ARN: &str = "arn:aws:sns:simulated:0:orders";
+pub const PAYMENTS: &str = "payments";
+/// The secret that is shared with Stripe.
+const STRIPE_SECRET: &str = "arn:aws:secretsmanager:simulated:0:secret:stripe";
 
 /// For how long a received message is hidden.
 pub const VISIBILITY_TIMEOUT: Duration = Duration::from_secs(60);
@@ -28,9 +34,12 @@ pub enum Queue {
     Notification,
     /// What SES says of mails.
     Feedback,
+    /// Where orders are paid.
+    Payment,
 }
 
 impl Queue {
+    /// Those of every shop.
     pub const ALL: [Self; 4] = [Self::Product, Self::Order, Self::Notification, Self::Feedback];
     /// Those that subscribe to the orders' events.
     pub const OF_EVENTS: [Self; 3] = [Self::Product, Self::Order, Self::Notification];
@@ -41,6 +50,7 @@ impl Queue {
             Self::Order => "order",
             Self::Notification => "notification",
             Self::Feedback => "feedback",
+            Self::Payment => "payment",
         }
     }
 
@@ -64,7 +74,7 @@ impl Queue {
     #[must_use]
     pub fn concurrency_max(self) -> usize {
         match self {
-            Self::Product | Self::Order => 10,
+            Self::Product | Self::Order | Self::Payment => 10,
             Self::Notification | Self::Feedback => 2,
         }
     }
@@ -73,16 +83,22 @@ impl Queue {
     #[must_use]
     pub fn event_types(self) -> &'static [&'static str] {
         match self {
-            Self::Product => &["OrderCreated", "OrderCancelled"],
-            Self::Order => &["StockReserved", "StockRejected"],
+            Self::Product => &["OrderCreated", "OrderCancelled", "OrderExpired"],
+            Self::Order => {
+                &["StockReserved", "StockRejected", "PaymentSucceeded", "PaymentCancelled"]
+            }
             Self::Notification => &[
                 "OrderCreated",
                 "OrderConfirmed",
                 "OrderRejected",
                 "OrderCancelled",
                 "OrderShipped",
+                "OrderAwaitingPayment",
+                "OrderPaymentReminder",
+                "OrderExpired",
             ],
             Self::Feedback => &[],
+            Self::Payment => &["OrderAwaitingPayment", "OrderCancelled", "OrderPaymentOverdue"],
         }
     }
 }
@@ -111,6 +127,7 @@ pub fn deploy(aws: &SimulatedAws) {
         &[
             ("pending", ["pending_shard", "created_at"]),
             ("by_customer_keys", ["customer_email", "created_at"]),
+            ("awaiting_payment", ["payment_shard", "payment_next_at"]),
         ],
     );
     table(PRODUCTS, &["product_id"], &[("by_category", ["category", "product_id"])]);
@@ -121,32 +138,65 @@ pub fn deploy(aws: &SimulatedAws) {
     table(EVENT_LOG, &["order_id", "event_id"], &[("outbox", ["outbox_shard", "pending_since"])]);
     aws.project_keys_only(ORDERS, "pending");
     aws.project_keys_only(ORDERS, "by_customer_keys");
+    aws.project_keys_only(ORDERS, "awaiting_payment");
     aws.project_keys_only(PRODUCTS, "by_category");
     aws.project_keys_only(EVENT_LOG, "outbox");
     aws.set_time_to_live(IDEMPOTENCY, "expires_at");
     let topic_arn = aws.create_topic("orders");
     for queue in Queue::ALL {
-        let dlq = QueueSettings {
-            retention: Duration::from_secs(14 * 24 * 60 * 60),
-            ..QueueSettings::default()
-        };
-        let dlq_url = aws.create_queue(&format!("{}-dlq", queue.name()), dlq);
-        let settings = QueueSettings {
-            visibility_timeout: VISIBILITY_TIMEOUT,
-            redrive: Some((dlq_url.clone(), 200)),
-            ..QueueSettings::default()
-        };
-        let url = aws.create_queue(queue.name(), settings);
-        if !Queue::OF_EVENTS.contains(&queue) {
-            continue;
-        }
-        let settings = SubscriptionSettings {
-            filter_policy: Some(json!({ "event_type": queue.event_types() })),
-            is_raw: true,
-            dlq_url: Some(dlq_url),
-        };
-        aws.subscribe(&topic_arn, &url, settings).expect("a filter of exact values");
+        add_queue(aws, &topic_arn, queue);
     }
+}
+
+/// Makes what a shop has besides whose orders are paid by Stripe.
+///
+/// # Panics
+/// A filter is one that is not simulated.
+pub fn deploy_payments(aws: &SimulatedAws) {
+    aws.create_table(Table {
+        name: PAYMENTS.to_owned(),
+        keys: vec!["order_id".to_owned()],
+        indexes: Vec::new(),
+    });
+    let secret = json!({ "api_key": API_KEY, "webhook_secrets": [WEBHOOK_SECRET] });
+    aws.put_secret(STRIPE_SECRET, secret.to_string());
+    add_queue(aws, TOPIC_ARN, Queue::Payment);
+}
+
+/// Makes a queue with its DLQ, and subscribes it to the events that it is for.
+fn add_queue(aws: &SimulatedAws, topic_arn: &str, queue: Queue) {
+    let dlq = QueueSettings {
+        retention: Duration::from_secs(14 * 24 * 60 * 60),
+        ..QueueSettings::default()
+    };
+    let dlq_url = aws.create_queue(&format!("{}-dlq", queue.name()), dlq);
+    let settings = QueueSettings {
+        visibility_timeout: VISIBILITY_TIMEOUT,
+        redrive: Some((dlq_url.clone(), 200)),
+        ..QueueSettings::default()
+    };
+    let url = aws.create_queue(queue.name(), settings);
+    if queue.event_types().is_empty() {
+        return;
+    }
+    let settings = SubscriptionSettings {
+        filter_policy: Some(json!({ "event_type": queue.event_types() })),
+        is_raw: true,
+        dlq_url: Some(dlq_url),
+    };
+    aws.subscribe(topic_arn, &url, settings).expect("a filter of exact values");
+}
+
+/// The environment variables that say that orders are paid by Stripe.
+pub(crate) fn payment_variables() -> HashMap<String, String> {
+    let endpoint = format!("http://{HOST}");
+    let variables = [
+        ("PAYMENTS", "stripe"),
+        ("PAYMENTS_TABLE", PAYMENTS),
+        ("STRIPE_SECRET_ARN", STRIPE_SECRET),
+        ("STRIPE_ENDPOINT", &endpoint),
+    ];
+    variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }
 
 /// Number of partitions of the sparse indexes, as the template's parameters have it by default.
@@ -165,7 +215,7 @@ pub fn variables(queue: Queue, shards: u64) -> HashMap<String, String> {
         ("STOCK_CHANGES_TABLE", STOCK_CHANGES),
         ("IDEMPOTENCY_TABLE", IDEMPOTENCY),
         ("EVENT_LOG_TABLE", EVENT_LOG),
-        ("TOPIC_ARN", "arn:aws:sns:simulated:0:orders"),
+        ("TOPIC_ARN", TOPIC_ARN),
         ("OUTBOX_SHARDS", &shards),
         ("PENDING_SHARDS", &shards),
         ("ORDERS_PER_CLIENT_HOUR", "0"),
@@ -186,6 +236,8 @@ pub fn variables(queue: Queue, shards: u64) -> HashMap<String, String> {
         ("MAILS_PER_SECOND", "14"),
         ("RELAY_AGE_SECONDS", "60"),
         ("ORDER_PENDING_MAX_MINUTES", "15"),
+        ("PAYMENTS", "none"),
+        ("RESERVATION_MINUTES", "30"),
     ];
     variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }

@@ -11,16 +11,15 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use axum::{Router, body::Bytes, extract::State, http::HeaderMap, routing::post};
+use e2e::localstripe::{DECLINED_CARD, GOOD_CARD, KEY, LocalStripe};
 use jiff::Timestamp;
+use order::stripe_amount::StripeAmount;
 use payment::{
-    amount::StripeAmount,
     stripe::{ApiKey, IntentStatus, NewIntent, PaymentIntent, RefundStatus, Stripe, StripeError},
     webhook::WebhookSecrets,
 };
-use serde_json::Value;
 use tokio::{net::TcpListener, sync::mpsc, time::timeout};
 
-const KEY: &str = "sk_test_key";
 const SECRET: &str = "whsec_of_this_test";
 /// localstripe sends a webhook a second after what it tells of.
 const WEBHOOK_TIMEOUT: Duration = Duration::from_secs(20);
@@ -53,32 +52,9 @@ async fn create(stripe: &Stripe, order_id: &str) -> Result<PaymentIntent> {
     Ok(stripe.create_intent(order_id, new).await?)
 }
 
-async fn send_form(path: &str, form: &[(&str, &str)]) -> Result<reqwest::Response> {
-    let form = form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
-    let request = reqwest::Client::new().post(format!("{}{path}", endpoint()?)).bearer_auth(KEY);
-    let request = request.header("content-type", "application/x-www-form-urlencoded");
-    Ok(request.body(form).send().await?)
-}
-
 /// What the customer's browser does by Stripe's JavaScript: pays with this card.
 async fn pay(intent: &PaymentIntent, card: &str) -> Result<reqwest::StatusCode> {
-    let call = async |path: &str, form: &[(&str, &str)]| -> Result<(reqwest::StatusCode, Value)> {
-        let answer = send_form(path, form).await?;
-        let status = answer.status();
-        Ok((status, serde_json::from_str(&answer.text().await?)?))
-    };
-    let card = [
-        ("type", "card"),
-        ("card[number]", card),
-        ("card[exp_month]", "12"),
-        ("card[exp_year]", "2040"),
-        ("card[cvc]", "123"),
-    ];
-    let (_, method) = call("/v1/payment_methods", &card).await?;
-    let method = method["id"].as_str().context("a payment method")?;
-    let path = format!("/v1/payment_intents/{}", intent.id);
-    call(&path, &[("payment_method", method)]).await?;
-    Ok(call(&format!("{path}/confirm"), &[]).await?.0)
+    LocalStripe { endpoint: endpoint()? }.pay(&intent.id, card).await
 }
 
 #[tokio::test]
@@ -90,7 +66,7 @@ async fn an_order_is_paid_and_its_money_given_back() -> Result<()> {
     assert_eq!((intent.amount, &*intent.currency), (1099, "eur"));
     assert_eq!(intent.metadata.order_id.as_deref(), Some(&*id));
     ensure!(intent.client_secret.is_some(), "{intent:?}");
-    ensure!(pay(&intent, "4242424242424242").await?.is_success());
+    ensure!(pay(&intent, GOOD_CARD).await?.is_success());
     let paid = stripe.get_intent(&intent.id).await?;
     assert_eq!(paid.status, IntentStatus::Succeeded);
     ensure!(stripe.list_refunds(&intent.id).await?.is_empty());
@@ -106,11 +82,11 @@ async fn a_cancelled_payment_cannot_be_paid_and_a_paid_one_cannot_be_cancelled()
     let intent = create(&stripe, &order_id()).await?;
     let cancelled = stripe.cancel_intent(&intent.id).await?;
     assert_eq!(cancelled.status, IntentStatus::Canceled);
-    ensure!(!pay(&intent, "4242424242424242").await?.is_success());
+    ensure!(!pay(&intent, GOOD_CARD).await?.is_success());
     assert_eq!(stripe.get_intent(&intent.id).await?.status, IntentStatus::Canceled);
 
     let intent = create(&stripe, &order_id()).await?;
-    pay(&intent, "4242424242424242").await?;
+    pay(&intent, GOOD_CARD).await?;
     let refused = stripe.cancel_intent(&intent.id).await;
     // Stripe itself says payment_intent_unexpected_state.
     ensure!(matches!(refused, Err(StripeError::Refused { .. })), "{refused:?}");
@@ -122,7 +98,7 @@ async fn a_cancelled_payment_cannot_be_paid_and_a_paid_one_cannot_be_cancelled()
 async fn after_a_declined_card_the_payment_awaits_another() -> Result<()> {
     let stripe = stripe(KEY).await?;
     let intent = create(&stripe, &order_id()).await?;
-    assert_eq!(pay(&intent, "4000000000000341").await?.as_u16(), 402);
+    assert_eq!(pay(&intent, DECLINED_CARD).await?.as_u16(), 402);
     let declined = stripe.get_intent(&intent.id).await?;
     assert_eq!(declined.status, IntentStatus::RequiresPaymentMethod);
     Ok(())
@@ -169,12 +145,13 @@ async fn a_webhook_is_recognised_by_its_signature() -> Result<()> {
         };
     let server = Router::new().route("/webhook", post(webhook)).with_state(sender);
     let server = tokio::spawn(async move { axum::serve(listener, server).await });
-    let form = [("url", &*url), ("secret", SECRET), ("events[]", "payment_intent.succeeded")];
-    send_form("/_config/webhooks/of_this_test", &form).await?.error_for_status()?;
+    let stripe = LocalStripe { endpoint: endpoint()? };
+    let event_types = ["payment_intent.succeeded"];
+    stripe.send_webhooks_to("of_this_test", &url, SECRET, &event_types).await?;
 
     let stripe = stripe(KEY).await?;
     let intent = create(&stripe, &order_id()).await?;
-    pay(&intent, "4242424242424242").await?;
+    pay(&intent, GOOD_CARD).await?;
     // Other tests are paid meanwhile, too.
     let found = timeout(WEBHOOK_TIMEOUT, async {
         while let Some((headers, body)) = received.recv().await {

@@ -1,0 +1,18 @@
+//! The Lambda function behind the payments of orders, and behind Stripe's webhook.
+
+use exactly_once::Ids;
+use http_api::{CorsOrigin, unrouted};
+use payment::wiring::PaymentApiConfig;
+
+// An environment handles one invocation at a time: more threads would only hand its work around.
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), lambda_http::Error> {
+    telemetry::init();
+    let (config, cors) = settings::read(|environment| {
+        let cors = environment.value::<CorsOrigin>("CORS_ORIGIN");
+        Some((PaymentApiConfig::read(environment)?, cors?))
+    })?;
+    let (aws, ids) = (settings::aws().await, Ids::default());
+    let routes = config.routes(&aws, &ids);
+    http_api::serve(routes, unrouted(), cors, aws.time_source().into(), ids).await
+}

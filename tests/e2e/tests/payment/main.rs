@@ -1,0 +1,371 @@
+//! Orders that are paid by Stripe, against localstripe and a stack with `Payments=stripe`.
+
+use anyhow::{Context, Result, ensure};
+use aws_sdk_dynamodb::types::AttributeValue;
+use e2e::{
+    Answer, Queue, Seconds, Stack, eventually, expect_status,
+    localstripe::{DECLINED_CARD, GOOD_CARD, LocalStripe},
+};
+use futures::future::try_join_all;
+use payment::webhook::TOLERANCE;
+use ring::hmac;
+use serde_json::{Value, json};
+
+/// The secret with which the stack's localstripe signs its webhooks.
+const WEBHOOK_SECRET: &str = "whsec_orderflow";
+
+fn localstripe(stack: &Stack) -> LocalStripe {
+    LocalStripe { endpoint: stack.setting("STRIPE_ENDPOINT").to_owned() }
+}
+
+/// An order of four pieces out of ten that awaits its payment, and its product.
+async fn unpaid_order(stack: &Stack, name: &str) -> Result<(String, String)> {
+    let product = stack.api.product(name, "12.50", 10).await?;
+    let email = format!("{}@example.com", name.to_ascii_lowercase().replace(' ', "-"));
+    let order = stack.api.order(&email, &[(&product, 4)]).await?;
+    assert_eq!(stack.api.wait_until_settled(&order).await?, "awaiting_payment");
+    assert_eq!(stack.api.stock(&product).await?, 6);
+    Ok((order, product))
+}
+
+async fn show_payment(stack: &Stack, order: &str) -> Result<Answer> {
+    let token = stack.api.order_token(order).context("the order's token")?;
+    let path = format!("/orders/{order}/payment");
+    stack.api.call_with("GET", &path, "", &[("order-token", &token)]).await
+}
+
+/// The payment of an order, once it can be paid.
+async fn open_payment(stack: &Stack, order: &str) -> Result<Value> {
+    eventually(&format!("the payment of {order} to be open"), 60.secs(), async || {
+        let answer = show_payment(stack, order).await?;
+        Ok((answer.json["status"] == "open").then_some(answer.json))
+    })
+    .await
+}
+
+/// The PaymentIntent of an order, as its client secret begins.
+async fn intent_id(stack: &Stack, order: &str) -> Result<String> {
+    let payment = open_payment(stack, order).await?;
+    let secret = payment["client_secret"].as_str().context("a client secret")?;
+    let (id, _) =
+        secret.split_once("_secret_").context("a client secret names its PaymentIntent")?;
+    Ok(id.to_owned())
+}
+
+async fn order_becomes(stack: &Stack, order: &str, status: &str) -> Result<()> {
+    eventually(&format!("order {order} to become {status}"), 60.secs(), async || {
+        Ok((stack.api.status(order).await? == status).then_some(()))
+    })
+    .await
+}
+
+async fn payment_becomes(stack: &Stack, order: &str, status: &str) -> Result<()> {
+    eventually(&format!("the payment of {order} to become {status}"), 60.secs(), async || {
+        Ok((show_payment(stack, order).await?.json["status"] == status).then_some(()))
+    })
+    .await
+}
+
+async fn stock_becomes(stack: &Stack, product: &str, stock: u64) -> Result<()> {
+    eventually(&format!("the stock of {product} to become {stock}"), 60.secs(), async || {
+        Ok((stack.api.stock(product).await? == stock).then_some(()))
+    })
+    .await
+}
+
+/// The types of an order's events, in the order in which they were made.
+async fn reported_events(stack: &Stack, order: &str) -> Result<Vec<String>> {
+    let answer = stack.api.admin("GET", &format!("/orders/{order}/events"), "").await?;
+    expect_status(&answer, 200)?;
+    let events = answer.json["events"].as_array().context("events")?;
+    Ok(events.iter().filter_map(|e| e["event_type"].as_str()).map(str::to_owned).collect())
+}
+
+/// Lets the time go by until the next step of an order that awaits its payment is due: the relay reminds, or calls it overdue.
+async fn pass_time(stack: &Stack, order: &str) -> Result<()> {
+    let past = AttributeValue::S("2020-01-01T00:00:00.000Z".into());
+    stack
+        .dynamodb
+        .update_item()
+        .table_name(stack.setting("ORDERS_TABLE"))
+        .key("order_id", AttributeValue::S(order.to_owned()))
+        .update_expression("SET payment_next_at = :past")
+        .condition_expression("attribute_exists(payment_next_at)")
+        .expression_attribute_values(":past", past)
+        .send()
+        .await?;
+    // It does so each minute by itself.
+    stack.sweep().await?.context("the relay's report")?;
+    Ok(())
+}
+
+/// Lets all of the time pass in which an order can be paid: the reminder, and the end.
+async fn let_time_run_out(stack: &Stack, order: &str) -> Result<()> {
+    pass_time(stack, order).await?;
+    eventually(&format!("the reminder of {order}"), 90.secs(), async || {
+        Ok(stack.event(order, "OrderPaymentReminder").await.ok())
+    })
+    .await?;
+    pass_time(stack, order).await
+}
+
+#[tokio::test]
+async fn an_order_is_confirmed_when_it_is_paid_and_not_before() -> Result<()> {
+    let stack = Stack::load().await?;
+    let (order, product) = unpaid_order(&stack, "Paid").await?;
+    let payment = open_payment(&stack, &order).await?;
+    assert_eq!(
+        (payment["amount"].to_string(), &payment["currency"]),
+        ("50.0".into(), &json!("EUR"))
+    );
+    let intent = intent_id(&stack, &order).await?;
+    ensure!(localstripe(&stack).pay(&intent, GOOD_CARD).await?.is_success());
+    order_becomes(&stack, &order, "confirmed").await?;
+    payment_becomes(&stack, &order, "succeeded").await?;
+    ensure!(show_payment(&stack, &order).await?.json.get("client_secret").is_none());
+    let shipped = stack.api.admin("POST", &format!("/orders/{order}/ship"), "").await?;
+    expect_status(&shipped, 200)?;
+    assert_eq!(stack.api.stock(&product).await?, 6);
+    assert_eq!(
+        reported_events(&stack, &order).await?,
+        [
+            "OrderCreated",
+            "StockReserved",
+            "OrderAwaitingPayment",
+            "PaymentRequested",
+            "PaymentSucceeded",
+            "OrderConfirmed",
+            "OrderShipped",
+        ]
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_client_secret_is_the_customers_alone() -> Result<()> {
+    let stack = Stack::load().await?;
+    let (order, _) = unpaid_order(&stack, "Secret").await?;
+    open_payment(&stack, &order).await?;
+    let path = format!("/orders/{order}/payment");
+    let stranger = stack.api.call("GET", &path, "").await?;
+    expect_status(&stranger, 403)?;
+    let other = stack.api.order("other@example.com", &[]).await;
+    ensure!(other.is_err(), "an order has lines");
+    let (other, _) = unpaid_order(&stack, "Other").await?;
+    let token = stack.api.order_token(&other).context("a token")?;
+    let other = stack.api.call_with("GET", &path, "", &[("order-token", &token)]).await?;
+    expect_status(&other, 403)?;
+    // In no table: it is asked of Stripe whenever it is shown.
+    for table in ["ORDERS_TABLE", "PAYMENTS_TABLE", "EVENT_LOG_TABLE", "IDEMPOTENCY_TABLE"] {
+        let items = format!("{:?}", stack.items(table).await?);
+        ensure!(!items.contains("_secret_"), "{table}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_order_that_is_not_paid_expires_and_gives_its_stock_back() -> Result<()> {
+    let stack = Stack::load().await?;
+    let (order, product) = unpaid_order(&stack, "Unpaid").await?;
+    let intent = intent_id(&stack, &order).await?;
+    let_time_run_out(&stack, &order).await?;
+    order_becomes(&stack, &order, "expired").await?;
+    stock_becomes(&stack, &product, 10).await?;
+    ensure!(!localstripe(&stack).pay(&intent, GOOD_CARD).await?.is_success(), "too late to pay");
+    let answer = stack.api.call("GET", &format!("/orders/{order}"), "").await?;
+    assert_eq!(answer.json["reason"], "The order was not paid in time");
+    assert_eq!(stack.api.cancel(&order).await?.status, 409);
+    let mails = stack.wait_for_mails(&order, 4).await?;
+    for outcome in ["Awaits Payment", "Still Awaits Payment", "Expired"] {
+        ensure!(mails.contains(&format!("Order #{order} {outcome}")), "{mails:?}");
+    }
+    let events = reported_events(&stack, &order).await?;
+    assert_eq!(
+        events[2..],
+        [
+            "OrderAwaitingPayment",
+            "PaymentRequested",
+            "OrderPaymentReminder",
+            "OrderPaymentOverdue",
+            "PaymentCancelled",
+            "OrderExpired",
+            "StockReleased",
+        ]
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_payment_whose_webhook_is_lost_is_found_before_its_order_expires() -> Result<()> {
+    let stack = Stack::load().await?;
+    let (order, product) = unpaid_order(&stack, "Lost webhook").await?;
+    let intent = intent_id(&stack, &order).await?;
+    let stripe = localstripe(&stack);
+    // A row that names another PaymentIntent makes nothing of the webhook, as if it never came.
+    name_intent(&stack, &order, "pi_another").await?;
+    ensure!(stripe.pay(&intent, GOOD_CARD).await?.is_success());
+    pass_time(&stack, &order).await?;
+    eventually(&format!("the reminder of {order}"), 90.secs(), async || {
+        Ok(stack.event(&order, "OrderPaymentReminder").await.ok())
+    })
+    .await?;
+    assert_eq!(stack.api.status(&order).await?, "awaiting_payment");
+    name_intent(&stack, &order, &intent).await?;
+    pass_time(&stack, &order).await?;
+    order_becomes(&stack, &order, "confirmed").await?;
+    assert_eq!(stack.api.stock(&product).await?, 6);
+    Ok(())
+}
+
+async fn name_intent(stack: &Stack, order: &str, intent: &str) -> Result<()> {
+    stack
+        .dynamodb
+        .update_item()
+        .table_name(stack.setting("PAYMENTS_TABLE"))
+        .key("order_id", AttributeValue::S(order.to_owned()))
+        .update_expression("SET payment_id = :intent")
+        .expression_attribute_values(":intent", AttributeValue::S(intent.to_owned()))
+        .send()
+        .await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_order_that_is_cancelled_before_it_is_paid_cannot_be_paid() -> Result<()> {
+    let stack = Stack::load().await?;
+    let (order, product) = unpaid_order(&stack, "Cancelled").await?;
+    let intent = intent_id(&stack, &order).await?;
+    assert_eq!(stack.api.cancel(&order).await?.status, 200);
+    stock_becomes(&stack, &product, 10).await?;
+    payment_becomes(&stack, &order, "cancelled").await?;
+    ensure!(!localstripe(&stack).pay(&intent, GOOD_CARD).await?.is_success());
+    assert_eq!(stack.api.status(&order).await?, "cancelled");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_paid_order_that_is_cancelled_is_refunded_once() -> Result<()> {
+    let stack = Stack::load().await?;
+    let (order, product) = unpaid_order(&stack, "Refunded").await?;
+    let intent = intent_id(&stack, &order).await?;
+    ensure!(localstripe(&stack).pay(&intent, GOOD_CARD).await?.is_success());
+    order_becomes(&stack, &order, "confirmed").await?;
+    assert_eq!(stack.api.cancel(&order).await?.status, 200);
+    stock_becomes(&stack, &product, 10).await?;
+    payment_becomes(&stack, &order, "refunded").await?;
+    let cancelled = stack.event(&order, "OrderCancelled").await?;
+    // To the queue, because on the topic only the functions may publish.
+    let queue = stack.queue(Queue::Payment);
+    try_join_all((0..5).map(|_| stack.send(queue, &cancelled))).await?;
+    stack.wait_until_drained(Queue::Payment).await?;
+    let reported = reported_events(&stack, &order).await?;
+    let refunds = reported.iter().filter(|event| *event == "PaymentRefunded").count();
+    assert_eq!(refunds, 1, "{reported:?}");
+    let url = format!("{}/v1/refunds?payment_intent={intent}", stack.setting("STRIPE_ENDPOINT"));
+    let http = reqwest::Client::builder().no_proxy().build()?;
+    let listed = http.get(url).bearer_auth(e2e::localstripe::KEY).send().await?;
+    let listed: Value = serde_json::from_str(&listed.text().await?)?;
+    let amounts: Vec<_> =
+        listed["data"].as_array().context("refunds")?.iter().map(|r| &r["amount"]).collect();
+    assert_eq!(amounts, [&json!(5000)]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn after_a_declined_card_the_payment_stays_open() -> Result<()> {
+    let stack = Stack::load().await?;
+    let (order, _) = unpaid_order(&stack, "Declined").await?;
+    let intent = intent_id(&stack, &order).await?;
+    assert_eq!(localstripe(&stack).pay(&intent, DECLINED_CARD).await?.as_u16(), 402);
+    eventually(&format!("the failed payment of {order}"), 60.secs(), async || {
+        Ok(stack.event(&order, "PaymentFailed").await.ok())
+    })
+    .await?;
+    assert_eq!(stack.api.status(&order).await?, "awaiting_payment");
+    // localstripe takes no second card for it; the simulation's Stripe does.
+    assert_eq!(show_payment(&stack, &order).await?.json["status"], "open");
+    Ok(())
+}
+
+/// A webhook's body, and the header by which it is Stripe's.
+fn signed(body: &str, secret: &str, seconds_ago: i64) -> String {
+    let at = jiff::Timestamp::now().as_second() - seconds_ago;
+    let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
+    let tag = hmac::sign(&key, format!("{at}.{body}").as_bytes());
+    let hex: String = tag.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("t={at},v1={hex}")
+}
+
+async fn send_webhook(stack: &Stack, body: &str, signature: Option<&str>) -> Result<u16> {
+    let headers: Vec<_> =
+        signature.map(|signature| ("stripe-signature", signature)).into_iter().collect();
+    Ok(stack.api.call_with("POST", "/payments/webhook", body, &headers).await?.status)
+}
+
+fn succeeded(event: &str, intent: &str) -> String {
+    let object = json!({ "id": intent, "object": "payment_intent" });
+    json!({ "id": event, "type": "payment_intent.succeeded", "data": { "object": object } })
+        .to_string()
+}
+
+#[tokio::test]
+async fn what_is_not_signed_by_stripe_is_refused_and_has_no_effect() -> Result<()> {
+    let stack = Stack::load().await?;
+    let (order, _) = unpaid_order(&stack, "Forged").await?;
+    let intent = intent_id(&stack, &order).await?;
+    let body = succeeded("evt_forged", &intent);
+    let too_old = i64::try_from(TOLERANCE.as_secs())? + 60;
+    for signature in [
+        None,
+        Some("t=1,v1=00".to_owned()),
+        Some(signed(&body, "whsec_other", 0)),
+        Some(signed(&body, WEBHOOK_SECRET, too_old)),
+        Some(signed(&format!("{body} "), WEBHOOK_SECRET, 0)),
+    ] {
+        assert_eq!(send_webhook(&stack, &body, signature.as_deref()).await?, 400, "{signature:?}");
+    }
+    // Signed, but not true: Stripe is asked.
+    let signature = signed(&body, WEBHOOK_SECRET, 0);
+    assert_eq!(send_webhook(&stack, &body, Some(&signature)).await?, 200);
+    assert_eq!(show_payment(&stack, &order).await?.json["status"], "open");
+    // What is no payment of this shop, or of a type that nobody knows, is not to be sent again.
+    for body in [
+        succeeded("evt_foreign", "pi_of_another_shop"),
+        json!({ "id": "evt_new", "type": "moon.full", "data": { "object": {} } }).to_string(),
+    ] {
+        let signature = signed(&body, WEBHOOK_SECRET, 0);
+        assert_eq!(send_webhook(&stack, &body, Some(&signature)).await?, 200, "{body}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_webhook_that_comes_eight_times_at_once_has_one_effect() -> Result<()> {
+    let stack = Stack::load().await?;
+    let (order, _) = unpaid_order(&stack, "Eightfold").await?;
+    let intent = intent_id(&stack, &order).await?;
+    ensure!(localstripe(&stack).pay(&intent, GOOD_CARD).await?.is_success());
+    let body = succeeded("evt_eightfold", &intent);
+    let signature = signed(&body, WEBHOOK_SECRET, 0);
+    let statuses =
+        try_join_all((0..8).map(|_| send_webhook(&stack, &body, Some(&signature)))).await?;
+    assert_eq!(statuses, [200; 8]);
+    order_becomes(&stack, &order, "confirmed").await?;
+    let reported = reported_events(&stack, &order).await?;
+    for event_type in ["PaymentSucceeded", "OrderConfirmed"] {
+        let count = reported.iter().filter(|event| *event == event_type).count();
+        assert_eq!(count, 1, "{reported:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_amount_that_stripe_does_not_take_is_refused_where_the_order_is_placed() -> Result<()> {
+    let stack = Stack::load().await?;
+    let product = stack.api.product("Cheap", "0.49", 10).await?;
+    let body = e2e::api::order_body("cheap@example.com", &[(&product, 1)]);
+    let answer = stack.api.call("POST", "/orders", body).await?;
+    expect_status(&answer, 400)?;
+    ensure!(answer.text.contains("the minimum is 0.50"), "{}", answer.text);
+    Ok(())
+}
