@@ -107,7 +107,12 @@ fn a_call_that_no_route_takes_ends_at_order_api_whatever_its_method() {
 /// The settings of one method, or of all of them.
 fn method_settings<'a>(template: &'a Template, path: &str, method: &str) -> &'a Value {
     let settings = template.one("AWS::Serverless::Api", "Api")["MethodSettings"].as_array();
-    let mut settings = settings.expect("settings of methods").iter();
+    let settings = settings.expect("settings of methods").iter();
+    // Those of a path that is there under a condition are so, too.
+    let mut settings = settings.map(|one| match &one["Fn::If"] {
+        Value::Null => one,
+        choice => &choice[1],
+    });
     let found = settings.find(|one| one["ResourcePath"] == path && one["HttpMethod"] == method);
     found.unwrap_or_else(|| panic!("{method} {path} has no settings"))
 }
@@ -157,6 +162,7 @@ fn a_burst_of_one_script_leaves_the_consumers_their_executions() {
     let waiting =
         number("GetOrderThrottleBurst") + number("GetOrderThrottleRate") * WAIT_SECONDS_MAX;
     let consumers = 2 * number("ConsumerConcurrency")
+        + number("PaymentConsumerConcurrency")
         + number("NotificationConsumerReserve")
         + number("FeedbackConsumerReserve")
         + number("RelayReserve");
@@ -302,6 +308,46 @@ fn every_path_takes_a_preflight_without_a_signature() {
     for Route { path, .. } in &routes {
         let preflight = routes.iter().find(|one| one.path == *path && one.method == "OPTIONS");
         let preflight = preflight.unwrap_or_else(|| panic!("{path} takes no OPTIONS"));
-        assert_eq!((preflight.function.as_str(), &preflight.authorizer), ("order-api", &None));
+        // The payment service's paths are there only with it.
+        let is_of_payments = path.ends_with("/payment") || path.starts_with("/payments/");
+        let function = if is_of_payments { "payment-api" } else { "order-api" };
+        assert_eq!((preflight.function.as_str(), &preflight.authorizer), (function, &None));
     }
+}
+
+/// SAM leaves out a path only if all of its methods are of functions that are left out; else it makes a method without a function,
+/// which API Gateway refuses.
+#[test]
+fn a_path_of_a_function_that_may_not_be_there_is_of_such_functions_alone() {
+    let template = Template::read();
+    let mut by_path: BTreeMap<String, BTreeSet<Option<String>>> = BTreeMap::new();
+    for (name, function) in template.all(FUNCTION) {
+        let condition = template.0["Resources"][name]["Condition"].as_str().map(str::to_owned);
+        let events = function["Events"].as_object().expect("events").values();
+        for event in events.filter(|event| event["Type"] == "Api") {
+            let path = event["Properties"]["Path"].as_str().expect("a path").to_owned();
+            by_path.entry(path).or_default().insert(condition.clone());
+        }
+    }
+    for (path, conditions) in by_path {
+        assert_eq!(conditions.len(), 1, "{path} is of functions under {conditions:?}");
+    }
+}
+
+/// Whoever wants to pay calls Stripe through the API, and Stripe calls it, at its own rate.
+#[test]
+fn the_calls_of_payments_have_limits_of_their_own_and_payment_api_executions_for_a_burst() {
+    let template = Template::read();
+    let (order, payment) = (
+        method_settings(&template, "/~1orders~1{id}", "GET"),
+        method_settings(&template, "/~1orders~1{id}~1payment", "GET"),
+    );
+    for limit in ["ThrottlingRateLimit", "ThrottlingBurstLimit"] {
+        assert_eq!(payment[limit], order[limit], "{limit}");
+    }
+    let webhook = method_settings(&template, "/~1payments~1webhook", "POST");
+    assert_eq!(webhook["ThrottlingRateLimit"], 50);
+    let burst = webhook["ThrottlingBurstLimit"].as_u64().expect("a number");
+    let reserve = &template.0["Parameters"]["PaymentApiReserve"]["Default"];
+    assert!(reserve.as_u64().is_some_and(|reserve| burst <= reserve), "{burst}");
 }

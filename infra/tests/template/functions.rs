@@ -117,6 +117,49 @@ fn every_function_can_have_a_share_of_the_accounts_executions_and_has_none_by_de
     assert!(shares <= 900, "{shares}");
 }
 
+/// Stripe takes 100 calls a second of an account, each of which takes it about half a second.
+#[test]
+fn payment_consumer_keeps_to_what_stripe_takes_by_default() {
+    let template = Template::read();
+    let mapping = mappings(template.one(FUNCTION, "PaymentConsumer")).next().expect("a queue");
+    let calls = mapping["BatchSize"].as_u64().expect("a size");
+    let maximum = template.value(&mapping["ScalingConfig"]["MaximumConcurrency"]);
+    assert!(maximum.as_u64().is_some_and(|maximum| maximum * calls * 2 <= 100));
+}
+
+/// An outage of Stripe is as long as one of a mail provider; what a payment waits for must outlast it.
+#[test]
+fn an_outage_of_stripe_sends_no_payment_to_the_dlq() {
+    let template = Template::read();
+    let variables = |name: &str| &template.one(FUNCTION, name)["Environment"]["Variables"];
+    let (payments, mails) = (variables("PaymentConsumer"), variables("NotificationConsumer"));
+    assert_eq!(payments["GIVE_UP_AFTER_SECONDS"], mails["GIVE_UP_AFTER_SECONDS"]);
+    let seconds = template.value(&payments["GIVE_UP_AFTER_SECONDS"]).as_u64();
+    assert!(seconds.is_some_and(|seconds| seconds >= 6 * 3600));
+}
+
+/// Of an order's customer a function believes what the token says, whose secrets are the same everywhere.
+#[test]
+fn every_function_that_takes_order_tokens_has_the_same_secrets() {
+    let template = Template::read();
+    let variables = |name: &str| &template.one(FUNCTION, name)["Environment"]["Variables"];
+    let (orders, payments) = (variables("OrderApi"), variables("PaymentApi"));
+    for variable in ["ORDER_TOKEN_SECRET", "ORDER_TOKEN_SECRET_PREVIOUS"] {
+        assert!(orders[variable].is_object());
+        assert_eq!(payments[variable], orders[variable], "{variable}");
+    }
+}
+
+/// One that expects payment beside one that does not would strand orders.
+#[test]
+fn every_function_of_orders_is_told_how_they_are_paid() {
+    let template = Template::read();
+    for name in ["OrderApi", "OrderConsumer", "Relay"] {
+        let variables = &template.one(FUNCTION, name)["Environment"]["Variables"];
+        assert_eq!(variables["PAYMENTS"], json!({ "Ref": "Payments" }), "{name}");
+    }
+}
+
 /// What is begun in vain counts as an attempt.
 #[test]
 fn a_batch_of_mails_leaves_within_its_invocation_at_the_default_rate() {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use crate::read::{FUNCTION, QUEUE, TABLE, TOPIC, Template, target, within};
+use crate::read::{FUNCTION, QUEUE, TABLE, TOPIC, Template, list, target, within};
 
 #[test]
 fn nothing_is_of_one_account_region_or_partition() {
@@ -85,6 +85,74 @@ fn every_reference_names_something_that_is_there_and_every_parameter_is_used() {
     assert!(used.len() > 60, "this test has lost sight of the references");
     for parameter in &parameters {
         assert!(used.contains(parameter), "{parameter} is used nowhere");
+    }
+}
+
+/// Each condition that a resource or an output is under, from `Condition` and from the `Fn::If`s around a reference; what is
+/// referred to may be there only under one of these.
+fn check_conditions(template: &Template, value: &Value, under: &[&str], place: &str) {
+    let condition_of = |name: &str| template.0["Resources"][name]["Condition"].as_str();
+    let check = |name: &str| {
+        if let Some(condition) = condition_of(name.split('.').next().unwrap_or(name)) {
+            assert!(under.contains(&condition), "{place} names {name}, which may not be there");
+        }
+    };
+    match value {
+        Value::Array(values) => {
+            values.iter().for_each(|value| check_conditions(template, value, under, place));
+        }
+        Value::Object(fields) => {
+            for (function, argument) in fields {
+                let text = argument.as_str().unwrap_or_default();
+                match function.as_str() {
+                    "Fn::If" => {
+                        let condition = argument[0].as_str().unwrap_or_default();
+                        let then = [under, &[condition]].concat();
+                        check_conditions(template, &argument[1], &then, place);
+                        check_conditions(template, &argument[2], under, place);
+                        continue;
+                    }
+                    "Ref" | "Fn::GetAtt" => check(text),
+                    "Fn::Sub" => {
+                        let names = text.split("${").skip(1);
+                        names.filter_map(|rest| rest.split('}').next()).for_each(check);
+                    }
+                    "DependsOn" => {
+                        list(argument).into_iter().filter_map(Value::as_str).for_each(check)
+                    }
+                    _ => {}
+                }
+                check_conditions(template, argument, under, place);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// CloudFormation refuses the whole template otherwise, and only where the condition is not met.
+#[test]
+fn what_is_there_under_a_condition_is_named_only_under_the_same() {
+    let template = Template::read();
+    let mut conditional = 0;
+    for section in ["Resources", "Outputs"] {
+        for (name, one) in template.0[section].as_object().expect(section) {
+            let condition = one["Condition"].as_str();
+            conditional += usize::from(condition.is_some());
+            check_conditions(&template, one, condition.as_slice(), name);
+        }
+    }
+    assert!(conditional > 20, "this test has lost sight of the conditions");
+}
+
+/// The payment service is there as a whole or not at all.
+#[test]
+fn nothing_of_the_payment_service_is_there_where_orders_are_not_paid() {
+    let template = Template::read();
+    for section in ["Resources", "Outputs"] {
+        for (name, one) in template.0[section].as_object().expect(section) {
+            let is_of_payments = name.starts_with("Payment");
+            assert_eq!(one["Condition"] == "PaymentsByStripe", is_of_payments, "{name}");
+        }
     }
 }
 

@@ -71,6 +71,48 @@ fn no_retry_waits_for_longer_than_sqs_can_hide_a_message() {
     }
 }
 
+/// Without them no order would ever be paid; that would show with the first.
+#[test]
+fn payments_by_stripe_are_refused_without_stripes_keys() {
+    let template = Template::read();
+    let by_stripe = json!({ "Fn::Equals": [{ "Ref": "Payments" }, "stripe"] });
+    let with_keys = json!({ "Fn::Not": [{ "Fn::Equals": [{ "Ref": "StripeSecretArn" }, ""] }] });
+    let rule = &template.0["Rules"]["PaymentsByStripeNeedItsSecret"];
+    assert_eq!(rule["RuleCondition"], by_stripe);
+    assert_eq!(rule["Assertions"][0]["Assert"], with_keys);
+    let condition = json!({ "Fn::And": [by_stripe, with_keys] });
+    assert_eq!(template.0["Conditions"]["PaymentsByStripe"], condition);
+    let parameters = &template.0["Parameters"];
+    assert_eq!(parameters["Payments"]["Default"], "none");
+    let arn = &parameters["StripeSecretArn"];
+    // As AWS and the emulators make them, and those that AWS calls by itself.
+    for name in ["stripe-a1B2c3", "shop/stripe-AbCdEf", "rds!db-stripe-AbCdEf"] {
+        let good = format!("arn:aws:secretsmanager:eu-west-1:123456789012:secret:{name}");
+        assert!(takes(arn, &good), "{good}");
+    }
+    for bad in [
+        "stripe",
+        "sk_live_abc",
+        "arn:aws:secretsmanager:eu-west-1:123456789012:secret:*",
+        "arn:aws:secretsmanager:eu-west-1:123456789012:secret:",
+        "arn:aws:ssm:eu-west-1:123456789012:parameter/stripe",
+    ] {
+        assert!(!takes(arn, bad), "{bad}");
+    }
+}
+
+/// A path is appended to it.
+#[test]
+fn stripe_is_named_by_an_address_without_a_path() {
+    let endpoint = &Template::read().0["Parameters"]["StripeEndpoint"];
+    for good in ["https://api.stripe.com", "http://127.0.0.1:8420", "http://[::1]:8420"] {
+        assert!(takes(endpoint, good), "{good}");
+    }
+    for bad in ["", "api.stripe.com", "https://api.stripe.com/", "https://api.stripe.com/v1"] {
+        assert!(!takes(endpoint, bad), "{bad}");
+    }
+}
+
 /// A sender that is none would be found out by the first mail, hours after the deployment.
 #[test]
 fn the_sender_of_mails_is_an_address() {

@@ -14,13 +14,23 @@ const POLICY: &str = "AWS::SQS::QueuePolicy";
 const SUBSCRIPTION: &str = "AWS::SNS::Subscription";
 
 /// What each queue of the design is for.
-const TAKES: [(&str, &[&str]); 3] = [
-    ("ProductQueue", &["OrderCreated", "OrderCancelled"]),
-    ("OrderQueue", &["StockReserved", "StockRejected"]),
+const TAKES: [(&str, &[&str]); 4] = [
+    ("ProductQueue", &["OrderCreated", "OrderCancelled", "OrderExpired"]),
+    ("OrderQueue", &["StockReserved", "StockRejected", "PaymentSucceeded", "PaymentCancelled"]),
     (
         "NotificationQueue",
-        &["OrderCreated", "OrderConfirmed", "OrderRejected", "OrderCancelled", "OrderShipped"],
+        &[
+            "OrderCreated",
+            "OrderAwaitingPayment",
+            "OrderPaymentReminder",
+            "OrderExpired",
+            "OrderConfirmed",
+            "OrderRejected",
+            "OrderCancelled",
+            "OrderShipped",
+        ],
     ),
+    ("PaymentQueue", &["OrderAwaitingPayment", "OrderCancelled", "OrderPaymentOverdue"]),
 ];
 
 /// The dead-letter queue of each queue that has one.
