@@ -1,4 +1,4 @@
-# `make` alone lists what there is. Variables: PORT (of the local stack), EMULATOR, PYTHON, THREADS, PICTURES, SEEDS, BUGS, LONG, BIN_DIR.
+# `make` alone lists what there is. Variables: PORT (of the local stack), EMULATOR, PAYMENTS, PYTHON, THREADS, PICTURES, SEEDS, BUGS, LONG, BIN_DIR.
 
 PYTHON ?= python3
 PORT ?=
@@ -11,21 +11,24 @@ BUGS ?=
 LONG ?=
 # Where the functions are if they were not built by `make`: target/lambda after `cargo lambda build`.
 BIN_DIR ?=
+# stripe has the orders of the local stack paid, none not; empty is what the running stack has, or none.
+PAYMENTS ?=
 
 export PORT PYTHON
 STACK = $(PYTHON) localstack/stack.py
+PAID = $(if $(PAYMENTS),--payments $(PAYMENTS))
 BUILT = $(if $(BIN_DIR),--no-build --bin-dir $(BIN_DIR))
 # Each kind of test has a stack of its own on a free port.
 WITH = PORT=0 $(STACK) with --emulator $(EMULATOR) $(or $(BUILT),--no-build)
 
 .DEFAULT_GOAL := help
-.PHONY: help up down logs demo test check unit build bench profile chaos e2e e2e-shared e2e-alone e2e-demo e2e-lifecycle e2e-iam e2e-faults e2e-conformance e2e-chaos e2e-cli e2e-contract e2e-stripe docs asyncapi actionlint client-test deny advisories console-test fuzz sim sim-mutants
+.PHONY: help up down logs demo test check unit build bench profile chaos e2e e2e-shared e2e-alone e2e-demo e2e-lifecycle e2e-iam e2e-faults e2e-conformance e2e-chaos e2e-cli e2e-contract e2e-stripe e2e-payment docs asyncapi actionlint client-test deny advisories console-test fuzz sim sim-mutants
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-up: ## build the functions and run the stack on this machine; again: deploy what has changed
-	@$(STACK) up --emulator $(EMULATOR) $(BUILT)
+up: ## build the functions and run the stack on this machine (PAYMENTS=stripe); again: deploy what has changed
+	@$(STACK) up --emulator $(EMULATOR) $(PAID) $(BUILT)
 
 down: ## stop the stack; its data is gone
 	@$(STACK) down
@@ -34,7 +37,7 @@ logs: ## follow the logs of all functions
 	@$(STACK) logs
 
 demo: ## run the stack, place an order and watch it through to the mail
-	@$(STACK) demo --emulator $(EMULATOR) $(BUILT)
+	@$(STACK) demo --emulator $(EMULATOR) $(PAID) $(BUILT)
 
 test: check unit e2e ## everything: format, lints, all tests, each stack brought and taken away
 
@@ -59,7 +62,7 @@ build: ## the one dev build that tests and local functions share
 SIDE_BY_SIDE ?= -j4
 
 e2e: build ## the end-to-end tests, each group against a stack of its own
-	$(MAKE) $(SIDE_BY_SIDE) e2e-faults e2e-iam e2e-contract e2e-cli e2e-shared e2e-conformance e2e-alone e2e-lifecycle e2e-stripe e2e-demo
+	$(MAKE) $(SIDE_BY_SIDE) e2e-faults e2e-iam e2e-contract e2e-cli e2e-shared e2e-conformance e2e-alone e2e-payment e2e-lifecycle e2e-stripe e2e-demo
 
 e2e-shared: build
 	$(WITH) --state .local/test/shared --mail-mode ses --param RelayAgeSeconds=2 -- \
@@ -82,6 +85,12 @@ e2e-contract: build
 # Stripe's protocol, by another's implementation of it: localstripe from PyPI. It needs no stack.
 e2e-stripe: build
 	tests/e2e/tests/stripe/run.sh .cache/localstripe cargo test --workspace --test stripe
+
+# In a currency of which Stripe says how little can be paid; with what the roles allow, and nothing else.
+e2e-payment: build
+	$(WITH) --state .local/test/payment --mail-mode ses --payments stripe --param RelayAgeSeconds=2 --param Currency=EUR \
+	  $(if $(filter ministack,$(EMULATOR)),--server-env AUTH=true) -- \
+	  cargo test --workspace --test payment -- --test-threads=$(THREADS)
 
 e2e-demo: build
 	$(WITH) --state .local/test/demo -- \

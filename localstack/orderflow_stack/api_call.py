@@ -8,7 +8,7 @@ import json
 import shlex
 import urllib.error
 import urllib.request
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from botocore.auth import SigV4Auth
@@ -44,6 +44,7 @@ class ApiCall:
     url: str
     body: dict[str, Any] | None = None
     signed: bool = False
+    headers: dict[str, str] = field(default_factory=dict)
 
     def send(self) -> ApiAnswer:
         request = urllib.request.Request(
@@ -62,6 +63,8 @@ class ApiCall:
         words += [shlex.quote(self.url)]
         if self.signed:
             words += ["--aws-sigv4", f'"aws:amz:{REGION}:execute-api"', "--user", f"{KEY}:{SECRET}"]
+        for name, value in self.headers.items():
+            words += ["-H", shlex.quote(f"{name}: {value}")]
         if self.body is not None:
             words += ["-H", "'content-type: application/json'", "-d", shlex.quote(json.dumps(self.body))]
         return " ".join(words)
@@ -70,7 +73,9 @@ class ApiCall:
         return None if self.body is None else json.dumps(self.body).encode()
 
     def _build_headers(self) -> dict[str, str]:
-        headers = {} if self.body is None else {"content-type": "application/json"}
+        headers = dict(self.headers)
+        if self.body is not None:
+            headers["content-type"] = "application/json"
         if not self.signed:
             return headers
         request = AWSRequest(self.method, self.url, headers=headers, data=self._encode_body())

@@ -23,6 +23,7 @@ class Options:
     emulator: str | None = None
     port: int | None = None
     mail_mode: str | None = None
+    payments: str | None = None
     bin_dir: Path | None = None
     build: bool = True
     parameters: dict[str, str] = field(default_factory=dict)
@@ -91,6 +92,11 @@ def _build_starting_options() -> argparse.ArgumentParser:
         help="of the emulator; 0 is any free one (default: $PORT, or 4566 if it is free, or any)",
     )
     options.add_argument("--mail-mode", choices=("console", "ses"), help="default console")
+    options.add_argument(
+        "--payments",
+        choices=("none", "stripe"),
+        help="stripe has orders paid, by a localstripe that is started beside the emulator (default none)",
+    )
     options.add_argument(
         "--bin-dir",
         type=_parse_path,

@@ -22,6 +22,7 @@ from orderflow_stack.emulator_selection import select_emulator
 from orderflow_stack.errors import StackError
 from orderflow_stack.ports import build_url, find_free_port
 from orderflow_stack.state import State
+from orderflow_stack.stripe.server import StripeServer
 from orderflow_stack.teardown import tear_down
 
 
@@ -47,6 +48,10 @@ def run_program(state: State, options: Options, environment: dict[str, str]) -> 
     if options.via and select_emulator(state, options.emulator).in_docker:
         # Never left out in silence.
         print("NOT TESTED on localstack-docker: functions in containers cannot reach the proxy:")
+        print(f"  {shlex.join(options.program)}\n1 not tested on this emulator", flush=True)
+        sys.exit(0)
+    if options.payments == "stripe" and select_emulator(state, options.emulator).in_docker:
+        print("NOT TESTED on localstack-docker: functions in containers cannot reach localstripe:")
         print(f"  {shlex.join(options.program)}\n1 not tested on this emulator", flush=True)
         sys.exit(0)
     proxy = _start_proxy(options)
@@ -90,6 +95,8 @@ def bring_up(state: State, options: Options) -> Emulator:
         f"The stack is up ({time.monotonic() - begun:.1f} s); its addresses: {state.env_file}",
         flush=True,
     )
+    if StripeServer(state).is_running():
+        print(f"Orders are paid by the Stripe (localstripe) at {StripeServer(state).url}", flush=True)
     return emulator
 
 
@@ -105,6 +112,8 @@ def _clear_killed_server(state: State) -> None:
     """A server that was killed leaves its record, its files, and in Docker its containers."""
     recorded = select_emulator(state)
     if not recorded.is_running():
+        # What localstripe knows is of orders that are gone.
+        StripeServer(state).stop()
         recorded.stop()
 
 

@@ -1,4 +1,5 @@
-"""`demo`: creates a product, orders five of it, and watches the order until its mail is out.
+"""`demo`: creates a product, orders five of it, pays where orders are paid, and watches the order until its mails are
+out.
 
 In: an emulator with the deployed stack. Out: each call and its answer on the screen, as `curl` would show them.
 Guarantees: an answer that is not the expected one, or does not come in time, ends it with a `StackError`.
@@ -13,14 +14,16 @@ from orderflow_stack.api_call import ApiAnswer, ApiCall
 from orderflow_stack.deployed_stack import describe_stack
 from orderflow_stack.emulator import Emulator
 from orderflow_stack.errors import StackError
+from orderflow_stack.stripe.checkout import list_calls
 
 PRODUCT = {"name": "Test Laptop", "price": 1000, "stock": 50, "category": "electronics"}
 CUSTOMER = "test@example.com"
 QUANTITY = 5
 STOCK_AFTER = "45"
 TOTAL = "5000.00"
-# One mail says that the order came in, the other that it is confirmed.
+# One mail says that the order came in, the other that it is confirmed; where it is paid, one that it is to be.
 MAILS_OF_AN_ORDER = 2
+MAILS_OF_A_PAID_ORDER = 3
 MAIL_BEGINS = "📧 EMAIL NOTIFICATION (Console Mode)"
 WAIT_TIMEOUT_SECONDS = 60
 POLL_INTERVAL_SECONDS = 0.2
@@ -30,6 +33,7 @@ def run_demo(emulator: Emulator) -> None:
     begun = logs.read_clock()
     stack = describe_stack(emulator)
     url = stack.api_url
+    is_paid = stack.parameters["Payments"] == "stripe"
 
     _print_title(1, "An administrator creates a product: 50 pieces at 1000")
     product = _send(ApiCall("POST", f"{url}/products", PRODUCT, signed=True), HTTPStatus.CREATED)
@@ -47,16 +51,37 @@ def run_demo(emulator: Emulator) -> None:
     _print_title(3, "product-consumer takes OrderCreated from its queue and reserves the stock")
     _wait_for_field(ApiCall("GET", f"{url}/products/{product['id']}"), "stock", STOCK_AFTER)
 
-    _print_title(4, "order-consumer takes StockReserved from its queue and confirms the order")
-    _wait_for_field(ApiCall("GET", f"{url}/orders/{order['id']}"), "status", "confirmed")
+    by_id = ApiCall("GET", f"{url}/orders/{order['id']}")
+    if is_paid:
+        _pay(by_id, order["order_token"], stack.parameters["StripeEndpoint"])
+        confirmed, mailed = 6, 7
+        _print_title(
+            confirmed, "Stripe tells payment-api, and order-consumer takes PaymentSucceeded and confirms the order"
+        )
+    else:
+        confirmed, mailed = 4, 5
+        _print_title(confirmed, "order-consumer takes StockReserved from its queue and confirms the order")
+    _wait_for_field(by_id, "status", "confirmed")
 
-    _print_title(5, "notification-consumer mails the customer")
+    _print_title(mailed, "notification-consumer mails the customer")
     if stack.parameters["MailMode"] == "console":
-        _show_mails(emulator, order["id"], begun)
+        _show_mails(emulator, order["id"], begun, MAILS_OF_A_PAID_ORDER if is_paid else MAILS_OF_AN_ORDER)
     else:
         _print_indented("In mode ses mails are not logged. This shows what was sent:")
         _print_indented(f"$ {ApiCall('GET', emulator.mails_url).format_curl_command()}")
     _explain_next_steps(emulator, url, order["id"])
+
+
+def _pay(order: ApiCall, token: str, stripe: str) -> None:
+    _print_title(4, "order-consumer takes StockReserved, and payment-consumer asks Stripe for the payment")
+    _wait_for_field(order, "status", "awaiting_payment")
+    payment = ApiCall("GET", f"{order.url}/payment", headers={"order-token": token})
+    _wait_for_field(payment, "status", "open")
+
+    _print_title(5, "The customer's browser pays with it at Stripe, by card")
+    for call in list_calls(stripe, payment.send()["client_secret"]):
+        _print_indented(f"$ {call.format_curl_command()}")
+        _print_indented(call.send())
 
 
 def _send(call: ApiCall, expected: HTTPStatus) -> ApiAnswer:
@@ -88,18 +113,18 @@ def _wait_for_field(call: ApiCall, field: str, expected: str) -> None:
     _print_answer(answer)
 
 
-def _show_mails(emulator: Emulator, order_id: str, since: int) -> None:
+def _show_mails(emulator: Emulator, order_id: str, since: int, number: int) -> None:
     _print_indented(f"Waiting for its log to show the mail (at most {WAIT_TIMEOUT_SECONDS} s) ...")
     mails: list[str] = []
 
     def have_arrived() -> bool:
         logged = logs.read_lines(emulator.url, "notification-consumer", since)
         mails[:] = [mail for mail in _extract_mails(logged) if order_id in mail]
-        return len(mails) >= MAILS_OF_AN_ORDER
+        return len(mails) >= number
 
     _wait_until(
         have_arrived,
-        lambda: f"{len(mails)} of {MAILS_OF_AN_ORDER} mails about order {order_id} in the log (`make logs`)",
+        lambda: f"{len(mails)} of {number} mails about order {order_id} in the log (`make logs`)",
     )
     for mail in mails:
         _print_indented(mail)

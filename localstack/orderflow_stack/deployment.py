@@ -22,6 +22,8 @@ from orderflow_stack.errors import StackError
 from orderflow_stack.settings_file import write_settings_file
 from orderflow_stack.smoke_test import call_every_function
 from orderflow_stack.state import State
+from orderflow_stack.stripe.account import prepare_account
+from orderflow_stack.stripe.server import StripeServer
 
 BUCKET = "orderflow-code"
 DEPLOY_TIMEOUT_SECONDS = 300
@@ -40,7 +42,8 @@ CAPABILITIES = ("CAPABILITY_IAM", "CAPABILITY_NAMED_IAM", "CAPABILITY_AUTO_EXPAN
 def deploy(state: State, emulator: Emulator, options: Options, hashes: dict[str, str]) -> None:
     """Deploys what has changed since the last time, if anything has."""
     requested = _collect_requested_parameters(state, options)
-    parameters = _choose_parameters(emulator, requested)
+    stripe = _start_stripe(state, emulator, requested)
+    parameters = _choose_parameters(emulator, requested, prepare_account(emulator, stripe) if stripe else {})
     fingerprint = _compute_fingerprint(hashes, parameters)
     if state.read("deployed").get("fingerprint") == fingerprint:
         print("Nothing has changed since the last deployment.", flush=True)
@@ -54,20 +57,41 @@ def deploy(state: State, emulator: Emulator, options: Options, hashes: dict[str,
             _verify_sender(emulator, stack)
         call_every_function(emulator, stack)
         state.write("deployed", {"fingerprint": fingerprint, "asked": requested})
-    write_settings_file(state, emulator, describe_stack(emulator))
+    stack = describe_stack(emulator)
+    if stripe:
+        # Each time: what it was told is gone if it has been started again.
+        stripe.send_webhooks_to(f"{stack.api_url}/payments/webhook")
+    else:
+        StripeServer(state).stop()
+    write_settings_file(state, emulator, stack)
 
 
 def _collect_requested_parameters(state: State, options: Options) -> dict[str, str]:
     """What this command asks for, and what earlier ones have asked for on this running stack."""
     earlier: dict[str, str] = state.read("deployed").get("asked", {})
     mail_mode = {"MailMode": options.mail_mode} if options.mail_mode else {}
-    return earlier | mail_mode | options.parameters
+    payments = {"Payments": options.payments} if options.payments else {}
+    return earlier | mail_mode | payments | options.parameters
 
 
-def _choose_parameters(emulator: Emulator, requested: dict[str, str]) -> dict[str, str]:
+def _start_stripe(state: State, emulator: Emulator, requested: dict[str, str]) -> StripeServer | None:
+    """Where orders are paid."""
+    if requested.get("Payments", "none") == "none":
+        return None
+    if emulator.in_docker:
+        raise StackError(
+            "in Docker there are no payments, because functions in containers cannot reach localstripe; "
+            "LOCALSTACK_MODE=host has them"
+        )
+    server = StripeServer(state)
+    server.ensure_started()
+    return server
+
+
+def _choose_parameters(emulator: Emulator, requested: dict[str, str], of_stripe: dict[str, str]) -> dict[str, str]:
     is_arm = platform.machine().lower() in ("arm64", "aarch64")
     host = {"Architecture": "arm64" if is_arm else "x86_64", "MailMode": "console"}
-    return host | LOCAL_PARAMETERS | emulator.choose_template_parameters() | requested
+    return host | LOCAL_PARAMETERS | emulator.choose_template_parameters() | of_stripe | requested
 
 
 def _compute_fingerprint(hashes: dict[str, str], parameters: dict[str, str]) -> str:

@@ -21,6 +21,7 @@ from typing import IO
 
 from orderflow_stack.errors import StackError
 from orderflow_stack.ports import build_url, claim_port
+from orderflow_stack.process_lock import is_held
 from orderflow_stack.state import State
 
 HEALTH_TIMEOUT_SECONDS = 5
@@ -119,15 +120,7 @@ class Emulator(ABC):
         return Settings(**record["settings"])
 
     def is_running(self) -> bool:
-        """The server holds a lock on a file of the stack from its first to its last moment, so this cannot mistake
-        another process for it, whatever number the system gives that."""
-        with self._lock_file().open("a") as lock:
-            try:
-                # Shared, so that two who ask at once do not take each other for the server.
-                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return True
-        return False
+        return is_held(self._lock_file())
 
     def is_healthy(self, port: int) -> bool:
         try:

@@ -20,7 +20,10 @@ MOCK_RESPONSE = b"Mock response"
 
 
 def call_every_function(emulator: Emulator, stack: DeployedStack) -> None:
-    for path in ("/", "/products"):
+    paths = ["/", "/products"]
+    if stack.parameters["Payments"] == "stripe":
+        paths.append("/orders/none/payment")
+    for path in paths:
         _call_api(stack.api_url + path)
     functions = aws.create_client("lambda", emulator.url)
     for mapping in functions.list_event_source_mappings()["EventSourceMappings"]:

@@ -1,4 +1,4 @@
-"""`down`: stops the emulator and every function, and with them everything that they hold.
+"""`down`: stops the emulator, every function and localstripe, and with them everything that they hold.
 
 Needs the standard library alone: who stops a stack should not have to install anything.
 """
@@ -6,12 +6,14 @@ Needs the standard library alone: who stops a stack should not have to install a
 from orderflow_stack.cli import Options
 from orderflow_stack.emulator_selection import select_emulator
 from orderflow_stack.state import State
+from orderflow_stack.stripe.server import StripeServer
 
 
 def tear_down(options: Options) -> None:
     state = State(options.state)
     with state.lock_exclusively():
         emulator = select_emulator(state)
+        StripeServer(state).stop()
         stopped = emulator.stop()
         state.env_file.unlink(missing_ok=True)
     print(f"Stopped {emulator.name}." if stopped else "It was not running.")

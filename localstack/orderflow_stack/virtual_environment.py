@@ -31,6 +31,8 @@ class VirtualEnvironment:
     directory: Path
     requirements: Path
     contents: str
+    # Whether the file names the hash of each package.
+    has_hashes: bool = True
 
     def program(self, name: str) -> Path:
         """The path of a program that the requirements install."""
@@ -39,7 +41,7 @@ class VirtualEnvironment:
     def is_current(self) -> bool:
         marker = self._marker()
         exists = self.program("python").exists() and marker.is_file()
-        return exists and marker.read_text() == self._hash_requirements()
+        return exists and marker.read_text() == self._describe_requirements()
 
     def install_if_outdated(self, python: str) -> None:
         """Makes it with that Python, unless it is there and current."""
@@ -61,10 +63,11 @@ class VirtualEnvironment:
         pip = [str(self.program("python")), "-m", "pip", "--disable-pip-version-check", "--quiet"]
         # Nothing is written outside the checkout, so pip's cache is in it, too.
         pip.append(f"--cache-dir={PIP_CACHE}")
-        _run([*pip, "install", "--require-hashes", "-r", str(self.requirements)])
-        self._marker().write_text(self._hash_requirements())
+        hashes = ["--require-hashes"] if self.has_hashes else []
+        _run([*pip, "install", *hashes, "-r", str(self.requirements)])
+        self._marker().write_text(self._describe_requirements())
 
-    def _hash_requirements(self) -> str:
+    def _describe_requirements(self) -> str:
         return hashlib.sha256(self.requirements.read_bytes()).hexdigest()
 
     def _marker(self) -> Path:

@@ -1,0 +1,1 @@
+"""Stripe on this machine, for stacks whose orders are paid: localstripe."""
