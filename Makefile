@@ -139,13 +139,13 @@ fuzz: build ## the long fuzz run over events and HTTP bodies: 10 million inputs 
 # The exact counts are a part of `unit`. Release binaries, because that is what is deployed; the harness is a part of the dev build.
 bench: ## times, CPU, memory and costs of the functions and of peers in Python and Node.js, into docs/benchmarks.md (LONG=1, ROUNDS=5)
 	tests/bench/peers/install.sh .cache/peers
-	cargo build --release -p order -p product -p notification -p relay --bins --quiet
+	cargo build --release -p order -p product -p payment -p notification -p relay --bins --quiet
 	cargo build --workspace --bins --quiet
 	LONG=$(LONG) target/debug/bench
 	ORDERFLOW_SALE_ORDERS=$(if $(LONG),120000,10000) cargo test --workspace --test sale -- --nocapture
 
 profile: ## where the instructions of the functions go, crate by crate; needs valgrind
-	cargo build --release -p order -p product -p notification -p relay --bins --quiet
+	cargo build --release -p order -p product -p payment -p notification -p relay --bins --quiet
 	cargo build --workspace --bins --quiet
 	BIN_DIR=$(BIN_DIR) target/debug/profile
 

@@ -4,7 +4,7 @@
 //! PaymentCancelled or PaymentRefunded. Guarantees: an order has one PaymentIntent; what is written before a call says enough to find out
 //! what came of it; a payment ends paid, or so that it can never be paid; the money of a cancelled order is given back once.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use aws_config::SdkConfig;
 use events::{Body, Event};
@@ -23,7 +23,7 @@ use tokio::time::Instant;
 use crate::{
     payments::{Payment, PaymentsTable},
     rules::{Ending, EndingStep, KeyedRequest, KeyedStep, Observed, PaymentStatus, end, observe},
-    secrets::{SecretsError, StripeSecrets},
+    secrets::{Secrets, SecretsError, StripeSecrets},
     stripe::{NewIntent, PaymentIntent, Refund, RefundStatus, Stripe, StripeError},
 };
 
@@ -60,20 +60,31 @@ impl StripeAccount {
     /// # Errors
     /// Stripe is left alone for a while, or there is no key.
     pub async fn stripe(&self) -> Result<Stripe, Failure> {
-        let secrets = self.secrets.get().await.map_err(|error| match error {
-            SecretsError::Call(_) => Failure::transient_because("stripe_secret", error),
-            SecretsError::Malformed => {
-                telemetry::count(
-                    &[("payments_configuration", 1)],
-                    Clock::from(self.aws.time_source()).now(),
-                );
-                Failure::transient_because("stripe_secret", error)
-            }
-        })?;
+        let secrets = self.read_secrets().await;
+        let secrets =
+            secrets.map_err(|error| Failure::transient_because("stripe_secret", error))?;
         self.lock()
             .admit(Instant::now())
             .map_err(|remaining| Failure::transient(BreakerOpen(remaining.as_secs())))?;
         Ok(Stripe::new(&self.aws, &self.endpoint, &secrets.api_key))
+    }
+
+    /// What is shared with Stripe.
+    ///
+    /// # Errors
+    /// See [`SecretsError`].
+    pub(crate) async fn read_secrets(&self) -> Result<Arc<Secrets>, SecretsError> {
+        let secrets = self.secrets.get().await;
+        if secrets.as_ref().is_err_and(SecretsError::is_permanent) {
+            self.note_configuration();
+        }
+        secrets
+    }
+
+    /// Counts that no call can succeed before somebody acts: an alarm is on it.
+    fn note_configuration(&self) {
+        let now = Clock::from(self.aws.time_source()).now();
+        telemetry::count(&[("payments_configuration", 1)], now);
     }
 
     fn lock(&self) -> MutexGuard<'_, Breaker> {
@@ -97,8 +108,7 @@ impl StripeAccount {
                 Ok(result)
             }
             Err(error @ StripeError::Configuration(_)) => {
-                let now = Clock::from(self.aws.time_source()).now();
-                telemetry::count(&[("payments_configuration", 1)], now);
+                self.note_configuration();
                 Err(Failure::transient_because("stripe_configuration", error))
             }
             Err(error) => {

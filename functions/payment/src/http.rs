@@ -26,7 +26,6 @@ use crate::{
     consumer::StripeAccount,
     payments::{Payment, PaymentsTable},
     rules::{Observed, PaymentStatus, observe},
-    secrets::SecretsError,
     stripe::{ClientSecret, PaymentIntent, StripeError},
 };
 
@@ -110,7 +109,7 @@ async fn receive_webhook(
     body: Bytes,
 ) -> Result<Json<WebhookResponse>, Problem> {
     const RECEIVED: Json<WebhookResponse> = Json(WebhookResponse { received: true });
-    let secrets = api.account.secrets.get().await.map_err(|error: SecretsError| {
+    let secrets = api.account.read_secrets().await.map_err(|error| {
         tracing::error!(error = %ErrorChain(&error), "there are no secrets of webhooks");
         Problem::unavailable("The secrets could not be read; try again.")
     })?;

@@ -39,6 +39,21 @@ pub enum SecretsError {
     Malformed,
 }
 
+impl SecretsError {
+    /// Whether trying again helps nobody before somebody acts: there is no such secret, or it may not be read, or not be used.
+    /// <https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_GetSecretValue.html#API_GetSecretValue_Errors>
+    #[must_use]
+    pub fn is_permanent(&self) -> bool {
+        match self {
+            Self::Malformed => true,
+            Self::Call(error) => matches!(
+                error.code.as_deref(),
+                Some("ResourceNotFoundException" | "AccessDeniedException" | "DecryptionFailure")
+            ),
+        }
+    }
+}
+
 /// The secret, read again now and then.
 #[derive(Debug)]
 pub struct StripeSecrets {
