@@ -102,6 +102,9 @@ pub(crate) enum Command {
     /// Look at one order, cancel it, or publish its last event again
     #[command(subcommand)]
     Order(Order),
+    /// Look at the payment of an order, where orders are paid
+    #[command(subcommand)]
+    Payment(PaymentCommand),
     /// Look at the events that are stored and not published
     #[command(subcommand)]
     Outbox(Outbox),
@@ -219,6 +222,15 @@ pub(crate) enum Order {
         /// Run the relay at once instead of waiting for its minute
         #[arg(long)]
         now: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PaymentCommand {
+    /// Print it: its status, its ids at Stripe, and what was asked of Stripe last
+    Show {
+        /// The order's id
+        id: String,
     },
 }
 

@@ -19,6 +19,7 @@ mod masking;
 mod order;
 mod outbox;
 mod output;
+mod payment;
 mod reconcile;
 mod replay;
 mod select;
@@ -40,7 +41,7 @@ use jiff::Timestamp;
 
 use crate::{
     args::{
-        Arguments, Change, Command, Consumers, Customer, Dlq, Order, Outbox, Replay,
+        Arguments, Change, Command, Consumers, Customer, Dlq, Order, Outbox, PaymentCommand, Replay,
         SuppressedCommand,
     },
     dlq::Listing,
@@ -128,6 +129,9 @@ async fn carry_out(
         }
         Command::Dlq(command) => dlq(&stack, command, output, yes).await,
         Command::Order(command) => order(&stack, command, output, yes).await,
+        Command::Payment(PaymentCommand::Show { id }) => {
+            output.say(&payment::show(&stack, &id).await?, payment::text)
+        }
         Command::Outbox(command) => outbox(&stack, command, output).await,
         Command::Customer(command) => customer(&stack, command, output, yes).await,
         Command::Suppressed(command) => suppressed(&stack, command, output, yes).await,

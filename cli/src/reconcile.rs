@@ -1,6 +1,6 @@
-//! `orderflow reconcile`: whether orders, reservations, stock and event log tell the same story.
+//! `orderflow reconcile`: whether orders, payments, reservations, stock and event log tell the same story.
 //!
-//! In: the whole of five tables. Out: every [`Difference`] between them, each with what it is about. What is compared is
+//! In: the whole of five tables, or of six where orders are paid. Out: every [`Difference`] between them, each with what it is about. What is compared is
 //! pure ([`compare`]). Guarantees: reads only. An order that has changed within the last minutes is under way: it is
 //! counted, and not compared. The tables are read one beside the other while the shop goes on, so a difference counts only if a
 //! second reading finds the same one.
@@ -8,11 +8,12 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use aws_sdk_dynamodb::types::AttributeValue;
-use events::{ProductId, Quantity};
+use events::{ProductId, Quantity, Stamp};
 use exactly_once::{Item, TableError};
 use futures::try_join;
 use jiff::{SignedDuration, Timestamp};
 use order::rules::{Order, Status};
+use payment::{payments::Payment, rules::PaymentStatus};
 use product::rules::{Product, Reservation, ReservationStatus};
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -31,6 +32,8 @@ pub(crate) struct Books {
     orders: BTreeMap<String, Order>,
     reservations: BTreeMap<String, Reservation>,
     products: BTreeMap<String, Product>,
+    /// `None` where orders are not paid.
+    payments: Option<BTreeMap<String, Payment>>,
     /// The types of each order's events, with how often each is there.
     events: BTreeMap<String, BTreeMap<String, usize>>,
     /// The sum of each product's opening balance and of what administrators added and took.
@@ -80,6 +83,14 @@ async fn read_books(stack: &Stack) -> Result<Books, CliError> {
         scan(stack, "StockChangesTable", None),
     )?;
     let mut books = Books::default();
+    if stack.output("PaymentsTable").is_ok() {
+        let mut payments = BTreeMap::new();
+        for item in scan(stack, "PaymentsTable", None).await? {
+            let payment: Payment = read(item, "payments")?;
+            payments.insert(payment.order_id.to_string(), payment);
+        }
+        books.payments = Some(payments);
+    }
     for item in orders {
         let order: Order = read(item, "orders")?;
         books.orders.insert(order.order_id.to_string(), order);
@@ -150,14 +161,23 @@ fn text(value: Option<AttributeValue>) -> String {
 /// Compares the tables with each other.
 pub(crate) fn compare(books: &Books, now: Timestamp) -> Report {
     let mut differences = BTreeSet::new();
-    let is_under_way = |order: &Order| now.duration_since(order.updated_at.timestamp()) < UNDER_WAY;
+    let has_just_changed = |at: Stamp| now.duration_since(at.timestamp()) < UNDER_WAY;
+    let payment = |id: &String| books.payments.as_ref()?.get(id);
+    let is_under_way = |order: &Order| {
+        has_just_changed(order.updated_at)
+            || payment(&order.order_id.to_string())
+                .is_some_and(|payment| has_just_changed(payment.updated_at))
+    };
     let mut under_way = 0;
     for (id, order) in &books.orders {
         if is_under_way(order) {
             under_way += 1;
             continue;
         }
-        let problems = compare_order(order, books.reservations.get(id), books.events.get(id));
+        let mut problems = compare_order(order, books.reservations.get(id), books.events.get(id));
+        if books.payments.is_some() {
+            problems.extend(compare_payment(order, payment(id), books.events.get(id)));
+        }
         let difference = |problem| Difference { kind: "order", id: id.clone(), problem };
         differences.extend(problems.into_iter().map(difference));
     }
@@ -169,6 +189,8 @@ pub(crate) fn compare(books: &Books, now: Timestamp) -> Report {
     };
     books.reservations.keys().for_each(|id| without_order("a reservation", id));
     books.events.keys().for_each(|id| without_order("an event", id));
+    let payments = books.payments.iter().flatten();
+    payments.for_each(|(id, _)| without_order("a payment", id));
     let mut held: HashMap<&str, i128> = HashMap::new();
     for reservation in books.reservations.values() {
         if reservation.status == ReservationStatus::Reserved {
@@ -205,6 +227,52 @@ pub(crate) fn compare(books: &Books, now: Timestamp) -> Report {
         under_way,
         differences: differences.into_iter().collect(),
     }
+}
+
+/// What is wrong with the payment of an order that is not under way: money that was taken is the total of an order that is confirmed or
+/// shipped, and who has no goods has his money.
+fn compare_payment(
+    order: &Order,
+    payment: Option<&Payment>,
+    events: Option<&BTreeMap<String, usize>>,
+) -> Vec<String> {
+    use PaymentStatus::{Cancelled, Creating, Open, Refunded, Refunding, Succeeded};
+    let has = |event_type: &str| events.is_some_and(|events| events.contains_key(event_type));
+    let mut problems = Vec::new();
+    let (status, paid) = (order.status.as_str(), payment.map(|payment| payment.status));
+    let fits = match order.status {
+        // Of one that was confirmed before orders were paid here, there is no payment.
+        Status::Confirmed | Status::Shipped => {
+            paid == Some(Succeeded) || (paid.is_none() && !has("OrderAwaitingPayment"))
+        }
+        Status::AwaitingPayment => matches!(paid, None | Some(Creating | Open)),
+        Status::Expired => paid == Some(Cancelled),
+        Status::Cancelled => matches!(paid, None | Some(Cancelled | Refunded)),
+        Status::Pending | Status::Rejected => paid.is_none(),
+    };
+    let name = paid.map_or("none", PaymentStatus::as_str);
+    if !fits {
+        problems.push(format!("the order is {status}, its payment {name}"));
+    }
+    if let Some(payment) = payment.filter(|payment| payment.amount != order.total) {
+        let (amount, total) = (payment.amount, order.total);
+        problems.push(format!("its payment is of {amount}, and its total {total}"));
+    }
+    let was_paid = matches!(paid, Some(Succeeded | Refunding | Refunded));
+    for (event_type, wanted) in
+        [("PaymentSucceeded", was_paid), ("PaymentRefunded", paid == Some(Refunded))]
+    {
+        match (wanted, has(event_type)) {
+            (true, false) => {
+                problems.push(format!("its payment is {name}, and its log has no {event_type}"));
+            }
+            (false, true) => {
+                problems.push(format!("its payment is {name}, and its log has {event_type}"));
+            }
+            (true, true) | (false, false) => {}
+        }
+    }
+    problems
 }
 
 /// The events that an order may have several of: the payment service is asked again, and a customer tries again.
@@ -413,7 +481,80 @@ mod tests {
             products: BTreeMap::from([("p1".to_owned(), product)]),
             events: BTreeMap::from([("o1".to_owned(), events)]),
             recorded: HashMap::from([("p1".to_owned(), 10)]),
+            payments: None,
         }
+    }
+
+    /// Books of a shop whose orders are paid.
+    fn paid_books(
+        status: Status,
+        reserved: ReservationStatus,
+        paid: Option<PaymentStatus>,
+        events: &[&str],
+    ) -> Books {
+        let stock = if reserved == ReservationStatus::Reserved { 7 } else { 10 };
+        let mut books = books(status, Some(reserved), stock);
+        let order = &books.orders["o1"];
+        let mut payment = Payment::never(&order.to_payload(), order.updated_at);
+        if let Some(paid) = paid {
+            payment.status = paid;
+        }
+        let payments = paid.map(|_| ("o1".to_owned(), payment));
+        books.payments = Some(payments.into_iter().collect());
+        let log = books.events.entry("o1".to_owned()).or_default();
+        log.extend(events.iter().map(|event_type| ((*event_type).to_owned(), 1)));
+        books
+    }
+
+    #[test]
+    fn money_and_goods_that_agree_have_no_difference() {
+        use PaymentStatus::{Cancelled, Open, Refunded, Succeeded};
+        use ReservationStatus::{Released, Reserved};
+        for (status, reserved, paid, events) in [
+            (Status::Confirmed, Reserved, Some(Succeeded), &["PaymentSucceeded"][..]),
+            // From before orders were paid here.
+            (Status::Shipped, Reserved, None, &[]),
+            (Status::AwaitingPayment, Reserved, Some(Open), &[]),
+            (Status::Expired, Released, Some(Cancelled), &[]),
+            (Status::Cancelled, Released, Some(Refunded), &["PaymentSucceeded", "PaymentRefunded"]),
+        ] {
+            let books = paid_books(status, reserved, paid, events);
+            assert_eq!(problems(&books), Vec::<String>::new(), "{status:?}");
+        }
+    }
+
+    #[test]
+    fn money_without_goods_and_goods_without_money_are_a_difference() {
+        use PaymentStatus::{Open, Succeeded};
+        use ReservationStatus::{Released, Reserved};
+        let found = |status, reserved, paid, events: &[&str]| {
+            problems(&paid_books(status, reserved, paid, events))
+        };
+        assert_eq!(
+            found(Status::Cancelled, Released, Some(Succeeded), &["PaymentSucceeded"]),
+            ["the order is cancelled, its payment succeeded"]
+        );
+        assert_eq!(
+            found(Status::Expired, Released, Some(Succeeded), &["PaymentSucceeded"]),
+            ["the order is expired, its payment succeeded"]
+        );
+        assert_eq!(
+            found(Status::Confirmed, Reserved, Some(Open), &[]),
+            ["the order is confirmed, its payment open"]
+        );
+        assert_eq!(
+            found(Status::Confirmed, Reserved, None, &["OrderAwaitingPayment"]),
+            ["the order is confirmed, its payment none"]
+        );
+        assert_eq!(
+            found(Status::Confirmed, Reserved, Some(Succeeded), &[]),
+            ["its payment is succeeded, and its log has no PaymentSucceeded"]
+        );
+        let mut books =
+            paid_books(Status::Confirmed, Reserved, Some(Succeeded), &["PaymentSucceeded"]);
+        let payments = books.payments.as_mut().expect("payments");
+        payments.get_mut("o1").expect("a payment").amount = Money::from_minor(1).expect("in range");
+        assert_eq!(problems(&books), ["its payment is of 0.01, and its total 0.00"]);
     }
 
     fn problems(books: &Books) -> Vec<String> {
@@ -431,6 +572,7 @@ mod tests {
             (Status::Cancelled, Some(Released), 10),
             (Status::Cancelled, Some(Cancelled), 10),
             (Status::Pending, None, 10),
+            (Status::Expired, Some(Released), 10),
         ] {
             assert_eq!(
                 problems(&books(status, reserved, stock)),

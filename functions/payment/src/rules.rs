@@ -45,6 +45,19 @@ impl PaymentStatus {
         Self::Refunding,
         Self::Refunded,
     ];
+
+    /// As the table and answers write it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Creating => "creating",
+            Self::Open => "open",
+            Self::Cancelled => "cancelled",
+            Self::Succeeded => "succeeded",
+            Self::Refunding => "refunding",
+            Self::Refunded => "refunded",
+        }
+    }
 }
 
 /// Not an enumeration: there will be others, which is no reason for a client to fail.

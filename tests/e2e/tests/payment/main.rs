@@ -142,6 +142,18 @@ async fn an_order_is_confirmed_when_it_is_paid_and_not_before() -> Result<()> {
 }
 
 #[tokio::test]
+async fn the_command_shows_a_payment() -> Result<()> {
+    let stack = Stack::load().await?;
+    let (order, _) = unpaid_order(&stack, "Shown").await?;
+    let intent = intent_id(&stack, &order).await?;
+    let shown = stack.run(&["payment", "show", &order]).await?;
+    ensure!(shown.stdout.contains("open") && shown.stdout.contains(&intent), "{}", shown.stdout);
+    let none = stack.run(&["payment", "show", "no-such-order"]).await?;
+    ensure!(none.stderr.contains("no payment of an order"), "{}", none.stderr);
+    Ok(())
+}
+
+#[tokio::test]
 async fn the_client_secret_is_the_customers_alone() -> Result<()> {
     let stack = Stack::load().await?;
     let (order, _) = unpaid_order(&stack, "Secret").await?;

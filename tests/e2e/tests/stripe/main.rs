@@ -145,9 +145,9 @@ async fn a_webhook_is_recognised_by_its_signature() -> Result<()> {
         };
     let server = Router::new().route("/webhook", post(webhook)).with_state(sender);
     let server = tokio::spawn(async move { axum::serve(listener, server).await });
-    let stripe = LocalStripe { endpoint: endpoint()? };
     let event_types = ["payment_intent.succeeded"];
-    stripe.send_webhooks_to("of_this_test", &url, SECRET, &event_types).await?;
+    let localstripe = LocalStripe { endpoint: endpoint()? };
+    localstripe.send_webhooks_to("of_this_test", &url, SECRET, &event_types).await?;
 
     let stripe = stripe(KEY).await?;
     let intent = create(&stripe, &order_id()).await?;
