@@ -41,8 +41,8 @@ use jiff::Timestamp;
 
 use crate::{
     args::{
-        Arguments, Change, Command, Consumers, Customer, Dlq, Order, Outbox, PaymentCommand, Replay,
-        SuppressedCommand,
+        Arguments, Change, Command, Consumers, Customer, Dlq, Order, Outbox, PaymentCommand,
+        Replay, SuppressedCommand,
     },
     dlq::Listing,
     error::CliError,

@@ -17,7 +17,8 @@ use crate::{error::CliError, stack::Stack};
 /// # Errors
 /// There is none, or orders are not paid here.
 pub(crate) async fn show(stack: &Stack, id: &str) -> Result<Payment, CliError> {
-    let absent = || CliError::NotFound(format!("no payment of an order {id:?} in stack {}", stack.name));
+    let absent =
+        || CliError::NotFound(format!("no payment of an order {id:?} in stack {}", stack.name));
     let order: OrderId = id.parse().map_err(|_| absent())?;
     let Some(table) = table(stack) else {
         let why = "orders are not paid in stack";
