@@ -8,7 +8,7 @@ use simulated_aws::Faults;
 
 const ORDERS: usize = 20;
 /// Another number by the environment: ORDERFLOW_PAYMENT_SEEDS.
-const SEEDS: u64 = 40;
+const SEEDS: u64 = 20;
 
 const FAULTS: Faults = Faults {
     fail: 40,
