@@ -46,6 +46,8 @@ const ATTEMPTS_MAX: u32 = 16;
 const HANDLING_TIME: Duration = Duration::from_millis(8500);
 /// The time-out of a consumer.
 const INVOCATION_MAX: Duration = Duration::from_secs(10);
+/// The longest that an environment stands still.
+const STALL_MAX: Duration = Duration::from_secs(15);
 /// Least pause between two attempts at a transaction.
 const PAUSE_MIN: Duration = Duration::from_millis(10);
 /// What a mail says of which a later one of its order was begun before.
@@ -537,6 +539,9 @@ impl Watch {
     fn check_token(&mut self, attempt: u64, environment: u64, body: &Value) -> Result<()> {
         let rejected = reservations_in(body, "rejected");
         let reserved = reservations_in(body, "reserved");
+        // What an environment was about to call when it stood still, it calls when it goes on, be its time up by then.
+        let has_stalled = self.stalled.contains(&environment);
+        let decided_within = INVOCATION_MAX + if has_stalled { STALL_MAX } else { Duration::ZERO };
         for (order, reservation) in &rejected {
             let mut is_read_short = false;
             for product in lines(reservation)?.into_keys() {
@@ -548,7 +553,7 @@ impl Watch {
                 is_read_short |= read
                     .into_iter()
                     .flatten()
-                    .any(|(at, stock)| at.elapsed() < INVOCATION_MAX && *stock < wanted);
+                    .any(|(at, stock)| at.elapsed() < decided_within && *stock < wanted);
             }
             ensure!(
                 is_read_short || self.short.contains(&(environment, (*order).to_owned())),
