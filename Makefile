@@ -79,7 +79,7 @@ e2e-cli: build
 
 # What the description of the API allows, and what it does not, by the thousand: schemathesis from PyPI.
 e2e-contract: build
-	$(WITH) --state .local/test/contract --mail-mode ses -- \
+	$(WITH) --state .local/test/contract --mail-mode ses --payments stripe -- \
 	  tests/contract/schemathesis/run.sh .cache/schemathesis
 
 # Stripe's protocol, by another's implementation of it: localstripe from PyPI. It needs no stack.

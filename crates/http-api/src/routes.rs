@@ -58,13 +58,15 @@ pub(crate) fn call_that_takes(field: &str) -> Option<&'static str> {
 }
 
 /// Answers what the gateway has no route for: another path, or another method.
-pub fn unrouted() -> Router {
-    let not_found = Router::new().fallback(|| async {
-        let paths: Vec<_> =
-            ROUTES.iter().map(|(path, methods)| format!("{methods} {path}")).collect();
+///
+/// `absent` are paths of the API that this stack does not have.
+pub fn unrouted(absent: &'static [&'static str]) -> Router {
+    let present = move || ROUTES.into_iter().filter(|(path, _)| !absent.contains(path));
+    let not_found = Router::new().fallback(move || async move {
+        let paths: Vec<_> = present().map(|(path, methods)| format!("{methods} {path}")).collect();
         Problem::not_found(format!("There is no such path. There are: {}.", paths.join("; ")))
     });
-    ROUTES.into_iter().fold(not_found, |router, (path, methods)| {
+    present().fold(not_found, |router, (path, methods)| {
         router.route(path, any(async move || Problem::method_not_allowed(methods)))
     })
 }

@@ -364,7 +364,7 @@ mod tests {
         let routes = crate::ROUTES
             .into_iter()
             .fold(Router::new(), |routes, (path, _)| routes.route(path, any(async move || path)));
-        let answer = answer(app(routes, crate::unrouted()), &event).await;
+        let answer = answer(app(routes, crate::unrouted(&[])), &event).await;
         let is_ok = answer.status() == StatusCode::OK;
         let body = axum::body::to_bytes(answer.into_body(), 4096).await.expect("a body");
         is_ok.then(|| String::from_utf8(body.to_vec()).expect("text"))
@@ -447,7 +447,7 @@ mod tests {
         });
         let routes =
             Router::new().route("/orders", get(|| async { "got" }).post(|| async { "posted" }));
-        answer(app(routes, crate::unrouted()), &event).await
+        answer(app(routes, crate::unrouted(&[])), &event).await
     }
 
     #[tokio::test]
@@ -540,7 +540,7 @@ mod tests {
         }
         let routes = Router::new().route("/orders", get(|| async { "orders" }).post(panics));
         let cors = cors.parse().expect("an origin");
-        let answer = answer(app_for(cors, routes, crate::unrouted()), &event).await;
+        let answer = answer(app_for(cors, routes, crate::unrouted(&[])), &event).await;
         let text = |name: &str| answer.headers().get(name)?.to_str().ok().map(str::to_owned);
         let exposed = text("access-control-expose-headers");
         let is_exposed = exposed.is_some_and(|names| names.contains("X-Correlation-Id"));

@@ -61,6 +61,15 @@ impl OrderApiConfig {
         })
     }
 
+    /// The paths of the API that the stack does not have.
+    #[must_use]
+    pub fn absent_paths(&self) -> &'static [&'static str] {
+        match self.payments {
+            Payments::None => &["/orders/{id}/payment", "/payments/webhook"],
+            Payments::Stripe => &[],
+        }
+    }
+
     /// The routes of order-api.
     pub fn routes(self, aws: &SdkConfig, ids: &Ids) -> Router {
         let client = Client::new(aws);

@@ -176,7 +176,7 @@ impl Api {
         };
         let clock: Clock = config.time_source().into();
         let (after_answer, work) = AfterAnswer::new(is_registered);
-        let unrouted = http_api::unrouted();
+        let unrouted = http_api::unrouted(&[]);
         let (cors, ids) = (CorsOrigin::NONE, ids.clone());
         let app = http_api::app(routes, unrouted, cors, clock.clone(), ids, after_answer);
         if is_registered {

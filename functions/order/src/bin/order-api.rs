@@ -13,6 +13,7 @@ async fn main() -> Result<(), lambda_http::Error> {
         Some((OrderApiConfig::read(environment)?, cors?))
     })?;
     let (aws, ids) = (settings::aws().await, Ids::default());
+    let unrouted = unrouted(config.absent_paths());
     let routes = config.routes(&aws, &ids);
-    http_api::serve_and_finish(routes, unrouted(), cors, aws.time_source().into(), ids).await
+    http_api::serve_and_finish(routes, unrouted, cors, aws.time_source().into(), ids).await
 }

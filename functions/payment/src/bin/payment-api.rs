@@ -14,5 +14,5 @@ async fn main() -> Result<(), lambda_http::Error> {
     })?;
     let (aws, ids) = (settings::aws().await, Ids::default());
     let routes = config.routes(&aws, &ids);
-    http_api::serve(routes, unrouted(), cors, aws.time_source().into(), ids).await
+    http_api::serve(routes, unrouted(&[]), cors, aws.time_source().into(), ids).await
 }

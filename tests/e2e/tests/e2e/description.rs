@@ -50,3 +50,14 @@ async fn a_form_is_no_body_and_html_is_no_answer() -> Result<()> {
     ensure!(kind.starts_with("application/problem+json"), "{kind}");
     Ok(())
 }
+
+#[tokio::test]
+async fn a_shop_whose_orders_are_not_paid_has_no_paths_of_payments() -> Result<()> {
+    let stack = Stack::load().await?;
+    for (method, path) in [("GET", "/orders/x/payment"), ("POST", "/payments/webhook")] {
+        let answer = stack.api.call(method, path, "").await?;
+        expect_status(&answer, 404)?;
+        ensure!(!answer.text.contains("webhook"), "{}", answer.text);
+    }
+    Ok(())
+}
