@@ -19,7 +19,7 @@ mod throughput;
 mod writes;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     time::Duration,
 };
 
@@ -77,6 +77,8 @@ pub(crate) struct DynamoDb {
     epoch_seconds: u64,
     tables: BTreeMap<String, Stored>,
     tokens: HashMap<String, writes::Token>,
+    /// Those of transactions that were carried out, the oldest first.
+    done_tokens: VecDeque<(Instant, String)>,
     throughput: Throughput,
     /// Reports every reason, and lags nowhere.
     is_kind: bool,
@@ -91,6 +93,7 @@ impl Default for DynamoDb {
             epoch_seconds: EPOCH_SECONDS,
             tables: BTreeMap::new(),
             tokens: HashMap::new(),
+            done_tokens: VecDeque::new(),
             throughput: Throughput::default(),
             is_kind: false,
             long_lags: 0,

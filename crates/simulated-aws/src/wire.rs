@@ -230,7 +230,7 @@ fn digest_of(value: impl Hash) -> u64 {
 }
 
 /// The same for the same fields in any order.
-fn digest_of_json(json: &serde_json::Value) -> u64 {
+pub(crate) fn digest_of_json(json: &serde_json::Value) -> u64 {
     match json {
         serde_json::Value::Object(fields) => fields
             .iter()

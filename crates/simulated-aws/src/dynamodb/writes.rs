@@ -27,7 +27,7 @@ use super::{
 use crate::{
     SimulatedAws, State,
     expression::{Condition, Item, Refusal, Scope, Update, normal_item},
-    wire::Answer,
+    wire::{Answer, digest_of_json},
 };
 
 /// How long a token is remembered.
@@ -44,7 +44,8 @@ const ITEM_BYTES_MAX: u64 = 400 * 1024;
 
 #[derive(Debug)]
 pub(super) struct Token {
-    writes: Value,
+    /// A digest of what it stands for: a sale has hundreds of thousands of them.
+    writes: u64,
     /// When it was carried out, or `None` while it is under way.
     done: Option<Instant>,
 }
@@ -323,9 +324,9 @@ fn begin<'a>(state: &mut State, request: &'a Value) -> Result<Result<Held<'a>, A
     if distinct.len() < writes.len() {
         return invalid("Transaction request cannot include multiple operations on one item");
     }
-    state.dynamodb.tokens.retain(|_, token| token.done.is_none_or(|at| at + TOKEN_LIFE > now));
+    state.dynamodb.forget_tokens(now);
     if let Some(known) = token.as_ref().and_then(|token| state.dynamodb.tokens.get(token)) {
-        return Ok(Err(if known.writes != request["TransactItems"] {
+        return Ok(Err(if known.writes != digest_of_json(&request["TransactItems"]) {
             error(
                 "IdempotentParameterMismatchException",
                 "The request uses the same client token as a previous, but non-identical request.",
@@ -408,7 +409,7 @@ fn begin<'a>(state: &mut State, request: &'a Value) -> Result<Result<Held<'a>, A
         stored.rows.entry(write.key.clone()).or_default().in_transaction = true;
     }
     if let Some(token) = &token {
-        let known = Token { writes: request["TransactItems"].clone(), done: None };
+        let known = Token { writes: digest_of_json(&request["TransactItems"]), done: None };
         state.dynamodb.tokens.insert(token.clone(), known);
     }
     Ok(Ok(Held { token, writes, outcomes }))
@@ -474,10 +475,27 @@ fn end(state: &mut State, held: Held<'_>) -> Answer {
             return refused(why);
         }
     }
-    if let Some(token) = token.and_then(|token| state.dynamodb.tokens.get_mut(&token)) {
-        token.done = Some(Instant::now());
+    if let Some(token) = token {
+        state.dynamodb.note_done(token, Instant::now());
     }
     Answer::ok("{}")
+}
+
+impl super::DynamoDb {
+    fn note_done(&mut self, token: String, now: Instant) {
+        if let Some(known) = self.tokens.get_mut(&token) {
+            known.done = Some(now);
+            self.done_tokens.push_back((now, token));
+        }
+    }
+
+    /// Forgets those whose time is over.
+    fn forget_tokens(&mut self, now: Instant) {
+        while self.done_tokens.front().is_some_and(|(at, _)| *at + TOKEN_LIFE <= now) {
+            let Some((_, token)) = self.done_tokens.pop_front() else { break };
+            self.tokens.remove(&token);
+        }
+    }
 }
 
 fn reason(code: &str, message: &str) -> Value {
