@@ -95,6 +95,8 @@ e2e-payment: build
 e2e-demo: build
 	$(WITH) --state .local/test/demo -- \
 	  $(STACK) demo --state .local/test/demo --no-build
+	$(WITH) --state .local/test/demo-paid --payments stripe -- \
+	  $(STACK) demo --state .local/test/demo-paid --no-build
 
 e2e-lifecycle: build
 	EMULATOR=$(EMULATOR) $(PYTHON) localstack/tests/lifecycle.py

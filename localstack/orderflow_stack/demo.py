@@ -1,5 +1,5 @@
-"""`demo`: creates a product, orders five of it, pays where orders are paid, and watches the order until its mails are
-out.
+"""`demo`: creates a product, orders five of it, and watches the order until its mails are out. Where orders are paid it
+plays three: one is paid, one is not and expires, one is paid and then cancelled.
 
 In: an emulator with the deployed stack. Out: each call and its answer on the screen, as `curl` would show them.
 Guarantees: an answer that is not the expected one, or does not come in time, ends it with a `StackError`.
@@ -9,9 +9,9 @@ import time
 from collections.abc import Callable
 from http import HTTPStatus
 
-from orderflow_stack import logs
+from orderflow_stack import aws, logs
 from orderflow_stack.api_call import ApiAnswer, ApiCall
-from orderflow_stack.deployed_stack import describe_stack
+from orderflow_stack.deployed_stack import DeployedStack, describe_stack
 from orderflow_stack.emulator import Emulator
 from orderflow_stack.errors import StackError
 from orderflow_stack.stripe.checkout import list_calls
@@ -69,6 +69,9 @@ def run_demo(emulator: Emulator) -> None:
     else:
         _print_indented("In mode ses mails are not logged. This shows what was sent:")
         _print_indented(f"$ {ApiCall('GET', emulator.mails_url).format_curl_command()}")
+    if is_paid:
+        _play_expiry(emulator, stack, items)
+        _play_refund(stack, items)
     _explain_next_steps(emulator, url, order["id"])
 
 
@@ -82,6 +85,60 @@ def _pay(order: ApiCall, token: str, stripe: str) -> None:
     for call in list_calls(stripe, payment.send()["client_secret"]):
         _print_indented(f"$ {call.format_curl_command()}")
         _print_indented(call.send())
+
+
+def _play_expiry(emulator: Emulator, stack: DeployedStack, items: list[dict[str, object]]) -> None:
+    """The second order, which nobody pays."""
+    _print_title(8, "A second customer orders as much, and does not pay")
+    order, _ = _order_to_be_paid(stack, items)
+    minutes = stack.parameters["ReservationMinutes"]
+    _print_indented(f"The goods are set aside for {minutes} minutes. The demo does not wait for them: it sets the")
+    _print_indented("order's clock forward, twice, and lets the relay sweep, which it does each minute by itself.")
+    _print_indented("Now half of the time is over: the customer is reminded.")
+    _pass_time(emulator, stack, order["id"])
+    _print_indented("Now all of it is over: payment-consumer cancels the payment at Stripe.")
+    _pass_time(emulator, stack, order["id"])
+    _wait_for_field(ApiCall("GET", f"{stack.api_url}/orders/{order['id']}"), "status", "expired")
+    _wait_for_field(_product_of(stack, items), "stock", STOCK_AFTER)
+
+
+def _play_refund(stack: DeployedStack, items: list[dict[str, object]]) -> None:
+    """The third order, which is paid and then cancelled."""
+    _print_title(9, "A third customer orders, pays, and cancels the order: the money goes back, and so do the goods")
+    order, payment = _order_to_be_paid(stack, items)
+    for call in list_calls(stack.parameters["StripeEndpoint"], payment.send()["client_secret"]):
+        call.send()
+    by_id = ApiCall("GET", f"{stack.api_url}/orders/{order['id']}")
+    _wait_for_field(by_id, "status", "confirmed")
+    token = {"order-token": order["order_token"]}
+    _send(ApiCall("POST", f"{by_id.url}/cancel", headers=token), HTTPStatus.OK)
+    _wait_for_field(payment, "status", "refunded")
+    _wait_for_field(_product_of(stack, items), "stock", STOCK_AFTER)
+
+
+def _order_to_be_paid(stack: DeployedStack, items: list[dict[str, object]]) -> tuple[ApiAnswer, ApiCall]:
+    """The order, and what shows its payment, which is open."""
+    body = {"customer_email": CUSTOMER, "items": items}
+    order = _send(ApiCall("POST", f"{stack.api_url}/orders", body), HTTPStatus.CREATED)
+    token = {"order-token": order["order_token"]}
+    payment = ApiCall("GET", f"{stack.api_url}/orders/{order['id']}/payment", headers=token)
+    _wait_for_field(payment, "status", "open")
+    return order, payment
+
+
+def _pass_time(emulator: Emulator, stack: DeployedStack, order_id: str) -> None:
+    """What is next for an order that awaits payment is due now, and the relay does it."""
+    aws.create_client("dynamodb", emulator.url).update_item(
+        TableName=stack.outputs["OrdersTable"],
+        Key={"order_id": {"S": order_id}},
+        UpdateExpression="SET payment_next_at = :past",
+        ExpressionAttributeValues={":past": {"S": "2020-01-01T00:00:00.000Z"}},
+    )
+    aws.create_client("lambda", emulator.url).invoke(FunctionName=stack.outputs["RelayFunction"])
+
+
+def _product_of(stack: DeployedStack, items: list[dict[str, object]]) -> ApiCall:
+    return ApiCall("GET", f"{stack.api_url}/products/{items[0]['product_id']}")
 
 
 def _send(call: ApiCall, expected: HTTPStatus) -> ApiAnswer:
