@@ -20,6 +20,8 @@ PRODUCT = {"name": "Test Laptop", "price": 1000, "stock": 50, "category": "elect
 CUSTOMER = "test@example.com"
 QUANTITY = 5
 STOCK_AFTER = "45"
+# While another order of as much has not ended.
+STOCK_MEANWHILE = "40"
 TOTAL = "5000.00"
 # One mail says that the order came in, the other that it is confirmed; where it is paid, one that it is to be.
 MAILS_OF_AN_ORDER = 2
@@ -90,15 +92,19 @@ def _pay(order: ApiCall, token: str, stripe: str) -> None:
 def _play_expiry(emulator: Emulator, stack: DeployedStack, items: list[dict[str, object]]) -> None:
     """The second order, which nobody pays."""
     _print_title(8, "A second customer orders as much, and does not pay")
-    order, _ = _order_to_be_paid(stack, items)
+    order, payment = _order_to_be_paid(stack, items)
     minutes = stack.parameters["ReservationMinutes"]
-    _print_indented(f"The goods are set aside for {minutes} minutes. The demo does not wait for them: it sets the")
-    _print_indented("order's clock forward, twice, and lets the relay sweep, which it does each minute by itself.")
+    _print_indented(f"The goods are set aside for {minutes} minutes: on AWS it takes so long until the order expires.")
+    _print_indented("The demo does not wait: twice it sets the order's payment_next_at in the orders table to a moment")
+    _print_indented("in the past, and invokes the relay, which by itself looks each minute.")
     _print_indented("Now half of the time is over: the customer is reminded.")
     _pass_time(emulator, stack, order["id"])
+    # Only then: a relay that still makes the reminder would set the time to pay back to what it was.
+    _wait_for_event(stack, order["id"], "OrderPaymentReminder")
     _print_indented("Now all of it is over: payment-consumer cancels the payment at Stripe.")
     _pass_time(emulator, stack, order["id"])
     _wait_for_field(ApiCall("GET", f"{stack.api_url}/orders/{order['id']}"), "status", "expired")
+    _wait_for_field(payment, "status", "cancelled")
     _wait_for_field(_product_of(stack, items), "stock", STOCK_AFTER)
 
 
@@ -122,19 +128,27 @@ def _order_to_be_paid(stack: DeployedStack, items: list[dict[str, object]]) -> t
     order = _send(ApiCall("POST", f"{stack.api_url}/orders", body), HTTPStatus.CREATED)
     token = {"order-token": order["order_token"]}
     payment = ApiCall("GET", f"{stack.api_url}/orders/{order['id']}/payment", headers=token)
+    _wait_for_field(_product_of(stack, items), "stock", STOCK_MEANWHILE)
     _wait_for_field(payment, "status", "open")
     return order, payment
 
 
 def _pass_time(emulator: Emulator, stack: DeployedStack, order_id: str) -> None:
     """What is next for an order that awaits payment is due now, and the relay does it."""
-    aws.create_client("dynamodb", emulator.url).update_item(
-        TableName=stack.outputs["OrdersTable"],
-        Key={"order_id": {"S": order_id}},
-        UpdateExpression="SET payment_next_at = :past",
-        ExpressionAttributeValues={":past": {"S": "2020-01-01T00:00:00.000Z"}},
-    )
-    aws.create_client("lambda", emulator.url).invoke(FunctionName=stack.outputs["RelayFunction"])
+    orders = aws.create_client("dynamodb", emulator.url)
+    try:
+        orders.update_item(
+            TableName=stack.outputs["OrdersTable"],
+            Key={"order_id": {"S": order_id}},
+            UpdateExpression="SET payment_next_at = :past",
+            ConditionExpression="attribute_exists(payment_next_at)",
+            ExpressionAttributeValues={":past": {"S": "2020-01-01T00:00:00.000Z"}},
+        )
+    except orders.exceptions.ConditionalCheckFailedException:
+        raise StackError(f"order {order_id} does not await its payment") from None
+    answer = aws.create_client("lambda", emulator.url).invoke(FunctionName=stack.outputs["RelayFunction"])
+    if "FunctionError" in answer:
+        raise StackError(f"the relay fails: {answer['Payload'].read().decode(errors='replace')}")
 
 
 def _product_of(stack: DeployedStack, items: list[dict[str, object]]) -> ApiCall:
@@ -168,6 +182,22 @@ def _wait_for_field(call: ApiCall, field: str, expected: str) -> None:
     _print_indented(f"It has, after {seconds:.1f} s:")
     _print_indented(f"$ {call.format_curl_command()}")
     _print_answer(answer)
+
+
+def _wait_for_event(stack: DeployedStack, order_id: str, expected: str) -> None:
+    """Shows of the order's events their types only."""
+    call = ApiCall("GET", f"{stack.api_url}/orders/{order_id}/events", signed=True)
+    types: list[str] = []
+
+    def has_arrived() -> bool:
+        answer = call.send()
+        _expect("HTTP status", answer.status, int(HTTPStatus.OK))
+        types[:] = [event["event_type"] for event in answer["events"]]
+        return expected in types
+
+    seconds = _wait_until(has_arrived, lambda: f"the order has no {expected}: {', '.join(types)}")
+    _print_indented(f"$ {call.format_curl_command()}")
+    _print_indented(f"Its events, after {seconds:.1f} s: {', '.join(types)}")
 
 
 def _show_mails(emulator: Emulator, order_id: str, since: int, number: int) -> None:
