@@ -12,6 +12,7 @@ use exactly_once::{
     CausedEvents, Clock, Commit, Decided, ErrorChain, Failure, Handled, Ids, Outbox, Outgoing,
     TableError,
 };
+use jiff::Timestamp;
 use messaging::{
     EventFactory,
     breaker::{self, Breaker},
@@ -300,10 +301,13 @@ impl PaymentConsumer {
                 let found = stripe.find_intent(order_id.as_str(), since).await;
                 match self.account.note(found)?.map_err(Failure::from)? {
                     Some(intent) => return Ok(Created::Made(payment, intent)),
-                    None => match self.with_new_key(payment, now, true).await? {
-                        Some(renewed) => renewed,
-                        None => return Ok(Created::Moved),
-                    },
+                    None => {
+                        let noted = |key| Payment { creation: Some(key), ..payment };
+                        match self.store_new_key(noted, now).await? {
+                            Some(renewed) => renewed,
+                            None => return Ok(Created::Moved),
+                        }
+                    }
                 }
             }
         };
@@ -325,19 +329,14 @@ impl PaymentConsumer {
         }
     }
 
-    /// The payment with another key for its creation or its refund. `None` if it was moved by another meanwhile.
-    async fn with_new_key(
+    /// Stores another key for a request, of which Stripe's list knows nothing. `None` if the payment was moved by another meanwhile.
+    async fn store_new_key(
         &self,
-        payment: Payment,
-        now: jiff::Timestamp,
-        is_creation: bool,
+        noted: impl FnOnce(KeyedRequest) -> Payment,
+        now: Timestamp,
     ) -> Result<Option<(Payment, KeyedRequest)>, Failure> {
         let request = KeyedRequest::new(self.ids.random().to_string(), now);
-        let payment = match is_creation {
-            true => Payment { creation: Some(request.clone()), ..payment },
-            false => Payment { refund: Some(request.clone()), ..payment },
-        };
-        let payment = payment.noted(now.into());
+        let payment = noted(request.clone()).noted(now.into());
         Ok(self.payments.put(&payment).await?.then_some((payment, request)))
     }
 
@@ -389,10 +388,13 @@ impl PaymentConsumer {
             KeyedStep::Send => (payment, request),
             KeyedStep::Find { .. } => match self.find_refund(&stripe, &id).await? {
                 Some(refund) => return Ok(Some(refunded(payment, refund, now))),
-                None => match self.with_new_key(payment, now, false).await? {
-                    Some(renewed) => renewed,
-                    None => return Ok(None),
-                },
+                None => {
+                    let noted = |key| Payment { refund: Some(key), ..payment };
+                    match self.store_new_key(noted, now).await? {
+                        Some(renewed) => renewed,
+                        None => return Ok(None),
+                    }
+                }
             },
         };
         let refund = stripe.create_refund(&request.key, &id).await;
@@ -468,7 +470,7 @@ impl PaymentConsumer {
     }
 }
 
-fn refunded(payment: Payment, refund: Refund, now: jiff::Timestamp) -> (Payment, Body) {
+fn refunded(payment: Payment, refund: Refund, now: Timestamp) -> (Payment, Body) {
     let payment = Payment { refund_id: Some(refund.id), ..payment };
     let next = payment.moved(PaymentStatus::Refunded, now.into());
     let body = Body::PaymentRefunded(next.to_payload(None));

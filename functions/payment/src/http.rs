@@ -5,6 +5,8 @@
 //! what Stripe tells is a hint, for whose truth Stripe is asked, so that order and number of its messages do not matter; a message is
 //! answered with an error only if Stripe should send it again, or if it is not Stripe's.
 
+use std::sync::Arc;
+
 use axum::{
     Extension, Json, Router,
     body::Bytes,
@@ -19,8 +21,6 @@ use messaging::EventFactory;
 use order::order_token::OrderTokens;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-
-use std::sync::Arc;
 
 use crate::{
     consumer::StripeAccount,
