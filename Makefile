@@ -144,7 +144,8 @@ bench: ## times, CPU, memory and costs of the functions and of peers in Python a
 	cargo build --release -p order -p product -p payment -p notification -p relay --bins --quiet
 	cargo build --workspace --bins --quiet
 	LONG=$(LONG) target/debug/bench
-	ORDERFLOW_SALE_ORDERS=$(if $(LONG),120000,10000) cargo test --workspace --test sale -- --nocapture
+	ORDERFLOW_SALE_ORDERS=10000 cargo test --workspace --test sale -- --nocapture
+	$(if $(LONG),ORDERFLOW_SALE_ORDERS=120000 cargo test --workspace --test sale -- --nocapture orders_of_a_thousand_products)
 
 profile: ## where the instructions of the functions go, crate by crate; needs valgrind
 	cargo build --release -p order -p product -p payment -p notification -p relay --bins --quiet
