@@ -38,7 +38,7 @@ impl fmt::Debug for External {
 }
 
 impl SimulatedAws {
-    /// Answers the calls of this host by `serve`, which is told whether it is to fail.
+    /// Answers the calls of this host by `serve`, whose second argument says whether it is to fail.
     pub fn serve_host(
         &self,
         host: impl Into<String>,

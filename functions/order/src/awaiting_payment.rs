@@ -147,7 +147,7 @@ enum PaymentEvent {
 pub struct AwaitingSwept {
     /// Reminded.
     pub reminded: u64,
-    /// Of which the payment service was told that the time to pay is over.
+    /// Reported to the payment service, because their time to pay is over.
     pub overdue: u64,
 }
 

@@ -241,7 +241,7 @@ pub fn changed_total(order: &Order, expected: Option<Money>) -> Option<Money> {
     expected.filter(|expected| *expected != order.total).map(|_| order.total)
 }
 
-/// Whether an order can be paid in the way in which orders are paid: better refused where it is placed than where nobody is told.
+/// Whether an order can be paid in the way in which orders are paid: better refused where it is placed than later, where nobody hears of it.
 ///
 /// # Errors
 /// What is wrong with its total.

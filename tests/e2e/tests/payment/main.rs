@@ -144,7 +144,7 @@ async fn an_order_is_confirmed_when_it_is_paid_and_not_before() -> Result<()> {
 #[tokio::test]
 async fn the_command_shows_a_payment() -> Result<()> {
     let stack = Stack::load().await?;
-    let (order, _) = unpaid_order(&stack, "Shown").await?;
+    let (order, _) = unpaid_order(&stack, "Visible").await?;
     let intent = intent_id(&stack, &order).await?;
     let shown = stack.run(&["payment", "show", &order]).await?;
     ensure!(shown.stdout.contains("open") && shown.stdout.contains(&intent), "{}", shown.stdout);
