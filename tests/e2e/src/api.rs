@@ -245,6 +245,28 @@ impl Api {
         answer.json["stock"].as_u64().ok_or_else(|| anyhow!("no stock in {}", answer.text))
     }
 
+    /// Waits until the stock of a product is this.
+    ///
+    /// # Errors
+    /// It does not become so.
+    pub async fn wait_for_stock(&self, product: &str, stock: u64) -> Result<()> {
+        eventually(&format!("the stock of {product} to become {stock}"), 60.secs(), async || {
+            Ok((self.stock(product).await? == stock).then_some(()))
+        })
+        .await
+    }
+
+    /// The types of an order's events, in the order in which they were made.
+    ///
+    /// # Errors
+    /// They could not be read.
+    pub async fn reported_events(&self, order: &str) -> Result<Vec<String>> {
+        let answer = self.admin("GET", &format!("/orders/{order}/events"), "").await?;
+        expect_status(&answer, 200)?;
+        let events = answer.json["events"].as_array().context("events")?;
+        Ok(events.iter().filter_map(|e| e["event_type"].as_str()).map(str::to_owned).collect())
+    }
+
     /// A new order of these products and quantities; its id.
     ///
     /// # Errors

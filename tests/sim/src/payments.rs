@@ -299,7 +299,7 @@ impl Customer {
                 _ => bail!("{status} {answer}"),
             }
             let (_, order) = self.api.insist(&Call::get("/orders/{id}").id(id)).await?;
-            if !matches!(order["status"].as_str(), Some("pending" | "awaiting_payment")) {
+            if !is_open(order["status"].as_str().unwrap_or_default()) {
                 return Ok(None);
             }
         }
@@ -322,9 +322,13 @@ fn queues() -> impl Iterator<Item = Queue> {
     Queue::OF_EVENTS.into_iter().chain([Queue::Payment])
 }
 
+/// Whether an order of this status is not decided yet.
+fn is_open(status: &str) -> bool {
+    matches!(status, "pending" | "awaiting_payment")
+}
+
 /// Whether nothing is left to do.
 fn is_settled(aws: &SimulatedAws) -> bool {
-    let is_open = |status: &str| matches!(status, "pending" | "awaiting_payment");
     queues().all(|queue| aws.is_empty(&queue.url()))
         && !aws.items(EVENT_LOG).iter().any(|event| event.contains_key("outbox_shard"))
         && !aws.items(ORDERS).iter().any(|order| is_open(text(order, "status")))
@@ -334,7 +338,7 @@ fn unsettled(aws: &SimulatedAws) -> String {
     let open: Vec<String> = aws
         .items(ORDERS)
         .iter()
-        .filter(|order| matches!(text(order, "status"), "pending" | "awaiting_payment"))
+        .filter(|order| is_open(text(order, "status")))
         .map(|order| format!("{} {}", text(order, "order_id"), text(order, "status")))
         .collect();
     let messages: Vec<String> =

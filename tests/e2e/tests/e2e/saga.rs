@@ -16,21 +16,6 @@ async fn ship(stack: &Stack, order: &str) -> Result<u16> {
     Ok(stack.api.admin("POST", &format!("/orders/{order}/ship"), "").await?.status)
 }
 
-/// The types of an order's events, in the order in which they were made.
-async fn reported_events(stack: &Stack, order: &str) -> Result<Vec<String>> {
-    let answer = stack.api.admin("GET", &format!("/orders/{order}/events"), "").await?;
-    expect_status(&answer, 200)?;
-    let events = answer.json["events"].as_array().context("events")?;
-    Ok(events.iter().filter_map(|e| e["event_type"].as_str()).map(str::to_owned).collect())
-}
-
-async fn stock_becomes(stack: &Stack, product: &str, stock: u64) -> Result<()> {
-    eventually(&format!("the stock of {product} to become {stock}"), 60.secs(), async || {
-        Ok((stack.api.stock(product).await? == stock).then_some(()))
-    })
-    .await
-}
-
 #[tokio::test]
 async fn a_confirmed_order_that_is_cancelled_gives_its_stock_back_once() -> Result<()> {
     let stack = Stack::load().await?;
@@ -39,14 +24,14 @@ async fn a_confirmed_order_that_is_cancelled_gives_its_stock_back_once() -> Resu
     assert_eq!(stack.api.wait_until_settled(&order).await?, "confirmed");
     assert_eq!(stack.api.stock(&product).await?, 6);
     assert_eq!(cancel(&stack, &order).await?, 200);
-    stock_becomes(&stack, &product, 10).await?;
+    stack.api.wait_for_stock(&product, 10).await?;
     assert_eq!(cancel(&stack, &order).await?, 200, "it is so already");
     let event = stack.event(&order, "OrderCancelled").await?;
     try_join_all((0..5).map(|_| stack.publish(&event))).await?;
     stack.wait_until_drained(Queue::Product).await?;
     assert_eq!(stack.api.stock(&product).await?, 10);
     assert_eq!(
-        reported_events(&stack, &order).await?,
+        stack.api.reported_events(&order).await?,
         ["OrderCreated", "StockReserved", "OrderConfirmed", "OrderCancelled", "StockReleased"]
     );
     eventually("the mail of the cancellation", 120.secs(), async || {
@@ -66,7 +51,7 @@ async fn an_order_cancelled_at_once_leaves_the_stock_as_it_was() -> Result<()> {
     for queue in [Queue::Product, Queue::Order] {
         stack.wait_until_drained(queue).await?;
     }
-    stock_becomes(&stack, &product, 10).await?;
+    stack.api.wait_for_stock(&product, 10).await?;
     assert_eq!(stack.api.status(&order).await?, "cancelled");
     Ok(())
 }
@@ -79,8 +64,8 @@ async fn eight_concurrent_cancels_are_one() -> Result<()> {
     assert_eq!(stack.api.wait_until_settled(&order).await?, "confirmed");
     let statuses = try_join_all((0..8).map(|_| cancel(&stack, &order))).await?;
     assert_eq!(statuses, [200; 8]);
-    stock_becomes(&stack, &product, 10).await?;
-    let reported = reported_events(&stack, &order).await?;
+    stack.api.wait_for_stock(&product, 10).await?;
+    let reported = stack.api.reported_events(&order).await?;
     assert_eq!(
         reported.iter().filter(|event| *event == "OrderCancelled").count(),
         1,
@@ -100,7 +85,7 @@ async fn a_confirmed_order_is_shipped_and_then_stays_shipped() -> Result<()> {
     assert_eq!(cancel(&stack, &order).await?, 409);
     assert_eq!(stack.api.status(&order).await?, "shipped");
     assert_eq!(stack.api.stock(&product).await?, 9);
-    let events = reported_events(&stack, &order).await?;
+    let events = stack.api.reported_events(&order).await?;
     assert_eq!(events, ["OrderCreated", "StockReserved", "OrderConfirmed", "OrderShipped"]);
     Ok(())
 }
@@ -320,7 +305,7 @@ async fn a_release_is_taken_although_the_stock_is_at_its_limit() -> Result<()> {
     assert_eq!(stack.api.wait_until_settled(&order).await?, "confirmed");
     expect_status(&stack.api.restock(&product, STOCK_MAX.cast_signed()).await?, 200)?;
     assert_eq!(cancel(&stack, &order).await?, 200);
-    stock_becomes(&stack, &product, STOCK_MAX + 5).await?;
+    stack.api.wait_for_stock(&product, STOCK_MAX + 5).await?;
     expect_status(&stack.api.restock(&product, 1).await?, 409)?;
     expect_status(&stack.api.restock(&product, -10).await?, 200)
 }

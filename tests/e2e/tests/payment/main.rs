@@ -66,21 +66,6 @@ async fn payment_becomes(stack: &Stack, order: &str, status: &str) -> Result<()>
     .await
 }
 
-async fn stock_becomes(stack: &Stack, product: &str, stock: u64) -> Result<()> {
-    eventually(&format!("the stock of {product} to become {stock}"), 60.secs(), async || {
-        Ok((stack.api.stock(product).await? == stock).then_some(()))
-    })
-    .await
-}
-
-/// The types of an order's events, in the order in which they were made.
-async fn reported_events(stack: &Stack, order: &str) -> Result<Vec<String>> {
-    let answer = stack.api.admin("GET", &format!("/orders/{order}/events"), "").await?;
-    expect_status(&answer, 200)?;
-    let events = answer.json["events"].as_array().context("events")?;
-    Ok(events.iter().filter_map(|e| e["event_type"].as_str()).map(str::to_owned).collect())
-}
-
 /// Lets the time go by until the next step of an order that awaits its payment is due: the relay reminds, or calls it overdue.
 async fn pass_time(stack: &Stack, order: &str) -> Result<()> {
     let past = AttributeValue::S("2020-01-01T00:00:00.000Z".into());
@@ -127,7 +112,7 @@ async fn an_order_is_confirmed_when_it_is_paid_and_not_before() -> Result<()> {
     expect_status(&shipped, 200)?;
     assert_eq!(stack.api.stock(&product).await?, 6);
     assert_eq!(
-        reported_events(&stack, &order).await?,
+        stack.api.reported_events(&order).await?,
         [
             "OrderCreated",
             "StockReserved",
@@ -182,7 +167,7 @@ async fn an_order_that_is_not_paid_expires_and_gives_its_stock_back() -> Result<
     let intent = intent_id(&stack, &order).await?;
     let_time_run_out(&stack, &order).await?;
     order_becomes(&stack, &order, "expired").await?;
-    stock_becomes(&stack, &product, 10).await?;
+    stack.api.wait_for_stock(&product, 10).await?;
     ensure!(!localstripe(&stack).pay(&intent, GOOD_CARD).await?.is_success(), "too late to pay");
     let answer = stack.api.call("GET", &format!("/orders/{order}"), "").await?;
     assert_eq!(answer.json["reason"], "The order was not paid in time");
@@ -191,7 +176,7 @@ async fn an_order_that_is_not_paid_expires_and_gives_its_stock_back() -> Result<
     for outcome in ["Awaits Payment", "Still Awaits Payment", "Expired"] {
         ensure!(mails.contains(&format!("Order #{order} {outcome}")), "{mails:?}");
     }
-    let events = reported_events(&stack, &order).await?;
+    let events = stack.api.reported_events(&order).await?;
     assert_eq!(
         events[2..],
         [
@@ -248,7 +233,7 @@ async fn an_order_that_is_cancelled_before_it_is_paid_cannot_be_paid() -> Result
     let (order, product) = unpaid_order(&stack, "Cancelled").await?;
     let intent = intent_id(&stack, &order).await?;
     assert_eq!(stack.api.cancel(&order).await?.status, 200);
-    stock_becomes(&stack, &product, 10).await?;
+    stack.api.wait_for_stock(&product, 10).await?;
     payment_becomes(&stack, &order, "cancelled").await?;
     ensure!(!localstripe(&stack).pay(&intent, GOOD_CARD).await?.is_success());
     assert_eq!(stack.api.status(&order).await?, "cancelled");
@@ -263,14 +248,14 @@ async fn a_paid_order_that_is_cancelled_is_refunded_once() -> Result<()> {
     ensure!(localstripe(&stack).pay(&intent, GOOD_CARD).await?.is_success());
     order_becomes(&stack, &order, "confirmed").await?;
     assert_eq!(stack.api.cancel(&order).await?.status, 200);
-    stock_becomes(&stack, &product, 10).await?;
+    stack.api.wait_for_stock(&product, 10).await?;
     payment_becomes(&stack, &order, "refunded").await?;
     let cancelled = stack.event(&order, "OrderCancelled").await?;
     // To the queue, because on the topic only the functions may publish.
     let queue = stack.queue(Queue::Payment);
     try_join_all((0..5).map(|_| stack.send(queue, &cancelled))).await?;
     stack.wait_until_drained(Queue::Payment).await?;
-    let reported = reported_events(&stack, &order).await?;
+    let reported = stack.api.reported_events(&order).await?;
     let refunds = reported.iter().filter(|event| *event == "PaymentRefunded").count();
     assert_eq!(refunds, 1, "{reported:?}");
     let url = format!("{}/v1/refunds?payment_intent={intent}", stack.setting("STRIPE_ENDPOINT"));
@@ -363,7 +348,7 @@ async fn a_webhook_that_comes_eight_times_at_once_has_one_effect() -> Result<()>
         try_join_all((0..8).map(|_| send_webhook(&stack, &body, Some(&signature)))).await?;
     assert_eq!(statuses, [200; 8]);
     order_becomes(&stack, &order, "confirmed").await?;
-    let reported = reported_events(&stack, &order).await?;
+    let reported = stack.api.reported_events(&order).await?;
     for event_type in ["PaymentSucceeded", "OrderConfirmed"] {
         let count = reported.iter().filter(|event| *event == event_type).count();
         assert_eq!(count, 1, "{reported:?}");
