@@ -49,7 +49,7 @@ pub use mail::{MailSettings, SentMail};
 pub use observer::{Call, Step};
 pub use sns::{SubscriptionSettings, UnknownFilter};
 pub use sqs::{QueueSettings, Received};
-pub use wire::{Answer, Faults, Moment, Service};
+pub use wire::{Answer, Fault, Faults, Moment, Service};
 
 /// When every simulation begins, in seconds since 1970: 2026-01-01T00:00:00Z.
 const EPOCH_SECONDS: u64 = 1_767_225_600;
@@ -70,6 +70,7 @@ pub struct SimulatedAws {
 struct State {
     random: fastrand::Rng,
     faults: Faults,
+    planned_fault: Option<wire::PlannedFault>,
     dynamodb: dynamodb::DynamoDb,
     sns: sns::Sns,
     sqs: sqs::Sqs,
@@ -96,6 +97,7 @@ impl SimulatedAws {
         let state = State {
             random: fastrand::Rng::with_seed(seed),
             faults,
+            planned_fault: None,
             dynamodb: dynamodb::DynamoDb::default(),
             sns: sns::Sns::default(),
             sqs: sqs::Sqs::default(),

@@ -163,6 +163,10 @@ impl Attempt {
         Self { aws: aws.clone(), number, is_heard: false }
     }
 
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+
     pub(crate) fn carried_out(&self, environment: u64, call: &Call, status: u16, answer: &str) {
         let attempt = self.number;
         self.aws.show(&Step::CarriedOut { attempt, environment, call, status, answer });

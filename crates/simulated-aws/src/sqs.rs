@@ -551,12 +551,12 @@ fn take(
             Err(Refusal::new("OverLimit", why))
         };
     }
+    let max = max.min(IN_FLIGHT_MAX - in_flight);
     let mut choice = if queue.is_fifo() {
-        first_of_groups(queue, random, now_ms)
+        first_of_groups(queue, random, now_ms, max)
     } else {
-        visible_in_any_order(queue, random, now_ms)
+        visible_in_any_order(queue, random, now_ms, max)
     };
-    choice.truncate(max.min(IN_FLIGHT_MAX - in_flight));
     if random.bool() {
         choice.truncate(random.usize(usize::from(is_waiting)..=choice.len().max(1)));
     }
@@ -576,20 +576,31 @@ fn take(
     Ok(taken)
 }
 
-/// The places of what is visible, of two copies of a message one only.
-fn visible_in_any_order(queue: &Queue, random: &mut fastrand::Rng, now_ms: u64) -> Vec<usize> {
+/// The places of up to `max` messages that are visible, of two copies of a message one only.
+fn visible_in_any_order(
+    queue: &Queue,
+    random: &mut fastrand::Rng,
+    now_ms: u64,
+    max: usize,
+) -> Vec<usize> {
     let messages = queue.messages.iter().enumerate();
     let visible = messages.filter(|(_, message)| message.visible_ms <= now_ms);
     let mut places: Vec<usize> = visible.map(|(place, _)| place).collect();
     random.shuffle(&mut places);
+    // As far as is needed: to compare all with each other would take most of the time of a large backlog.
     let mut ids = BTreeSet::new();
-    places.retain(|place| ids.insert(&queue.messages[*place].id));
-    places
+    let distinct = places.into_iter().filter(|place| ids.insert(&queue.messages[*place].id));
+    distinct.take(max).collect()
 }
 
-/// The places of what a FIFO queue can give out: group after group, each in its order.
+/// The places of up to `max` messages that a FIFO queue can give out: group after group, each in its order.
 /// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/FIFO-queues-understanding-logic.html>
-fn first_of_groups(queue: &Queue, random: &mut fastrand::Rng, now_ms: u64) -> Vec<usize> {
+fn first_of_groups(
+    queue: &Queue,
+    random: &mut fastrand::Rng,
+    now_ms: u64,
+    max: usize,
+) -> Vec<usize> {
     let blocked = queue.blocked_groups(now_ms);
     let mut groups: BTreeMap<&Option<String>, Vec<usize>> = BTreeMap::new();
     for (place, message) in queue.messages.iter().enumerate() {
@@ -599,7 +610,7 @@ fn first_of_groups(queue: &Queue, random: &mut fastrand::Rng, now_ms: u64) -> Ve
     }
     let mut groups: Vec<Vec<usize>> = groups.into_values().collect();
     random.shuffle(&mut groups);
-    groups.into_iter().flatten().collect()
+    groups.into_iter().flatten().take(max).collect()
 }
 
 /// Moves what has been received often enough to the DLQ, at the receive that would be one too many.

@@ -17,7 +17,7 @@ use aws_smithy_runtime_api::client::{
 };
 use aws_smithy_types::{body::SdkBody, byte_stream::ByteStream};
 use serde_json::json;
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::Instant};
 
 use crate::{
     Environment, SimulatedAws, dynamodb, external, mail,
@@ -67,16 +67,37 @@ pub struct Faults {
     pub mail: u64,
 }
 
+/// What goes wrong with one attempt at a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fault {
+pub enum Fault {
+    /// Nothing.
     None,
+    /// See [`Faults::fail`].
     Fail,
+    /// See [`Faults::lose`].
     Lose,
+    /// See [`Faults::slow`].
     Slow,
+    /// See [`Faults::late`].
     Late,
+    /// See [`Faults::hang`].
     Hang,
+    /// See [`Faults::kill_before`].
     KillBefore,
+    /// See [`Faults::kill_after`].
     KillAfter,
+}
+
+/// For how long a planned fault strikes the same call again: the SDK's attempts at a call are over by then.
+const PLANNED_FAULT_LASTS: Duration = Duration::from_secs(10);
+
+/// A fault of one call, which is known by its first attempt.
+#[derive(Debug)]
+pub(crate) struct PlannedFault {
+    attempt: u64,
+    fault: Fault,
+    /// The environment, the call's digest and the end, once it has struck.
+    struck: Option<(u64, u64, Instant)>,
 }
 
 impl Fault {
@@ -258,6 +279,25 @@ fn read(request: &HttpRequest) -> Call {
 }
 
 impl SimulatedAws {
+    /// Breaks the call whose first attempt has this number ([`crate::Step`]): it and what the SDK tries again of it, whatever
+    /// else goes wrong.
+    pub fn plan_fault(&self, attempt: u64, fault: Fault) {
+        self.lock().planned_fault = Some(PlannedFault { attempt, fault, struck: None });
+    }
+
+    fn planned_fault(&self, attempt: u64, environment: u64, call: &Call) -> Option<Fault> {
+        let mut state = self.lock();
+        let planned = state.planned_fault.as_mut()?;
+        if attempt == planned.attempt {
+            let until = Instant::now() + PLANNED_FAULT_LASTS;
+            planned.struck = Some((environment, call.digest(), until));
+        }
+        let is_same = |(by, digest, until): (u64, u64, Instant)| {
+            by == environment && Instant::now() < until && digest == call.digest()
+        };
+        planned.struck.is_some_and(is_same).then_some(planned.fault)
+    }
+
     /// Carries out a call and answers it, without anything that goes wrong on the way.
     pub async fn answer(&self, call: &Call) -> Answer {
         self.lock().calls += 1;
@@ -319,6 +359,7 @@ async fn serve(environment: Environment, call: Call, sender: oneshot::Sender<Ans
     let aws = environment.aws.clone();
     let mut attempt = Attempt::begin(&aws, environment.number, &call);
     let (fault, latency, late) = draw(&aws);
+    let fault = aws.planned_fault(attempt.number(), environment.number, &call).unwrap_or(fault);
     tokio::time::sleep(latency).await;
     if let Some(refusal) = refusal_of_absent(&aws, &call) {
         let Some(answer) = refusal else { return forget(sender).await };

@@ -181,8 +181,8 @@ pub(crate) struct Lambda {
     harshness: Harshness,
     /// Number of shards in the settings of environments that begin now.
     shards: Rc<Cell<u64>>,
-    /// Whether orders are paid by Stripe.
-    is_paid: Rc<Cell<bool>>,
+    /// How long a customer has to pay by Stripe, in minutes; `None` if orders are not paid.
+    reservation_minutes: Rc<Cell<Option<u64>>>,
     state: Rc<RefCell<State>>,
     consumers: Rc<BTreeMap<Queue, Environments<Consumer>>>,
     relays: Rc<Environments<Relay>>,
@@ -211,7 +211,7 @@ impl Lambda {
             ids: ids.clone(),
             harshness,
             shards: Rc::new(Cell::new(SHARDS_DEFAULT)),
-            is_paid: Rc::default(),
+            reservation_minutes: Rc::default(),
             state: Rc::new(RefCell::new(state)),
             consumers: Rc::new(consumers),
             relays: Rc::default(),
@@ -267,9 +267,9 @@ impl Lambda {
         self.end_idle();
     }
 
-    /// From now on, orders are paid by Stripe.
-    pub(crate) fn pay_by_stripe(&self) {
-        self.is_paid.set(true);
+    /// From now on, orders are paid by Stripe, within so many minutes.
+    pub(crate) fn pay_by_stripe(&self, reservation_minutes: u64) {
+        self.reservation_minutes.set(Some(reservation_minutes));
     }
 
     fn end_idle(&self) {
@@ -280,8 +280,8 @@ impl Lambda {
     /// The environment variables of an environment that begins now, those of a consumer for this queue.
     pub(crate) fn variables(&self, queue: Queue) -> HashMap<String, String> {
         let mut variables = shop::variables(queue, self.shards.get());
-        if self.is_paid.get() {
-            variables.extend(shop::payment_variables());
+        if let Some(minutes) = self.reservation_minutes.get() {
+            variables.extend(shop::payment_variables(minutes));
         }
         variables
     }

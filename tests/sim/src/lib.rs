@@ -17,6 +17,7 @@ mod hostile;
 mod invariants;
 mod lambda;
 mod operator;
+mod payment_crash_points;
 mod payments;
 mod plan;
 #[cfg(test)]
@@ -57,6 +58,7 @@ pub use answers::{
 pub use explain::explain;
 pub use feedback::{ANGRY, FINE, FULL, FeedbackReport, GONE, POISON, suppress_addresses};
 pub use lambda::Harshness;
+pub use payment_crash_points::{CrashPoints, PaymentScenario, play_payment_crash_points};
 pub use payments::{PaymentReport, play_payments, record_payments};
 pub use plan::{Kind, Outage, Plan};
 pub use sale::{Sale, SaleReport, sell};

@@ -31,6 +31,8 @@ use crate::{
 
 const MINUTE: Duration = Duration::from_secs(60);
 const STOCK: u64 = 1000;
+/// How long a customer has to pay, in minutes: the template's default.
+const RESERVATION_MINUTES: u64 = 30;
 /// How long a run may take altogether.
 const RUN_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// When everything has to be settled at the latest: 30 minutes to pay, a bank that takes 20 more, and a message that waits for it by its
@@ -38,6 +40,8 @@ const RUN_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 const SETTLED_AFTER: Duration = Duration::from_secs(2 * 60 * 60);
 /// How often it is looked whether everything is settled.
 const LOOK: Duration = Duration::from_secs(5);
+/// Of ten webhooks, those that are lost.
+const WEBHOOKS_LOST: u64 = 1;
 /// How often Stripe tries a webhook again, in seconds after the one before.
 const WEBHOOK_PAUSES: [u64; 6] = [5, 60, 300, 900, 1800, 3600];
 
@@ -86,10 +90,6 @@ async fn run(
     orders: usize,
     faults: Faults,
 ) -> Result<PaymentReport> {
-    let stripe = Stripe::new(aws);
-    shop::deploy(aws);
-    shop::deploy_payments(aws);
-    let config = settings::aws_with(simulated_aws::loader()).await;
     let harshness = Harshness {
         concurrency: 30,
         is_reserved: false,
@@ -97,15 +97,9 @@ async fn run(
         has_unruly_schedule: true,
         has_extensions: seed.is_multiple_of(2),
     };
-    let lambda = Lambda::new(aws, &config, &Ids::seeded(seed), harshness);
-    lambda.pay_by_stripe();
-    let api = Rc::new(Api::new(&lambda));
-    let product = api.product("Lamp", STOCK).await?;
-    let mut forever = vec![spawn_local(lambda.clone().schedule_relay())];
-    forever.extend(Queue::OF_EVENTS.map(|queue| spawn_local(lambda.clone().map(queue))));
-    forever.push(spawn_local(lambda.clone().map(Queue::Payment)));
-    forever.push(spawn_local(deliver_webhooks(aws.clone(), api.clone(), stripe.clone())));
-    forever.push(spawn_local(strike(aws.clone(), lambda.clone(), faults)));
+    let Shop { lambda, api, stripe, product, mut forever } =
+        open(aws, seed, harshness, RESERVATION_MINUTES, WEBHOOKS_LOST).await?;
+    forever.push(spawn_local(strike(aws.clone(), lambda, faults)));
 
     let customers: Tasks<()> = (0..orders)
         .map(|number| {
@@ -116,6 +110,52 @@ async fn run(
         })
         .collect();
     ended(customers).await?;
+    settled(aws).await?;
+    forever.iter().for_each(JoinHandle::abort);
+    let mut report = check(aws, &stripe, &product, orders)?;
+    report.calls = aws.calls();
+    report.trace = aws.trace();
+    Ok(report)
+}
+
+/// A shop whose orders are paid, with all that goes on in it by itself.
+pub(crate) struct Shop {
+    pub lambda: Lambda,
+    pub api: Rc<Api>,
+    pub stripe: Stripe,
+    pub product: String,
+    pub forever: Vec<JoinHandle<()>>,
+}
+
+/// Opens one, whose customers have so many minutes to pay. Of ten webhooks so many are lost.
+pub(crate) async fn open(
+    aws: &SimulatedAws,
+    seed: u64,
+    harshness: Harshness,
+    reservation_minutes: u64,
+    webhooks_lost: u64,
+) -> Result<Shop> {
+    let stripe = Stripe::new(aws);
+    shop::deploy(aws);
+    shop::deploy_payments(aws);
+    let config = settings::aws_with(simulated_aws::loader()).await;
+    let lambda = Lambda::new(aws, &config, &Ids::seeded(seed), harshness);
+    lambda.pay_by_stripe(reservation_minutes);
+    let api = Rc::new(Api::new(&lambda));
+    let product = api.product("Lamp", STOCK).await?;
+    let mut forever = vec![spawn_local(lambda.clone().schedule_relay())];
+    forever.extend(Queue::OF_EVENTS.map(|queue| spawn_local(lambda.clone().map(queue))));
+    forever.push(spawn_local(lambda.clone().map(Queue::Payment)));
+    let webhooks = deliver_webhooks(aws.clone(), api.clone(), stripe.clone(), webhooks_lost);
+    forever.push(spawn_local(webhooks));
+    Ok(Shop { lambda, api, stripe, product, forever })
+}
+
+/// Waits until nothing is left to do.
+///
+/// # Errors
+/// Something still is after [`SETTLED_AFTER`].
+pub(crate) async fn settled(aws: &SimulatedAws) -> Result<()> {
     let deadline = tokio::time::Instant::now() + SETTLED_AFTER;
     while !is_settled(aws) {
         if tokio::time::Instant::now() > deadline {
@@ -123,11 +163,7 @@ async fn run(
         }
         tokio::time::sleep(LOOK).await;
     }
-    forever.iter().for_each(JoinHandle::abort);
-    let mut report = check(aws, &stripe, &product, orders)?;
-    report.calls = aws.calls();
-    report.trace = aws.trace();
-    Ok(report)
+    Ok(())
 }
 
 /// Faults while orders are placed and paid, while they expire, and a Stripe that is away for a while.
@@ -159,10 +195,10 @@ async fn strike(aws: SimulatedAws, lambda: Lambda, faults: Faults) {
 }
 
 /// Stripe's webhooks: late, twice, in any order, lost, and again as long as they are refused.
-async fn deliver_webhooks(aws: SimulatedAws, api: Rc<Api>, stripe: Stripe) {
+async fn deliver_webhooks(aws: SimulatedAws, api: Rc<Api>, stripe: Stripe, lost: u64) {
     loop {
         for webhook in stripe.take_webhooks() {
-            if aws.draw(0..10) == 0 {
+            if aws.draw(0..10) < lost {
                 aws.note(|| format!("a webhook is lost: {}", webhook.body));
                 continue;
             }
@@ -203,24 +239,18 @@ fn sign(body: &str, seconds: i64) -> String {
     format!("t={seconds},v1={hex}")
 }
 
-struct Customer {
-    number: usize,
-    aws: SimulatedAws,
-    api: Rc<Api>,
-    stripe: Stripe,
+pub(crate) struct Customer {
+    pub number: usize,
+    pub aws: SimulatedAws,
+    pub api: Rc<Api>,
+    pub stripe: Stripe,
 }
 
 impl Customer {
     async fn order(self, product: &str) -> Result<()> {
         self.wait(0..120).await;
-        let email = format!("payer{}@example.com", self.number);
-        let items = json!([{ "product_id": product, "quantity": self.aws.draw(1..4) }]);
-        let body = json!({ "customer_email": email, "items": items });
-        let key = format!("paid-{}", self.number);
-        let (status, answer) = self.api.insist(&Call::post("/orders", body).key(&key)).await?;
-        ensure!(status == 201, "{status} {answer}");
-        let id = answer["id"].as_str().context("an id")?;
-        let token = answer["order_token"].as_str().context("a token")?;
+        let (id, token) = self.place(product, self.aws.draw(1..4)).await?;
+        let (id, token) = (&*id, &*token);
         match self.aws.draw(0..11) {
             0 => {}
             1 => {
@@ -272,6 +302,18 @@ impl Customer {
         Ok(())
     }
 
+    /// Places an order, and returns its id and its token.
+    pub(crate) async fn place(&self, product: &str, quantity: u64) -> Result<(String, String)> {
+        let email = format!("payer{}@example.com", self.number);
+        let items = json!([{ "product_id": product, "quantity": quantity }]);
+        let body = json!({ "customer_email": email, "items": items });
+        let key = format!("paid-{}", self.number);
+        let (status, answer) = self.api.insist(&Call::post("/orders", body).key(&key)).await?;
+        ensure!(status == 201, "{status} {answer}");
+        let field = |name: &str| answer[name].as_str().map(str::to_owned).context("a text");
+        Ok((field("id")?, field("order_token")?))
+    }
+
     async fn pay_slowly(&self, id: &str, token: &str) -> Result<()> {
         let Some(secret) = self.client_secret(id, token).await? else { return Ok(()) };
         self.wait(0..29 * 60).await;
@@ -285,7 +327,7 @@ impl Customer {
     }
 
     /// What the order is paid with, or `None` if it cannot be paid any more.
-    async fn client_secret(&self, id: &str, token: &str) -> Result<Option<String>> {
+    pub(crate) async fn client_secret(&self, id: &str, token: &str) -> Result<Option<String>> {
         loop {
             let call = Call::get("/orders/{id}/payment").id(id).order_token(token);
             let (status, answer) = self.api.insist(&call).await?;
@@ -305,7 +347,7 @@ impl Customer {
         }
     }
 
-    async fn cancel(&self, id: &str, token: &str) -> Result<()> {
+    pub(crate) async fn cancel(&self, id: &str, token: &str) -> Result<()> {
         let call = Call::post("/orders/{id}/cancel", Value::Null).id(id).order_token(token);
         let (status, answer) = self.api.insist(&call).await?;
         ensure!(matches!(status, 200 | 409), "{status} {answer}");
@@ -346,7 +388,7 @@ fn unsettled(aws: &SimulatedAws) -> String {
     format!("orders {open:?}, messages {messages:?}")
 }
 
-fn check(
+pub(crate) fn check(
     aws: &SimulatedAws,
     stripe: &Stripe,
     product: &str,

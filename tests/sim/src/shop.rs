@@ -188,13 +188,15 @@ fn add_queue(aws: &SimulatedAws, topic_arn: &str, queue: Queue) {
 }
 
 /// The environment variables that say that orders are paid by Stripe.
-pub(crate) fn payment_variables() -> HashMap<String, String> {
+pub(crate) fn payment_variables(reservation_minutes: u64) -> HashMap<String, String> {
     let endpoint = format!("http://{HOST}");
+    let minutes = reservation_minutes.to_string();
     let variables = [
         ("PAYMENTS", "stripe"),
         ("PAYMENTS_TABLE", PAYMENTS),
         ("STRIPE_SECRET_ARN", STRIPE_SECRET),
         ("STRIPE_ENDPOINT", &endpoint),
+        ("RESERVATION_MINUTES", &minutes),
     ];
     variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }
