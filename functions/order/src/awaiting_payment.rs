@@ -18,7 +18,7 @@ use exactly_once::{
     commit,
     table::{batch_get, count_partition, text},
 };
-use futures::{StreamExt, TryStreamExt, future::try_join_all, stream};
+use futures::{StreamExt, TryStreamExt, future::join_all, stream};
 use jiff::{SignedDuration, Timestamp};
 use messaging::EventFactory;
 use telemetry::Trace;
@@ -187,22 +187,25 @@ impl AwaitingPayment {
             return Ok(swept);
         }
         let reported = stream::iter(partitions())
-            .map(async |partition| self.sweep_partition(&partition, now).await)
+            .map(async |partition| {
+                let swept = self.sweep_partition(&partition, now).await;
+                swept.unwrap_or_else(|error| vec![Err(error)])
+            })
             .buffer_unordered(QUERIES_AT_ONCE)
             .collect::<Vec<_>>()
             .await;
         let mut failure = None;
         let mut events = Vec::new();
-        for partition in reported {
-            match partition {
-                Ok(reported) => {
-                    for (event, outgoing) in reported {
-                        match event {
-                            PaymentEvent::Reminder => swept.reminded += 1,
-                            PaymentEvent::Overdue => swept.overdue += 1,
-                        }
-                        events.push(outgoing);
+        // One that fails holds up no other.
+        for reported in reported.into_iter().flatten() {
+            match reported {
+                Ok(None) => {}
+                Ok(Some((event, outgoing))) => {
+                    match event {
+                        PaymentEvent::Reminder => swept.reminded += 1,
+                        PaymentEvent::Overdue => swept.overdue += 1,
                     }
+                    events.push(outgoing);
                 }
                 Err(error) => failure = Some(error),
             }
@@ -212,11 +215,12 @@ impl AwaitingPayment {
         failure.map_or(Ok(swept), Err)
     }
 
+    /// What was reported of each of its orders, or why it was not.
     async fn sweep_partition(
         &self,
         partition: &str,
         now: Timestamp,
-    ) -> Result<Vec<(PaymentEvent, Outgoing)>, TableError> {
+    ) -> Result<Vec<Result<Option<(PaymentEvent, Outgoing)>, TableError>>, TableError> {
         const OPERATION: &str = "BatchGetItem orders that await payment";
         let answer = self
             .client
@@ -243,7 +247,7 @@ impl AwaitingPayment {
         let read = batch_get(&self.client, &self.table, keys, OPERATION).await?;
         let shard = partition.strip_prefix(LATE).unwrap_or(partition);
         let reported = read.items.into_iter().map(|item| self.report(item, shard, now));
-        Ok(try_join_all(reported).await?.into_iter().flatten().collect())
+        Ok(join_all(reported).await)
     }
 
     /// Does what is next for one order, if it is still time for that.

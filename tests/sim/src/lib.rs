@@ -59,7 +59,7 @@ pub use explain::explain;
 pub use feedback::{ANGRY, FINE, FULL, FeedbackReport, GONE, POISON, suppress_addresses};
 pub use lambda::Harshness;
 pub use payment_crash_points::{CrashPoints, PaymentScenario, play_payment_crash_points};
-pub use payments::{PaymentReport, play_payments, record_payments};
+pub use payments::{PaymentReport, expire_beside_unreadable_order, play_payments, record_payments};
 pub use plan::{Kind, Outage, Plan};
 pub use sale::{Sale, SaleReport, sell};
 

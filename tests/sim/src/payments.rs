@@ -16,7 +16,7 @@ use anyhow::{Context, Result, bail, ensure};
 use exactly_once::Ids;
 use ring::hmac;
 use serde_json::{Value, json};
-use simulated_aws::{Faults, Moment, Service, SimulatedAws};
+use simulated_aws::{Call as AwsCall, Faults, Moment, Service, SimulatedAws};
 use tokio::task::{JoinHandle, spawn_local};
 
 use crate::{
@@ -164,6 +164,54 @@ pub(crate) async fn settled(aws: &SimulatedAws) -> Result<()> {
         tokio::time::sleep(LOOK).await;
     }
     Ok(())
+}
+
+/// Lets two orders of one partition expire, of which one cannot be read. Returns the status in which the other ends.
+///
+/// # Errors
+/// It was not placed.
+pub fn expire_beside_unreadable_order(seed: u64) -> Result<String> {
+    const MINUTES: u64 = 2;
+    in_virtual_time(seed, async {
+        let aws = SimulatedAws::new(seed, Faults::default());
+        let harshness = Harshness {
+            concurrency: 30,
+            is_reserved: false,
+            stalls: 0,
+            has_unruly_schedule: false,
+            has_extensions: true,
+        };
+        let Shop { lambda, api, stripe, product, forever } =
+            open(&aws, seed, harshness, MINUTES, 0).await?;
+        lambda.set_shards(1);
+        let mut ids = Vec::new();
+        for number in 0..2 {
+            let (aws, api, stripe) = (aws.clone(), api.clone(), stripe.clone());
+            let customer = Customer { number, aws, api, stripe };
+            let (id, token) = customer.place(&product, 1).await?;
+            customer.client_secret(&id, &token).await?.context("nothing to pay with")?;
+            ids.push(id);
+        }
+        let update = json!({
+            "TableName": ORDERS,
+            "Key": { "order_id": { "S": ids[0] } },
+            "UpdateExpression": "SET #items = :items",
+            "ExpressionAttributeNames": { "#items": "items" },
+            "ExpressionAttributeValues": { ":items": { "S": "some" } },
+        });
+        let answer = aws.answer(&AwsCall::DynamoDb("UpdateItem".to_owned(), update)).await;
+        ensure!(answer.status == 200, "{}", answer.body);
+        let deadline = tokio::time::Instant::now() + SETTLED_AFTER;
+        let status = || {
+            let order = aws.item(ORDERS, &json!({ "order_id": { "S": ids[1] } }));
+            order.map(|order| text(&order, "status").to_owned()).context("no order")
+        };
+        while is_open(&status()?) && tokio::time::Instant::now() < deadline {
+            tokio::time::sleep(LOOK).await;
+        }
+        forever.iter().for_each(JoinHandle::abort);
+        status()
+    })
 }
 
 /// Faults while orders are placed and paid, while they expire, and a Stripe that is away for a while.
