@@ -102,7 +102,7 @@ pub(crate) enum Command {
     /// Look at one order, cancel it, or publish its last event again
     #[command(subcommand)]
     Order(Order),
-    /// Look at the payment of an order, where orders are paid
+    /// Look at the payment of an order, or give it back, where orders are paid
     #[command(subcommand)]
     Payment(PaymentCommand),
     /// Look at the events that are stored and not published
@@ -230,6 +230,17 @@ pub(crate) enum PaymentCommand {
     /// Print it: its status, its ids at Stripe, and what was asked of Stripe last
     Show {
         /// The order's id
+        #[arg(value_parser = not_empty)]
+        id: String,
+    },
+    /// Give all of it back: cancel the order, or have its cancellation handled again; asks first
+    #[command(after_help = "\
+An order that is confirmed is cancelled, by which its payment is refunded; of one that was cancelled before, the cancellation is sent to \
+payment-consumer again. Either way a payment is given back once. An order that is shipped cannot be cancelled: what is given back of that, \
+give back at Stripe.")]
+    Refund {
+        /// The order's id
+        #[arg(value_parser = not_empty)]
         id: String,
     },
 }
@@ -343,7 +354,7 @@ mod tests {
 
     #[test]
     fn an_empty_selector_is_refused_wherever_one_is_taken() {
-        let empty: [&[&str]; 13] = [
+        let empty: [&[&str]; 15] = [
             &["--stack", "", "status"],
             &["status", "--stack", ""],
             &["status", "--region", ""],
@@ -357,6 +368,8 @@ mod tests {
             &["replay", "--queue", "product", "--order", ""],
             &["order", "republish", "--event", ""],
             &["order", "cancel", ""],
+            &["payment", "show", ""],
+            &["payment", "refund", ""],
         ];
         for words in empty {
             let typed = [&["orderflow"], words].concat();

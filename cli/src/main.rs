@@ -50,6 +50,7 @@ use crate::{
     masking::mask_emails,
     order::Email,
     output::{Form, Output, counted, print},
+    payment::Refund,
     reconcile::Report,
     select::DeadLetter,
     stack::{Queue, Stack},
@@ -129,9 +130,7 @@ async fn carry_out(
         }
         Command::Dlq(command) => dlq(&stack, command, output, yes).await,
         Command::Order(command) => order(&stack, command, output, yes).await,
-        Command::Payment(PaymentCommand::Show { id }) => {
-            output.say(&payment::show(&stack, &id).await?, payment::text)
-        }
+        Command::Payment(command) => payment(&stack, command, output, yes).await,
         Command::Outbox(command) => outbox(&stack, command, output).await,
         Command::Customer(command) => customer(&stack, command, output, yes).await,
         Command::Suppressed(command) => suppressed(&stack, command, output, yes).await,
@@ -302,6 +301,36 @@ async fn order(stack: &Stack, command: Order, output: Output, yes: bool) -> Resu
         Order::Republish { id, event, now } => {
             let republished = order::republish(stack, id.as_deref(), event.as_deref(), now).await?;
             output.say(&republished, order::republished_text)
+        }
+    }
+}
+
+async fn payment(
+    stack: &Stack,
+    command: PaymentCommand,
+    output: Output,
+    yes: bool,
+) -> Result<(), CliError> {
+    match command {
+        PaymentCommand::Show { id } => output.say(&payment::show(stack, &id).await?, payment::text),
+        PaymentCommand::Refund { id } => {
+            let payment = payment::show(stack, &id).await?;
+            let order = order::show(stack, &id, Email::Masked).await?;
+            let refund = Refund::of(payment.status, order.status())?;
+            if refund == Refund::Done {
+                return output.say(&payment, |payment| {
+                    format!("It was given back before.\n\n{}", payment::text(payment))
+                });
+            }
+            let about = || format!("{}\n\n{}", order::text(&order), payment::text(&payment));
+            confirm(output, yes, &refund.question(&payment), about).await?;
+            payment::refund(stack, &payment, refund).await?;
+            output.say(&payment::show(stack, &id).await?, |payment| {
+                format!(
+                    "payment-consumer gives it back; `orderflow payment show {id}` says when it has.\n\n{}",
+                    payment::text(payment)
+                )
+            })
         }
     }
 }

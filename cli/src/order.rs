@@ -49,9 +49,14 @@ impl OrderView {
         Some(Self { json: RawValue::from_string(json.to_owned()).ok()?, fields })
     }
 
+    /// Its status, as order-api names it.
+    pub(crate) fn status(&self) -> &str {
+        self.fields["status"].as_str().unwrap_or_default()
+    }
+
     /// Whether nothing is left to be cancelled.
     pub(crate) fn is_cancelled(&self) -> bool {
-        self.fields["status"] == "cancelled"
+        self.status() == "cancelled"
     }
 }
 

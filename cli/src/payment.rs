@@ -1,16 +1,81 @@
-//! `orderflow payment`: how far the payment of an order has come.
+//! `orderflow payment`: how far the payment of an order has come, and giving it back.
 //!
 //! In: an order's id. Out: its row of the table `payments`: what Stripe calls it, what was asked of Stripe last, and whether that is known to have been
-//! done. Guarantee: reads only; there is no client secret in it, because none is stored.
+//! done. Guarantees: there is no client secret in it, because none is stored; Stripe is not called from here: what is given back, the deployed
+//! functions give back by their rules, once.
 
 use events::OrderId;
 use jiff::Timestamp;
 use payment::{
     payments::{Payment, PaymentsTable},
-    rules::KeyedRequest,
+    rules::{KeyedRequest, PaymentStatus},
 };
 
-use crate::{error::CliError, stack::Stack};
+use crate::{error::CliError, order, replay, stack::Stack};
+
+/// How the payment of an order is given back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refund {
+    /// It was before.
+    Done,
+    /// The order is cancelled, and its payment refunded with it.
+    ByCancelling,
+    /// The order was cancelled, and payment-consumer is to handle that again.
+    BySendingAgain,
+}
+
+impl Refund {
+    /// What becomes of an order and its payment.
+    ///
+    /// # Errors
+    /// Nothing was paid, or the order cannot be cancelled.
+    pub(crate) fn of(payment: PaymentStatus, order: &str) -> Result<Self, CliError> {
+        use PaymentStatus::{Cancelled, Creating, Open, Refunded, Refunding, Succeeded};
+        match (payment, order) {
+            (Refunded, _) => Ok(Self::Done),
+            (Creating | Open | Cancelled, _) => Err(CliError::NotDone(format!(
+                "nothing is to be given back: the payment is {}",
+                payment.as_str()
+            ))),
+            (Succeeded | Refunding, "cancelled") => Ok(Self::BySendingAgain),
+            (Succeeded | Refunding, "pending" | "awaiting_payment" | "confirmed") => {
+                Ok(Self::ByCancelling)
+            }
+            (Succeeded | Refunding, status) => Err(CliError::NotDone(format!(
+                "the order is {status} and cannot be cancelled: give its payment back at Stripe"
+            ))),
+        }
+    }
+
+    /// What is asked before it is done.
+    pub(crate) fn question(self, payment: &Payment) -> String {
+        let Payment { amount, currency, order_id, .. } = payment;
+        match self {
+            Self::Done | Self::BySendingAgain => {
+                format!("Give {amount} {currency} of order {order_id} back?")
+            }
+            Self::ByCancelling => {
+                format!("Cancel order {order_id} and give {amount} {currency} back?")
+            }
+        }
+    }
+}
+
+/// Has the payment of an order given back. It takes the functions a moment.
+///
+/// # Errors
+/// They were not reached.
+pub(crate) async fn refund(stack: &Stack, payment: &Payment, how: Refund) -> Result<(), CliError> {
+    let order = payment.order_id.as_str();
+    match how {
+        Refund::Done => Ok(()),
+        Refund::ByCancelling => order::cancel(stack, order).await.map(drop),
+        Refund::BySendingAgain => {
+            let queue = stack.queue("payment")?;
+            replay::send_event_again(stack, queue, order, "OrderCancelled").await
+        }
+    }
+}
 
 /// The payment of an order.
 ///
@@ -56,4 +121,26 @@ pub(crate) fn text(payment: &Payment) -> String {
         request(&payment.refund),
         payment.updated_at,
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_paid_is_given_back_by_way_of_the_order_and_nothing_else_is() {
+        use PaymentStatus::{Cancelled, Creating, Open, Refunded, Refunding, Succeeded};
+        for status in ["pending", "awaiting_payment", "confirmed"] {
+            assert_eq!(Refund::of(Succeeded, status).ok(), Some(Refund::ByCancelling));
+        }
+        for payment in [Succeeded, Refunding] {
+            assert_eq!(Refund::of(payment, "cancelled").ok(), Some(Refund::BySendingAgain));
+            assert!(Refund::of(payment, "shipped").is_err());
+            assert!(Refund::of(payment, "a status of later").is_err());
+        }
+        for payment in [Creating, Open, Cancelled] {
+            assert!(Refund::of(payment, "cancelled").is_err());
+        }
+        assert_eq!(Refund::of(Refunded, "cancelled").ok(), Some(Refund::Done));
+    }
 }

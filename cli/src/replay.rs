@@ -141,6 +141,29 @@ pub(crate) async fn run(
     Ok(())
 }
 
+/// Sends one event of an order to a queue again.
+///
+/// # Errors
+/// There is none of that type, or the queue does not take it.
+pub(crate) async fn send_event_again(
+    stack: &Stack,
+    queue: &Queue,
+    order: &str,
+    event_type: &str,
+) -> Result<(), CliError> {
+    let (always, bar) = ([Timestamp::MIN, Timestamp::MAX], ProgressBar::hidden());
+    let mut plan = plan(stack, queue, always, Some(order.to_owned()), &bar).await?;
+    plan.selected.retain(|event| event.event_type == event_type);
+    if plan.is_empty() {
+        return Err(CliError::NotFound(format!("no {event_type} of order {order:?}")));
+    }
+    run(stack, queue, &mut plan, &bar).await?;
+    match plan.failed.pop() {
+        None => Ok(()),
+        Some(why) => Err(CliError::NotDone(format!("the queue did not take it: {why}"))),
+    }
+}
+
 /// What the queue's subscription is given.
 async fn filter(stack: &Stack, queue: &Queue) -> Result<Filter, CliError> {
     let topic = stack.output("TopicArn")?;

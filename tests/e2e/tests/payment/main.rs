@@ -139,6 +139,64 @@ async fn the_command_shows_a_payment() -> Result<()> {
 }
 
 #[tokio::test]
+async fn the_command_gives_a_payment_back_by_way_of_the_order_and_only_what_was_paid() -> Result<()>
+{
+    let stack = Stack::load().await?;
+    let (order, product) = unpaid_order(&stack, "Given Back").await?;
+    let intent = intent_id(&stack, &order).await?;
+    let refund = ["payment", "refund", order.as_str(), "--yes"];
+    let unpaid = stack.run(&refund).await?;
+    ensure!(unpaid.code != 0 && unpaid.stderr.contains("the payment is open"), "{unpaid:?}");
+    ensure!(localstripe(&stack).pay(&intent, GOOD_CARD).await?.is_success());
+    order_becomes(&stack, &order, "confirmed").await?;
+    let unasked = stack.run(&refund[..3]).await?;
+    ensure!(unasked.code != 0 && unasked.stderr.contains("50.00 EUR back?"), "{unasked:?}");
+    assert_eq!(stack.api.status(&order).await?, "confirmed");
+    let done = stack.run(&refund).await?;
+    ensure!(done.code == 0 && done.stdout.contains("payment-consumer gives it back"), "{done:?}");
+    payment_becomes(&stack, &order, "refunded").await?;
+    stack.api.wait_for_stock(&product, 10).await?;
+    assert_eq!(stack.api.status(&order).await?, "cancelled");
+    let again = stack.run(&refund).await?;
+    ensure!(again.code == 0 && again.stdout.contains("given back before"), "{again:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_command_has_a_cancellation_handled_again_and_refunds_nothing_that_is_shipped()
+-> Result<()> {
+    let stack = Stack::load().await?;
+    let (order, _) = unpaid_order(&stack, "Stuck").await?;
+    let intent = intent_id(&stack, &order).await?;
+    ensure!(localstripe(&stack).pay(&intent, GOOD_CARD).await?.is_success());
+    order_becomes(&stack, &order, "confirmed").await?;
+    stack.pause(Queue::Payment).await?;
+    assert_eq!(stack.api.cancel(&order).await?.status, 200);
+    // Before payment-consumer has seen that it is cancelled: then it sees it twice.
+    let done = stack.run(&["payment", "refund", &order, "--yes"]).await?;
+    stack.resume(Queue::Payment).await?;
+    ensure!(done.code == 0, "{done:?}");
+    payment_becomes(&stack, &order, "refunded").await?;
+    stack.wait_until_drained(Queue::Payment).await?;
+    let reported = stack.api.reported_events(&order).await?;
+    let refunds = reported.iter().filter(|event| *event == "PaymentRefunded").count();
+    assert_eq!(refunds, 1, "{reported:?}");
+
+    let (shipped, _) = unpaid_order(&stack, "Sent Off").await?;
+    let intent = intent_id(&stack, &shipped).await?;
+    ensure!(localstripe(&stack).pay(&intent, GOOD_CARD).await?.is_success());
+    order_becomes(&stack, &shipped, "confirmed").await?;
+    let answer = stack.api.admin("POST", &format!("/orders/{shipped}/ship"), "").await?;
+    expect_status(&answer, 200)?;
+    let refused = stack.run(&["payment", "refund", &shipped, "--yes"]).await?;
+    ensure!(
+        refused.code != 0 && refused.stderr.contains("give its payment back at Stripe"),
+        "{refused:?}"
+    );
+    Ok(())
+}
+
+#[tokio::test]
 async fn the_client_secret_is_the_customers_alone() -> Result<()> {
     let stack = Stack::load().await?;
     let (order, _) = unpaid_order(&stack, "Secret").await?;
