@@ -22,7 +22,7 @@ BUILT = $(if $(BIN_DIR),--no-build --bin-dir $(BIN_DIR))
 WITH = PORT=0 $(STACK) with --emulator $(EMULATOR) $(or $(BUILT),--no-build)
 
 .DEFAULT_GOAL := help
-.PHONY: help up down logs demo test check unit build bench profile chaos e2e e2e-shared e2e-alone e2e-demo e2e-lifecycle e2e-iam e2e-faults e2e-conformance e2e-chaos e2e-cli e2e-contract e2e-stripe e2e-payment docs asyncapi actionlint client-test deny advisories console-test fuzz sim sim-mutants
+.PHONY: help up down logs demo test check unit build bench profile chaos e2e e2e-shared e2e-alone e2e-demo e2e-lifecycle e2e-iam e2e-faults e2e-conformance e2e-chaos e2e-chaos-payments e2e-cli e2e-contract e2e-stripe e2e-payment docs asyncapi actionlint client-test deny advisories console-test fuzz sim sim-mutants
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -121,10 +121,16 @@ e2e-faults: build
 # Not a part of `e2e`: the crash points and the simulation show more, and say where. On MiniStack, whatever EMULATOR is.
 e2e-chaos: build
 	$(WITH) --emulator ministack $(FAULTS) --state .local/test/chaos -- \
-	  cargo test --workspace --test chaos -- --nocapture
+	  cargo test --workspace --test chaos -- --nocapture --skip payments::
 
-chaos: ## a randomized run of the real processes with faults: 10,000 orders (ORDERFLOW_ORDERS=..., ORDERFLOW_SEED=...)
+# The same of orders that are paid.
+e2e-chaos-payments: build
+	$(WITH) --emulator ministack $(FAULTS) --payments stripe --state .local/test/chaos-payments -- \
+	  cargo test --workspace --test chaos -- --nocapture payments::
+
+chaos: ## a randomized run of the real processes with faults: 10,000 orders, then 300 that are paid (ORDERFLOW_ORDERS=..., ORDERFLOW_PAID_ORDERS=..., ORDERFLOW_SEED=...)
 	ORDERFLOW_ORDERS=$${ORDERFLOW_ORDERS:-10000} $(MAKE) e2e-chaos
+	$(MAKE) e2e-chaos-payments
 
 # The first of them is ORDERFLOW_SEED; each is played twice.
 sim: build ## the production functions in a simulated AWS, in virtual time: 200 seeds of 20 orders (SEEDS=100000 for a night)

@@ -28,6 +28,7 @@ class Options:
     build: bool = True
     parameters: dict[str, str] = field(default_factory=dict)
     functions_endpoint: str | None = None
+    stripe_port: int = 0
     server_env: dict[str, str] = field(default_factory=dict)
     via: Path | None = None
     program: list[str] = field(default_factory=list)

@@ -120,7 +120,11 @@ def _clear_killed_server(state: State) -> None:
 def _start_proxy(options: Options) -> subprocess.Popen[bytes] | None:
     if options.via is None:
         return None
-    # Both ports beforehand: each of the two has to be told the other's.
+    # All ports beforehand: each of them has to be told the others'.
     listen, options.port = find_free_port(), find_free_port()
     options.functions_endpoint = build_url(listen)
-    return subprocess.Popen([str(options.via), str(listen), str(options.port)])
+    command = [str(options.via), str(listen), str(options.port)]
+    if options.payments == "stripe":
+        options.stripe_port = find_free_port()
+        command.append(str(options.stripe_port))
+    return subprocess.Popen(command)

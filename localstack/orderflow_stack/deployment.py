@@ -42,8 +42,9 @@ CAPABILITIES = ("CAPABILITY_IAM", "CAPABILITY_NAMED_IAM", "CAPABILITY_AUTO_EXPAN
 def deploy(state: State, emulator: Emulator, options: Options, hashes: dict[str, str]) -> None:
     """Deploys what has changed since the last time, if anything has."""
     requested = _collect_requested_parameters(state, options)
-    stripe = _start_stripe(state, emulator, requested)
-    parameters = _choose_parameters(emulator, requested, prepare_account(emulator, stripe) if stripe else {})
+    stripe = _start_stripe(state, emulator, requested, options.stripe_port)
+    of_stripe = prepare_account(emulator, options.functions_endpoint or stripe.url) if stripe else {}
+    parameters = _choose_parameters(emulator, requested, of_stripe)
     fingerprint = _compute_fingerprint(hashes, parameters)
     if state.read("deployed").get("fingerprint") == fingerprint:
         print("Nothing has changed since the last deployment.", flush=True)
@@ -74,7 +75,7 @@ def _collect_requested_parameters(state: State, options: Options) -> dict[str, s
     return earlier | mail_mode | payments | options.parameters
 
 
-def _start_stripe(state: State, emulator: Emulator, requested: dict[str, str]) -> StripeServer | None:
+def _start_stripe(state: State, emulator: Emulator, requested: dict[str, str], port: int) -> StripeServer | None:
     """Where orders are paid."""
     if requested.get("Payments", "none") == "none":
         return None
@@ -84,7 +85,7 @@ def _start_stripe(state: State, emulator: Emulator, requested: dict[str, str]) -
             "LOCALSTACK_MODE=host has them"
         )
     server = StripeServer(state)
-    server.ensure_started()
+    server.ensure_started(port)
     return server
 
 

@@ -27,6 +27,7 @@ def write_settings_file(state: State, emulator: Emulator, stack: DeployedStack) 
     }
     if stack.parameters["Payments"] == "stripe":
         values["STRIPE_ENDPOINT"] = stack.parameters["StripeEndpoint"]
+        values["STRIPE_SECRET_ARN"] = stack.parameters["StripeSecretArn"]
     values |= {_convert_to_upper_snake_case(key): value for key, value in sorted(stack.outputs.items())}
     new = state.env_file.with_suffix(".new")
     new.write_text("".join(f"{key}={value}\n" for key, value in values.items()))

@@ -82,11 +82,12 @@ class StripeServer:
     def is_running(self) -> bool:
         return is_held(self._lock_file())
 
-    def ensure_started(self) -> None:
+    def ensure_started(self, port: int = 0) -> None:
+        """At this port, or at any."""
         if self.is_running():
             return
         LOCALSTRIPE_ENVIRONMENT.install_if_outdated(find_base_python())
-        with claim_port(0, None) as port, self.log.open("wb") as log, self._lock_file().open("a") as lock:
+        with claim_port(port, None) as port, self.log.open("wb") as log, self._lock_file().open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             process = subprocess.Popen(
                 [str(LOCALSTRIPE_ENVIRONMENT.program("python")), "-c", PROGRAM, HOST, str(port)],

@@ -2,13 +2,15 @@
 //!
 //! In: a seed. Out: how the orders ended, or which promise was broken. Customers pay at once, late, with a card that is declined, by a bank
 //! that takes its time, or not at all; they cancel, before and after they have paid; webhooks are lost, late and doubled; AWS and Stripe fail
-//! when orders are placed and when they expire. Checked at the end, for each order: money that was taken and kept is the total of one that
+//! when orders are placed and when they expire. Checked at each step: an order has one payment, is confirmed only when it is paid, and expires only
+//! when it can be paid no more. Checked at the end, for each order: money that was taken and kept is the total of one that
 //! is confirmed or shipped; who has no goods has no charge, or his money back; what has ended without goods can be paid no more; stock is what
 //! is left; each event that there can be one of is there once.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     rc::Rc,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -16,7 +18,7 @@ use anyhow::{Context, Result, bail, ensure};
 use exactly_once::Ids;
 use ring::hmac;
 use serde_json::{Value, json};
-use simulated_aws::{Call as AwsCall, Faults, Moment, Service, SimulatedAws};
+use simulated_aws::{Call as AwsCall, Faults, Moment, Service, SimulatedAws, Step};
 use tokio::task::{JoinHandle, spawn_local};
 
 use crate::{
@@ -101,6 +103,7 @@ async fn run(
         open(aws, seed, harshness, RESERVATION_MINUTES, WEBHOOKS_LOST).await?;
     forever.push(spawn_local(strike(aws.clone(), lambda, faults)));
 
+    let broken = watch(aws, &stripe);
     let customers: Tasks<()> = (0..orders)
         .map(|number| {
             let (aws, api, stripe) = (aws.clone(), api.clone(), stripe.clone());
@@ -112,10 +115,49 @@ async fn run(
     ended(customers).await?;
     settled(aws).await?;
     forever.iter().for_each(JoinHandle::abort);
+    // What broke first says more than how it ended.
+    if let Some(broken) = broken.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        bail!(broken);
+    }
     let mut report = check(aws, &stripe, &product, orders)?;
     report.calls = aws.calls();
     report.trace = aws.trace();
     Ok(report)
+}
+
+/// Checks what has to be true at each step, whenever a transaction or a call of Stripe's has been carried out. Has the first thing that was not.
+fn watch(aws: &SimulatedAws, stripe: &Stripe) -> Arc<Mutex<Option<String>>> {
+    let broken: Arc<Mutex<Option<String>>> = Arc::default();
+    let (first, stripe) = (broken.clone(), stripe.clone());
+    aws.set_observer(move |aws, step| {
+        let Step::CarriedOut { call, .. } = step else { return };
+        if !matches!(call, AwsCall::External(_)) && call.operation() != "TransactWriteItems" {
+            return;
+        }
+        let mut first = first.lock().unwrap_or_else(PoisonError::into_inner);
+        if first.is_none() {
+            *first = broken_promise(aws, &stripe);
+        }
+    });
+    broken
+}
+
+/// A promise that is broken now: an order is confirmed only when it is paid, and expires only when it can be paid no more; it has one payment.
+fn broken_promise(aws: &SimulatedAws, stripe: &Stripe) -> Option<String> {
+    let intents = stripe.intents();
+    aws.items(ORDERS).iter().find_map(|order| {
+        let (id, status) = (text(order, "order_id"), text(order, "status"));
+        let mine = intents.iter().filter(|intent| intent.order_id == id);
+        let alive: Vec<&str> =
+            mine.map(|intent| intent.status).filter(|status| *status != "canceled").collect();
+        let is_kept = alive.len() <= 1
+            && match status {
+                "confirmed" | "shipped" => alive == ["succeeded"],
+                "expired" => alive.is_empty(),
+                _ => true,
+            };
+        (!is_kept).then(|| format!("at {:?} {id} is {status}: {alive:?}", aws.now()))
+    })
 }
 
 /// A shop whose orders are paid, with all that goes on in it by itself.

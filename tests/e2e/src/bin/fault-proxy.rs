@@ -1,7 +1,9 @@
-//! A proxy between the functions and the emulator that breaks chosen AWS calls.
+//! A proxy between the functions and the emulator that breaks chosen AWS calls, and by chance Stripe's.
 //!
-//! In: `fault-proxy LISTEN_PORT EMULATOR_PORT`; the functions' calls; orders under `/__faults`, `/__down`, `/__chaos`
-//! and `/__calls`. Out: the emulator's answers, or what a broken network, service or process would leave.
+//! In: `fault-proxy LISTEN_PORT EMULATOR_PORT [LOCALSTRIPE_PORT]`; the functions' calls; orders under `/__faults`, `/__down`, `/__chaos`
+//! and `/__calls`. Out: the answers of the emulator and of localstripe, or what a broken network, service or process would leave.
+//!
+//! What localstripe lacks and orders that are paid under faults rely on is here: an idempotency key is answered as it was the first time.
 //!
 //! A call is one logical call of the SDK with all its attempts, known by `amz-sdk-invocation-id`. A fault belongs
 //! to one order: it is keyed by a product that only this order has, and every id that turns up beside a known
@@ -76,7 +78,31 @@ struct Proxy {
     client: reqwest::Client,
     emulator_port: u16,
     listen_port: u16,
+    stripe: Option<LocalStripe>,
     plan: Arc<Mutex<Plan>>,
+}
+
+/// localstripe, and what was answered under each idempotency key. One call with a key at a time: Stripe refuses a second.
+#[derive(Clone)]
+struct LocalStripe {
+    port: u16,
+    keyed: Arc<tokio::sync::Mutex<HashMap<String, Answered>>>,
+}
+
+#[derive(Clone)]
+struct Answered {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+impl IntoResponse for Answered {
+    fn into_response(self) -> Response {
+        let mut response = Response::new(Body::from(self.body));
+        *response.status_mut() = self.status;
+        *response.headers_mut() = self.headers;
+        response
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -87,13 +113,15 @@ struct Down {
 #[tokio::main]
 async fn main() -> Result<()> {
     let mut ports = std::env::args().skip(1).map(|port| port.parse::<u16>());
-    let usage = "usage: fault-proxy LISTEN_PORT EMULATOR_PORT";
+    let usage = "usage: fault-proxy LISTEN_PORT EMULATOR_PORT [LOCALSTRIPE_PORT]";
     let listen_port = ports.next().context(usage)??;
     let emulator_port = ports.next().context(usage)??;
+    let stripe_port = ports.next().transpose()?;
     let proxy = Proxy {
         client: reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(60)).build()?,
         emulator_port,
         listen_port,
+        stripe: stripe_port.map(|port| LocalStripe { port, keyed: Arc::default() }),
         plan: Arc::default(),
     };
     let app = Router::new()
@@ -179,6 +207,9 @@ async fn forward(
     });
     let caller = known.await.unwrap_or_default();
     let function = caller.as_ref().map_or("", |caller| caller.function.as_str());
+    if let Some(stripe) = proxy.stripe.clone().filter(|_| is_for_stripe(&headers)) {
+        return proxy.forward_to_stripe(&stripe, caller.as_ref(), method, uri, headers, body).await;
+    }
     let operation = operation(&headers, &body);
     let invocation = headers
         .get("amz-sdk-invocation-id")
@@ -204,7 +235,8 @@ async fn forward(
         Some(Kind::Reset) => std::panic::resume_unwind(Box::new("reset on purpose")),
         _ => {}
     }
-    let answer = proxy.pass_on(method, &uri, headers, body).await;
+    let answer = proxy.pass_on(proxy.emulator_port, method, &uri, headers, body).await;
+    let answer = answer.map(Answered::into_response);
     match kind {
         Some(Kind::Lose) => broken_off(),
         Some(Kind::KillAfter) => {
@@ -226,25 +258,108 @@ impl Proxy {
         self.plan.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Passes a call on to Stripe, unless chance breaks it.
+    async fn forward_to_stripe(
+        &self,
+        stripe: &LocalStripe,
+        caller: Option<&Caller>,
+        method: Method,
+        uri: Uri,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> Response {
+        let function = caller.map_or("", |caller| caller.function.as_str());
+        // A call of Stripe's has one attempt, so it is known by itself.
+        let call = uuid::Uuid::new_v4().to_string();
+        let kind = self.plan().by_chance(function, STRIPE, &call);
+        if matches!(kind, Some(Kind::KillBefore)) {
+            kill(caller);
+            return stripe_failed().into_response();
+        }
+        let fails = matches!(kind, Some(Kind::Fail));
+        let key =
+            headers.get("idempotency-key").and_then(|key| key.to_str().ok()).map(str::to_owned);
+        let answer = match key {
+            None if fails => Ok(stripe_failed()),
+            None => self.pass_on(stripe.port, method, &without_age(&uri), headers, body).await,
+            Some(key) => {
+                let mut keyed = stripe.keyed.lock().await;
+                match keyed.get(&key) {
+                    Some(answered) => Ok(answered.clone()),
+                    None => {
+                        let answer = if fails {
+                            Ok(stripe_failed())
+                        } else {
+                            self.pass_on(stripe.port, method, &uri, headers, body).await
+                        };
+                        if let Ok(answered) = &answer {
+                            keyed.insert(key, answered.clone());
+                        }
+                        answer
+                    }
+                }
+            }
+        };
+        match kind {
+            Some(Kind::Lose) => broken_off(),
+            Some(Kind::KillAfter) => {
+                kill(caller);
+                broken_off()
+            }
+            _ => answer.map_or_else(
+                |error| {
+                    (StatusCode::BAD_GATEWAY, format!("localstripe is gone: {error}"))
+                        .into_response()
+                },
+                Answered::into_response,
+            ),
+        }
+    }
+
     async fn pass_on(
         &self,
+        port: u16,
         method: Method,
         uri: &Uri,
         headers: HeaderMap,
         body: Bytes,
-    ) -> Result<Response, reqwest::Error> {
+    ) -> Result<Answered, reqwest::Error> {
         let path = uri.path_and_query().map_or("/", |path| path.as_str());
-        let url = format!("http://127.0.0.1:{}{path}", self.emulator_port);
+        let url = format!("http://127.0.0.1:{port}{path}");
         let answer = self.client.request(method, url).headers(headers).body(body).send().await?;
         let (status, mut headers) = (answer.status(), answer.headers().clone());
         let body = answer.bytes().await?;
         headers.remove("transfer-encoding");
         headers.remove("connection");
-        let mut response = Response::new(Body::from(body));
-        *response.status_mut() = status;
-        *response.headers_mut() = headers;
-        Ok(response)
+        Ok(Answered { status, headers, body })
     }
+}
+
+/// What chance calls a call of Stripe's.
+const STRIPE: &str = "Stripe";
+
+/// Calls of AWS are signed otherwise.
+fn is_for_stripe(headers: &HeaderMap) -> bool {
+    let authorization = headers.get("authorization").and_then(|value| value.to_str().ok());
+    authorization.is_some_and(|value| value.starts_with("Bearer "))
+}
+
+/// localstripe knows no filter by age, and refuses one: without it the list is longer, and right.
+fn without_age(uri: &Uri) -> Uri {
+    let Some(query) = uri.query() else { return uri.clone() };
+    let kept = form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| name != "created[gte]");
+    let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(kept).finish();
+    format!("{}?{query}", uri.path()).parse().unwrap_or_else(|_| uri.clone())
+}
+
+/// What Stripe answers when it fails. <https://docs.stripe.com/error-low-level#server-errors>
+fn stripe_failed() -> Answered {
+    let body = r#"{"error":{"type":"api_error","message":"broken on purpose"}}"#;
+    let headers = HeaderMap::from_iter([(
+        axum::http::header::CONTENT_TYPE,
+        axum::http::HeaderValue::from_static("application/json"),
+    )]);
+    Answered { status: StatusCode::INTERNAL_SERVER_ERROR, headers, body: Bytes::from(body) }
 }
 
 impl Plan {

@@ -4,6 +4,8 @@
 //! struck depends on the SDK's invocation ids besides, so the accidents are as many but not the same. Needs a
 //! stack with the fault proxy, for itself.
 
+mod payments;
+
 use std::{
     collections::HashMap,
     sync::{

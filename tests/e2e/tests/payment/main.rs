@@ -1,5 +1,7 @@
 //! Orders that are paid by Stripe, against localstripe and a stack with `Payments=stripe`.
 
+mod refused;
+
 use anyhow::{Context, Result, ensure};
 use aws_sdk_dynamodb::types::AttributeValue;
 use e2e::{
@@ -366,6 +368,7 @@ fn succeeded(event: &str, intent: &str) -> String {
 #[tokio::test]
 async fn what_is_not_signed_by_stripe_is_refused_and_has_no_effect() -> Result<()> {
     let stack = Stack::load().await?;
+    let begun = jiff::Timestamp::now();
     let (order, _) = unpaid_order(&stack, "Forged").await?;
     let intent = intent_id(&stack, &order).await?;
     let body = succeeded("evt_forged", &intent);
@@ -379,6 +382,11 @@ async fn what_is_not_signed_by_stripe_is_refused_and_has_no_effect() -> Result<(
     ] {
         assert_eq!(send_webhook(&stack, &body, signature.as_deref()).await?, 400, "{signature:?}");
     }
+    let alarm = stack.alarm("webhooks-refused").await?;
+    eventually("what the alarm watches", 30.secs(), async || {
+        Ok((stack.emitted(&alarm, begun).await?.len() >= 5).then_some(()))
+    })
+    .await?;
     // Signed, but not true: Stripe is asked.
     let signature = signed(&body, WEBHOOK_SECRET, 0);
     assert_eq!(send_webhook(&stack, &body, Some(&signature)).await?, 200);
