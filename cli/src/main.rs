@@ -283,7 +283,9 @@ async fn order(stack: &Stack, command: Order, output: Output, yes: bool) -> Resu
     match command {
         Order::Show { id } => {
             let email = if output.shows_emails { Email::Full } else { Email::Masked };
-            output.say(&order::show(stack, &id, email).await?, order::text)
+            let order = order::show(stack, &id, email).await?;
+            let payment = payment::line(stack, &id).await;
+            output.say(&order, |order| format!("{payment}{}", order::text(order)))
         }
         Order::History { id } => {
             output.say(&log::of_order(stack, &id).await?, |events| order::history_text(events))

@@ -5,6 +5,7 @@
 //! functions give back by their rules, once.
 
 use events::OrderId;
+use exactly_once::ErrorChain;
 use jiff::Timestamp;
 use payment::{
     payments::{Payment, PaymentsTable},
@@ -12,6 +13,22 @@ use payment::{
 };
 
 use crate::{error::CliError, order, replay, stack::Stack};
+
+/// What `order show` says of the payment of an order: a line, or nothing where orders are not paid. That it cannot be read fails nothing.
+pub(crate) async fn line(stack: &Stack, id: &str) -> String {
+    let (Some(table), Ok(order)) = (table(stack), id.parse::<OrderId>()) else {
+        return String::new();
+    };
+    let what = match table.get(&order).await {
+        Ok(Some(Payment { status, payment_id: Some(id), .. })) => {
+            format!("{} ({id})", status.as_str())
+        }
+        Ok(Some(payment)) => payment.status.as_str().to_owned(),
+        Ok(None) => "none yet".to_owned(),
+        Err(error) => format!("unknown: {}", ErrorChain(&error)),
+    };
+    format!("payment   {what}\n")
+}
 
 /// How the payment of an order is given back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

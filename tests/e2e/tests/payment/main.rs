@@ -135,6 +135,12 @@ async fn the_command_shows_a_payment() -> Result<()> {
     let intent = intent_id(&stack, &order).await?;
     let shown = stack.run(&["payment", "show", &order]).await?;
     ensure!(shown.stdout.contains("open") && shown.stdout.contains(&intent), "{}", shown.stdout);
+    let shown = stack.run(&["order", "show", &order]).await?;
+    ensure!(shown.stdout.contains(&format!("payment   open ({intent})")), "{}", shown.stdout);
+    let history = stack.run(&["order", "history", &order]).await?;
+    for step in ["OrderAwaitingPayment", "PaymentRequested"] {
+        ensure!(history.stdout.contains(step), "{}", history.stdout);
+    }
     let none = stack.run(&["payment", "show", "no-such-order"]).await?;
     ensure!(none.stderr.contains("no payment of an order"), "{}", none.stderr);
     Ok(())
