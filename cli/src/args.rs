@@ -1,5 +1,7 @@
 //! The command line: every command, option and word of help.
 
+use std::path::PathBuf;
+
 use clap::{Arg, Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
@@ -168,8 +170,28 @@ With --all, SQS moves the whole DLQ by itself (StartMessageMoveTask) where the e
 message by message, and its letters leave the DLQ only when their queue has taken them. A consumer takes a redriven \
 event once, even if it comes twice.")]
     Redrive(Change),
-    /// Delete dead letters for good; shows which and asks first
-    Drop(Change),
+    /// Delete dead letters, and keep a copy in a file; shows which and asks first
+    #[command(after_help = "\
+The copy is a file of the directory in which the command runs, readable by you alone: it holds what the letters hold, addresses of customers \
+included. `orderflow dlq send FILE` brings them back, edited if need be.")]
+    Drop(DropChange),
+    /// Send what was dropped to its queue, from the copy that was kept; asks first
+    Send {
+        /// The copy
+        file: PathBuf,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DropChange {
+    #[command(flatten)]
+    pub change: Change,
+    /// Where the copy is kept; a file that is not there yet
+    #[arg(long, value_name = "FILE", conflicts_with = "no_copy")]
+    pub copy: Option<PathBuf>,
+    /// Keep no copy: what is deleted is gone
+    #[arg(long)]
+    pub no_copy: bool,
 }
 
 const LISTING: &str = "\

@@ -27,7 +27,7 @@ const ROUNDS_MAX: usize = 3;
 /// What no command can change.
 const OUT_OF_REACH: [&str; 4] = [
     "backups of the tables (point-in-time recovery keeps 35 days)",
-    "messages that are on a queue or its DLQ: `orderflow dlq list --show-email` shows them, `orderflow dlq drop` deletes them",
+    "messages that are on a queue or its DLQ: `orderflow dlq list --show-email` shows them, `orderflow dlq drop --no-copy` deletes them",
     "mails that were sent",
     "exports that somebody made",
 ];

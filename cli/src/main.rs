@@ -10,6 +10,7 @@ mod console;
 mod consumer;
 mod customer;
 mod dlq;
+mod dropped;
 mod error;
 mod filter;
 mod held;
@@ -41,10 +42,11 @@ use jiff::Timestamp;
 
 use crate::{
     args::{
-        Arguments, Change, Command, Consumers, Customer, Dlq, Order, Outbox, PaymentCommand,
-        Replay, SuppressedCommand,
+        Arguments, Change, Command, Consumers, Customer, Dlq, DropChange, Order, Outbox,
+        PaymentCommand, Replay, SuppressedCommand,
     },
     dlq::Listing,
+    dropped::{Dropped, Sent},
     error::CliError,
     interrupt::interrupted,
     masking::mask_emails,
@@ -95,7 +97,7 @@ async fn run(arguments: Arguments) -> Result<(), CliError> {
         clap_complete::generate(shell, &mut args::command(), "orderflow", &mut script);
         return print(&String::from_utf8_lossy(&script));
     }
-    if let Command::Dlq(Dlq::Redrive(change) | Dlq::Drop(change)) = &command {
+    if let Command::Dlq(Dlq::Redrive(change) | Dlq::Drop(DropChange { change, .. })) = &command {
         require_selection(change)?;
     }
     // The console and a watch have no other end: for them a signal is none before its time.
@@ -182,11 +184,16 @@ async fn dlq(stack: &Stack, command: Dlq, output: Output, yes: bool) -> Result<(
             report(output, "sent to its queue again", done)?;
             listing.require_complete()
         }
-        Dlq::Drop(change) => {
-            let question = ("Delete", "for good");
+        Dlq::Drop(DropChange { change, copy, no_copy }) => {
+            let question = ("Delete", if no_copy { "for good" } else { "and keep a copy" });
             let Some(listing) = select_letters(stack, &change, output, yes, question).await? else {
                 return Ok(());
             };
+            if !no_copy {
+                let file = dropped::keep(&listing.letters, &change.queue, copy)?;
+                // Not on stdout, where JSON is.
+                eprintln!("A copy is in {}; `orderflow dlq send` brings it back.", file.display());
+            }
             let bar = bar("deleting");
             bar.set_length(listing.letters.len() as u64);
             let queue = stack.queue(&change.queue)?;
@@ -194,6 +201,16 @@ async fn dlq(stack: &Stack, command: Dlq, output: Output, yes: bool) -> Result<(
             bar.finish_and_clear();
             report(output, "deleted", done)?;
             listing.require_complete()
+        }
+        Dlq::Send { file } => {
+            let dropped = Dropped::read(&file)?;
+            confirm(output, yes, &dropped.question(), String::new).await?;
+            let sent = dropped::send(stack, &dropped).await?;
+            output.say(&sent, Sent::text)?;
+            if !sent.failed.is_empty() {
+                return Err(CliError::NotDone("not all of them were sent".into()));
+            }
+            Ok(())
         }
     }
 }

@@ -36,7 +36,10 @@ impl Stack {
     pub fn command(&self, arguments: &[&str]) -> Result<Command> {
         let mut command = bare_command(arguments)?;
         let endpoint = self.settings.get("EMULATOR_URL").or(self.settings.get("AWS_ENDPOINT_URL"));
+        // What the command keeps in files goes with the stack.
+        let directory = self.untested.parent().context("the stack's directory")?;
         command
+            .current_dir(directory)
             .env("AWS_ENDPOINT_URL", endpoint.context("the stack's endpoint")?)
             .env("AWS_REGION", self.setting("AWS_REGION"))
             .env("AWS_ACCESS_KEY_ID", self.setting("AWS_ACCESS_KEY_ID"))

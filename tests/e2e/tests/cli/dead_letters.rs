@@ -112,6 +112,45 @@ async fn only_what_is_selected_is_redriven_and_its_attributes_stay() -> Result<(
 }
 
 #[tokio::test]
+async fn what_was_dropped_comes_back_from_its_copy_and_nothing_is_dropped_without_one() -> Result<()>
+{
+    let stack = Stack::load().await?;
+    let order = unique();
+    poison(&stack, "OrderCreated", &order).await?;
+    let letters = dead(&stack, "product", &order, 1).await?;
+    let copy = format!("copy-{order}.json");
+    let drop = ["dlq", "drop", "product", "--order", &order, "--yes", "--copy"];
+    let unwritable = stack.run(&[&drop[..], &["no-such-directory/copy.json"]].concat()).await?;
+    assert!(
+        unwritable.code == 1 && unwritable.stderr.contains("nothing was deleted"),
+        "{unwritable:?}"
+    );
+    dead(&stack, "product", &order, 1).await?;
+    let dropped = stack.run(&[&drop[..], &[copy.as_str()]].concat()).await?;
+    assert!(dropped.code == 0 && dropped.stderr.contains(&copy), "{dropped:?}");
+    dead(&stack, "product", &order, 0).await?;
+
+    let unasked = stack.run(&["dlq", "send", &copy]).await?;
+    assert!(
+        unasked.code == 1 && unasked.stderr.contains("1 letter to the queue product"),
+        "{unasked:?}"
+    );
+    let sent = stack.json(&["dlq", "send", &copy, "--yes"]).await?;
+    assert_eq!(sent["sent"], 1);
+    // It is poison as it was, down to the byte.
+    let back = dead(&stack, "product", &order, 1).await?;
+    assert_eq!(
+        (&back[0]["body"], &back[0]["reason"]),
+        (&letters[0]["body"], &letters[0]["reason"])
+    );
+    let again = stack.run(&[&drop[..], &[copy.as_str()]].concat()).await?;
+    assert!(again.code == 1 && again.stderr.contains("File exists"), "{again:?}");
+    stack.json(&["dlq", "drop", "product", "--order", &order, "--no-copy", "--yes"]).await?;
+    dead(&stack, "product", &order, 0).await?;
+    Ok(())
+}
+
+#[tokio::test]
 async fn dropping_asks_first_and_leaves_what_is_not_selected() -> Result<()> {
     let stack = Stack::load().await?;
     let (order, other) = (unique(), unique());
@@ -187,6 +226,7 @@ async fn on_a_terminal(stack: &Stack, arguments: &[&str], answer: &str) -> Resul
     let words: Vec<String> =
         words.map(|word| format!("'{}'", word.to_string_lossy().replace('\'', r"'\''"))).collect();
     let mut script = Command::new("script");
+    script.current_dir(command.get_current_dir().context("where the command runs")?);
     script.args(["-qec", &words.join(" "), "/dev/null"]).env_clear();
     script.env("PATH", std::env::var_os("PATH").unwrap_or_default());
     script.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
