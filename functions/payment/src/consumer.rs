@@ -23,7 +23,10 @@ use tokio::time::Instant;
 
 use crate::{
     payments::{Payment, PaymentsTable},
-    rules::{Ending, EndingStep, KeyedRequest, KeyedStep, Observed, PaymentStatus, end, observe},
+    rules::{
+        Ending, EndingStep, KeyedRequest, KeyedStep, Observed, PaymentStatus, conclude, end,
+        observe,
+    },
     secrets::{Secrets, SecretsError, StripeSecrets},
     stripe::{NewIntent, PaymentIntent, Refund, RefundStatus, Stripe, StripeError},
 };
@@ -143,14 +146,6 @@ enum Created {
     Moved,
 }
 
-/// What became of a PaymentIntent that is to be cancelled.
-enum Cancelled {
-    Now,
-    Paid,
-    /// It may still succeed or fail.
-    Undecided,
-}
-
 impl PaymentConsumer {
     /// Handles one event of the queue `payment`.
     ///
@@ -246,26 +241,22 @@ impl PaymentConsumer {
                             Created::Moved => continue,
                         }
                     };
-                    match (self.cancel(&payment).await?, ending) {
-                        (Cancelled::Now, _) => {
-                            let (next, body) = self.cancelled(payment, None);
-                            (next, Some(body))
-                        }
-                        (Cancelled::Paid, Ending::TimeOver) => {
-                            let next = payment.moved(PaymentStatus::Succeeded, now.into());
-                            let body = Body::PaymentSucceeded(next.to_payload(None));
-                            (next, Some(body))
-                        }
-                        (Cancelled::Paid, Ending::OrderCancelled) => {
+                    let observed = self.cancel(&payment).await?;
+                    match (conclude(payment.status, observed), ending) {
+                        (Some(PaymentStatus::Succeeded), Ending::OrderCancelled) => {
                             self.record_success(received, payment).await?;
                             // It is given back in the next round.
                             continue;
                         }
+                        (Some(to), _) => {
+                            let (next, body) = payment.concluded(to, None, now.into());
+                            (next, Some(body))
+                        }
                         // The relay asks again.
-                        (Cancelled::Undecided, Ending::TimeOver) => {
+                        (None, Ending::TimeOver) => {
                             return Ok((Handled::Ignored, Vec::new()));
                         }
-                        (Cancelled::Undecided, Ending::OrderCancelled) => {
+                        (None, Ending::OrderCancelled) => {
                             let error = "Stripe has not decided yet whether it is paid";
                             return Err(Failure::transient_because("payment_processing", error));
                         }
@@ -280,9 +271,7 @@ impl PaymentConsumer {
     }
 
     fn cancelled(&self, payment: Payment, reason: Option<String>) -> (Payment, Body) {
-        let next = payment.moved(PaymentStatus::Cancelled, self.clock.now().into());
-        let body = Body::PaymentCancelled(next.to_payload(reason));
-        (next, body)
+        payment.concluded(PaymentStatus::Cancelled, reason, self.clock.now().into())
     }
 
     /// Makes a PaymentIntent, or finds the one that was made.
@@ -340,9 +329,9 @@ impl PaymentConsumer {
         Ok(self.payments.put(&payment).await?.then_some((payment, request)))
     }
 
-    /// Sees to it that a PaymentIntent can never be paid, if it is not.
-    async fn cancel(&self, payment: &Payment) -> Result<Cancelled, Failure> {
-        let Some(id) = &payment.payment_id else { return Ok(Cancelled::Undecided) };
+    /// Sees to it that a PaymentIntent can never be paid, if it is not: what Stripe then says of it.
+    async fn cancel(&self, payment: &Payment) -> Result<Observed, Failure> {
+        let Some(id) = &payment.payment_id else { return Ok(Observed::Undecided) };
         let stripe = self.account.stripe().await?;
         let intent = match self.account.note(stripe.cancel_intent(id).await)? {
             Ok(intent) => intent,
@@ -353,9 +342,7 @@ impl PaymentConsumer {
             Err(error) => return Err(error.into()),
         };
         match observe(intent.status) {
-            Observed::Cancelled => Ok(Cancelled::Now),
-            Observed::Paid => Ok(Cancelled::Paid),
-            Observed::Undecided => Ok(Cancelled::Undecided),
+            observed @ (Observed::Cancelled | Observed::Paid | Observed::Undecided) => Ok(observed),
             Observed::Unpaid => {
                 let error = "Stripe has not cancelled what it could have";
                 Err(Failure::transient_because("stripe_unavailable", error))
@@ -433,8 +420,8 @@ impl PaymentConsumer {
         received: Received<'_>,
         payment: Payment,
     ) -> Result<(), Failure> {
-        let next = payment.moved(PaymentStatus::Succeeded, self.clock.now().into());
-        let body = Body::PaymentSucceeded(next.to_payload(None));
+        let now = self.clock.now().into();
+        let (next, body) = payment.concluded(PaymentStatus::Succeeded, None, now);
         let events = [self.outgoing(received, body)];
         let mut writes = vec![self.payments.write(&next)?];
         writes.extend(self.outbox.append(&events));

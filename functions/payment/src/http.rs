@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     consumer::StripeAccount,
     payments::{Payment, PaymentsTable},
-    rules::{Observed, PaymentStatus, observe},
+    rules::{Observed, PaymentStatus, conclude, observe},
     stripe::{ClientSecret, PaymentIntent, StripeError},
 };
 
@@ -172,31 +172,21 @@ fn decide(
     event_type: &str,
     now: events::Stamp,
 ) -> Option<(Payment, Body)> {
-    let is_open = matches!(payment.status, PaymentStatus::Creating | PaymentStatus::Open);
     if payment.payment_id.as_ref().is_some_and(|known| *known != intent.id) {
         tracing::error!("an order has a second PaymentIntent");
         return None;
     }
-    if !is_open {
-        return None;
-    }
+    let is_open = matches!(payment.status, PaymentStatus::Creating | PaymentStatus::Open);
     let payment = Payment { payment_id: Some(intent.id.clone()), ..payment };
-    match observe(intent.status) {
-        Observed::Paid => {
-            let next = payment.moved(PaymentStatus::Succeeded, now);
-            let body = Body::PaymentSucceeded(next.to_payload(None));
-            Some((next, body))
-        }
-        Observed::Cancelled => {
-            let next = payment.moved(PaymentStatus::Cancelled, now);
-            let body = Body::PaymentCancelled(next.to_payload(None));
-            Some((next, body))
-        }
-        Observed::Unpaid if event_type == "payment_intent.payment_failed" => {
-            let next = payment.noted(now);
-            let body = Body::PaymentFailed(next.to_payload(intent.failure()));
-            Some((next, body))
-        }
-        Observed::Unpaid | Observed::Undecided => None,
+    let observed = observe(intent.status);
+    if let Some(to) = conclude(payment.status, observed) {
+        return Some(payment.concluded(to, None, now));
     }
+    let is_declined =
+        is_open && observed == Observed::Unpaid && event_type == "payment_intent.payment_failed";
+    is_declined.then(|| {
+        let next = payment.noted(now);
+        let body = Body::PaymentFailed(next.to_payload(intent.failure()));
+        (next, body)
+    })
 }

@@ -79,6 +79,22 @@ impl Payment {
         Self { status: to, version: self.version + 1, updated_at: now, ..self }
     }
 
+    /// The payment after it was found paid or cancelled, and the event that reports it.
+    ///
+    /// # Panics
+    /// There is no such move.
+    #[must_use]
+    pub fn concluded(self, to: PaymentStatus, reason: Option<String>, now: Stamp) -> (Self, Body) {
+        let next = self.moved(to, now);
+        let payload = next.to_payload(reason);
+        let body = match to {
+            PaymentStatus::Succeeded => Body::PaymentSucceeded(payload),
+            PaymentStatus::Cancelled => Body::PaymentCancelled(payload),
+            other => panic!("{other:?} is no conclusion"),
+        };
+        (next, body)
+    }
+
     /// The payment with something else noted, in the same status.
     #[must_use]
     pub fn noted(self, now: Stamp) -> Self {

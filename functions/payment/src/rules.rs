@@ -18,7 +18,7 @@ pub const KEY_LIFETIME: Duration = Duration::from_secs(20 * 60 * 60);
 pub const CLOCK_DIFFERENCE_MAX: Duration = Duration::from_secs(10 * 60);
 
 /// How far the payment of an order has come. It only moves forward, in the order of these.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PaymentStatus {
     /// A PaymentIntent may have been made, or not.
@@ -187,6 +187,18 @@ pub fn observe(status: IntentStatus) -> Observed {
     }
 }
 
+/// What becomes of a payment by what Stripe says of its PaymentIntent. `None` as long as Stripe has not decided, and for a payment of
+/// which this was recorded before.
+#[must_use]
+pub fn conclude(status: PaymentStatus, observed: Observed) -> Option<PaymentStatus> {
+    let to = match observed {
+        Observed::Paid => PaymentStatus::Succeeded,
+        Observed::Cancelled => PaymentStatus::Cancelled,
+        Observed::Unpaid | Observed::Undecided => return None,
+    };
+    may_move(status, to).then_some(to)
+}
+
 /// Whether a payment may move from one status to another: forward only, and never from an end.
 #[must_use]
 pub fn may_move(from: PaymentStatus, to: PaymentStatus) -> bool {
@@ -263,6 +275,19 @@ mod tests {
         }
         // What was paid is never called unpaid.
         assert!(!may_move(PaymentStatus::Succeeded, PaymentStatus::Cancelled));
+    }
+
+    #[test]
+    fn what_stripe_has_decided_is_concluded_once() {
+        use PaymentStatus::{Cancelled, Creating, Open, Succeeded};
+        for status in ALL {
+            let is_open = matches!(status, Creating | Open);
+            let concluded = |to| is_open.then_some(to);
+            assert_eq!(conclude(status, Observed::Paid), concluded(Succeeded), "{status:?}");
+            assert_eq!(conclude(status, Observed::Cancelled), concluded(Cancelled), "{status:?}");
+            assert_eq!(conclude(status, Observed::Unpaid), None);
+            assert_eq!(conclude(status, Observed::Undecided), None);
+        }
     }
 
     #[test]
