@@ -19,6 +19,7 @@
 //! Left out: events that neither product-consumer nor order-consumer takes. They are stored in the same
 //! transactions and published in the same way, and nothing here depends on when.
 
+pub mod payment;
 pub mod properties;
 pub mod saga;
 pub mod tables;
