@@ -11,6 +11,8 @@
 //! - [`tables`]: rows, conditions and transactions, and how DynamoDB reports a transaction that it cancels.
 //! - [`saga`]: what the services do in which order, the queues, and everything that goes wrong.
 //!
+//! Orders are not paid there. How one is paid, expires and is refunded is a model of its own ([`payment`]), which begins where stock is taken.
+//!
 //! How few states cover so much: a message is not counted. It waits or it was acknowledged, it may be
 //! received any number of times, also by several processes at a time, and it may come back at any moment.
 //! So duplicates and losses need no bound, and the space is finite all the same. Bounded are the orders, and
