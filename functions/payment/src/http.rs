@@ -33,11 +33,7 @@ use crate::{
 const ATTEMPTS_MAX: usize = 5;
 
 /// What the calls are answered from.
-#[derive(Clone)]
-pub struct PaymentApi(pub(crate) Arc<PaymentApiParts>);
-
-/// See [`PaymentApi`].
-pub(crate) struct PaymentApiParts {
+pub struct PaymentApi {
     pub(crate) payments: PaymentsTable,
     pub(crate) inbox: Inbox,
     pub(crate) outbox: Outbox,
@@ -67,7 +63,7 @@ pub struct WebhookResponse {
     pub received: bool,
 }
 
-pub fn routes(api: PaymentApi) -> Router {
+pub fn routes(api: Arc<PaymentApi>) -> Router {
     Router::new()
         .route("/orders/{id}/payment", get(show_payment))
         .route("/payments/webhook", post(receive_webhook))
@@ -75,7 +71,7 @@ pub fn routes(api: PaymentApi) -> Router {
 }
 
 async fn show_payment(
-    State(PaymentApi(api)): State<PaymentApi>,
+    State(api): State<Arc<PaymentApi>>,
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Result<Json<PaymentResponse>, Problem> {
@@ -103,7 +99,7 @@ fn unavailable(failure: Failure) -> Problem {
 }
 
 async fn receive_webhook(
-    State(PaymentApi(api)): State<PaymentApi>,
+    State(api): State<Arc<PaymentApi>>,
     Extension(caller): Extension<Caller>,
     headers: HeaderMap,
     body: Bytes,

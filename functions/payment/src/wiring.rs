@@ -13,7 +13,7 @@ use settings::Environment;
 
 use crate::{
     consumer::{PaymentConsumer, StripeAccount},
-    http::{PaymentApi, PaymentApiParts, routes},
+    http::{PaymentApi, routes},
     payments::PaymentsTable,
     secrets::StripeSecrets,
 };
@@ -118,7 +118,7 @@ impl PaymentApiConfig {
     /// The routes of payment-api.
     pub fn routes(self, aws: &SdkConfig, ids: &Ids) -> Router {
         let client = Client::new(aws);
-        routes(PaymentApi(Arc::new(PaymentApiParts {
+        routes(Arc::new(PaymentApi {
             payments: PaymentsTable::new(client.clone(), self.payments_table),
             inbox: Inbox::new(client, self.idempotency_table, WEBHOOKS).ids(ids.clone()),
             outbox: self.outbox.outbox(aws),
@@ -126,6 +126,6 @@ impl PaymentApiConfig {
             account: self.stripe.account(aws),
             order_tokens: self.order_tokens,
             clock: aws.time_source().into(),
-        })))
+        }))
     }
 }
