@@ -24,6 +24,7 @@ Exit status:
   2  the command line is wrong
   3  there is no such stack, queue, dead letter, order or event
   4  some dead letters are held by another listing; within 30 s they are to be had again
+  5  `status --check` found what somebody should look at
   130 (or 128 and the number of another signal)  interrupted
 
 Examples:
@@ -97,6 +98,9 @@ pub(crate) enum Command {
         /// Seconds between two looks
         #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..), requires = "watch")]
         interval: u64,
+        /// For monitoring: end with 5 if somebody should look at something, which stderr says
+        #[arg(long, conflicts_with = "watch")]
+        check: bool,
     },
     /// Look at dead letters, send them to their queue again, or throw them away
     #[command(subcommand)]

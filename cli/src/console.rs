@@ -174,7 +174,9 @@ impl IntoResponse for CliError {
     fn into_response(self) -> Response {
         let status = match &self {
             Self::NotFound(_) => StatusCode::NOT_FOUND,
-            Self::NotDone(_) | Self::HeldElsewhere { .. } => StatusCode::CONFLICT,
+            Self::NotDone(_) | Self::HeldElsewhere { .. } | Self::NeedsAttention { .. } => {
+                StatusCode::CONFLICT
+            }
             Self::NoAnswer { .. } | Self::NotAws { .. } | Self::Refused { .. } | Self::Table(_) => {
                 StatusCode::BAD_GATEWAY
             }

@@ -35,6 +35,12 @@ pub(crate) enum CliError {
         /// Number of letters.
         count: u64,
     },
+    /// What `status --check` has found.
+    #[error("{}", .problems.join("; "))]
+    NeedsAttention {
+        /// A sentence for each.
+        problems: Vec<String>,
+    },
     /// The person, or the system, has ended the command.
     #[error("interrupted; what was done before stays done")]
     Interrupted {
@@ -101,6 +107,7 @@ impl CliError {
             Self::Usage(_) => 2,
             Self::NotFound(_) => 3,
             Self::HeldElsewhere { .. } => 4,
+            Self::NeedsAttention { .. } => 5,
             // As shells say it of a command that a signal has ended.
             Self::Interrupted { signal } => 128 + signal,
             Self::NotDone(_)
@@ -199,6 +206,7 @@ mod tests {
         assert_eq!(CliError::NotDone("x".into()).exit_code(), 1);
         assert_eq!(CliError::NotFound("x".into()).exit_code(), 3);
         assert_eq!(CliError::HeldElsewhere { count: 1 }.exit_code(), 4);
+        assert_eq!(CliError::NeedsAttention { problems: Vec::new() }.exit_code(), 5);
         assert_eq!(CliError::Interrupted { signal: 2 }.exit_code(), 130);
     }
 

@@ -124,10 +124,12 @@ async fn carry_out(
     yes: bool,
 ) -> Result<(), CliError> {
     match command {
-        Command::Status { watch: false, .. } => {
-            output.say(&Status::of(&stack).await?, Status::text)
+        Command::Status { watch: false, check, .. } => {
+            let status = Status::of(&stack).await?;
+            output.say(&status, Status::text)?;
+            if check { status.require_no_problem() } else { Ok(()) }
         }
-        Command::Status { watch: true, interval } => {
+        Command::Status { watch: true, interval, .. } => {
             status::watch(&stack, Duration::from_secs(interval), output).await
         }
         Command::Dlq(command) => dlq(&stack, command, output, yes).await,

@@ -19,7 +19,7 @@ use serde::Serialize;
 use crate::{
     consumer,
     error::CliError,
-    output::{Output, table},
+    output::{Output, counted, table},
     stack::{Queue, Stack},
     when::short,
 };
@@ -29,6 +29,8 @@ const METRICS_WINDOW: Duration = Duration::from_secs(10 * 60);
 const METRICS_PERIOD_SECONDS: i32 = 60;
 /// If the stack does not say when an order has been pending for too long.
 const PENDING_MINUTES_DEFAULT: i64 = 15;
+/// For how long an event may be pending before somebody should look: the relay sweeps each minute, and publishes what is older than one.
+const OUTBOX_AGE_MAX: SignedDuration = SignedDuration::from_mins(3);
 /// Maximum number of orders that are named because they wait for too long.
 const ORDERS_NAMED_MAX: u16 = 10;
 
@@ -111,6 +113,47 @@ impl Status {
             outbox: outbox?,
             orders: orders?,
         })
+    }
+
+    /// Fails if somebody should look at something: dead letters, a consumer that is off, events that are stuck or old, orders that wait for
+    /// too long. What may pass by itself within minutes, such as a queue that is long, is none of it.
+    ///
+    /// # Errors
+    /// It is so; it says what.
+    pub(crate) fn require_no_problem(&self) -> Result<(), CliError> {
+        let problems = self.problems();
+        if problems.is_empty() { Ok(()) } else { Err(CliError::NeedsAttention { problems }) }
+    }
+
+    fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        for queue in &self.queues {
+            if queue.dead > 0 {
+                let letters = counted(queue.dead, "dead letter");
+                problems.push(format!("{letters} of {}", queue.name));
+            }
+            if queue.consumer == "off" {
+                problems.push(format!(
+                    "the consumer of {} is {}",
+                    queue.name,
+                    queue.consumer_text(self.at)
+                ));
+            }
+        }
+        if self.outbox.stuck > 0 {
+            problems.push(format!("{} stuck", counted(self.outbox.stuck, "event")));
+        }
+        let pending_for =
+            self.outbox.oldest_pending_since.map(|since| self.at.duration_since(since));
+        if let Some(age) = pending_for.filter(|age| *age > OUTBOX_AGE_MAX) {
+            problems.push(format!("an event has been pending for {}", short(age.as_secs())));
+        }
+        if self.orders.pending_too_long > 0 {
+            let orders = counted(self.orders.pending_too_long, "order");
+            let minutes = self.orders.pending_max_minutes;
+            problems.push(format!("{orders} pending for longer than {minutes} minutes"));
+        }
+        problems
     }
 
     pub(crate) fn text(&self) -> String {
@@ -339,5 +382,22 @@ mod tests {
         assert!(text.contains("off for 3h"), "a forgotten pause shows: {text}");
         assert!(text.contains("4 pending, the oldest for 90s; 1 stuck"), "{text}");
         assert!(text.ends_with("1 for longer than 15 minutes\n  an-order"), "{text}");
+        assert_eq!(
+            status.problems(),
+            [
+                "1 dead letter of product",
+                "the consumer of product is off for 3h",
+                "1 event stuck",
+                "1 order pending for longer than 15 minutes",
+            ]
+        );
+        let since = Some(at - SignedDuration::from_mins(4));
+        let outbox = OutboxStatus { pending: 1, oldest_pending_since: since, stuck: 0 };
+        let orders = OrdersStatus { pending_too_long: 0, ..status.orders.clone() };
+        let late = Status { queues: Vec::new(), outbox, orders, ..status };
+        assert_eq!(late.problems(), ["an event has been pending for 4m"]);
+        // What is merely on its way is no problem.
+        let outbox = OutboxStatus { oldest_pending_since: Some(at), ..late.outbox.clone() };
+        assert_eq!(Status { outbox, ..late }.problems(), [""; 0]);
     }
 }

@@ -175,6 +175,29 @@ async fn status_counts_every_queue_the_outbox_and_the_orders() -> Result<()> {
 }
 
 #[tokio::test]
+async fn status_check_ends_with_a_code_of_its_own_while_there_is_a_dead_letter() -> Result<()> {
+    let stack = Stack::load().await?;
+    let calm = stack.run(&["status", "--check"]).await?;
+    assert_eq!(calm.code, 0, "{calm:?}");
+    stack.send(stack.queue(Queue::Product), "{").await?;
+    eventually("the dead letter", 60.secs(), async || {
+        Ok((stack.messages(stack.dlq(Queue::Product)).await? > 0).then_some(()))
+    })
+    .await?;
+    let alarmed = stack.run(&["status", "--check", "--output", "json"]).await?;
+    assert!(
+        alarmed.code == 5 && alarmed.stderr.contains("1 dead letter of product"),
+        "{alarmed:?}"
+    );
+    // Monitoring reads the same as everybody.
+    let status: Value = serde_json::from_str(&alarmed.stdout)?;
+    assert_eq!(status["queues"][3]["dead"], 1, "{status}");
+    stack.json(&["dlq", "drop", "product", "--all", "--no-copy", "--yes"]).await?;
+    assert_eq!(stack.run(&["status", "--check"]).await?.code, 0);
+    Ok(())
+}
+
+#[tokio::test]
 async fn status_shows_the_age_of_the_oldest_message_where_there_are_metrics() -> Result<()> {
     let stack = Stack::load().await?;
     if !stack.can(Capability::HasQueueMetrics) {
