@@ -379,6 +379,18 @@ mod tests {
     }
 
     #[test]
+    fn every_command_of_the_runbook_is_one() {
+        let runbook = include_str!("../../docs/runbook.md");
+        let commands: Vec<&str> =
+            runbook.lines().filter(|line| line.starts_with("orderflow ")).collect();
+        assert!(commands.len() > 30, "this test has lost sight of the commands");
+        for line in commands {
+            let parsed = command().try_get_matches_from(line.split_whitespace());
+            assert!(parsed.is_ok(), "{line}: {}", parsed.expect_err("refused"));
+        }
+    }
+
+    #[test]
     fn an_empty_selector_is_refused_wherever_one_is_taken() {
         let empty: [&[&str]; 15] = [
             &["--stack", "", "status"],

@@ -39,6 +39,33 @@ fn every_alarm_says_to_the_alarm_topic_when_it_begins_and_when_it_ends() {
     }
 }
 
+/// Who is woken by an alarm reads its description, and there where to go on.
+#[test]
+fn every_alarm_points_to_its_section_of_the_runbook_and_every_section_is_of_an_alarm() {
+    let template = Template::read();
+    let runbook = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/runbook.md");
+    let runbook = fs::read_to_string(runbook).expect("docs/runbook.md");
+    let sections: BTreeMap<&str, &str> =
+        runbook.split("\n## ").skip(1).filter_map(|section| section.split_once('\n')).collect();
+    let mut names = BTreeSet::new();
+    for (_, alarm) in alarms(&template) {
+        let called = alarm["AlarmName"]["Fn::Sub"].as_str().unwrap_or_default();
+        let name = called.trim_start_matches("${AWS::StackName}-");
+        names.insert(name);
+        let description = alarm["AlarmDescription"].as_str().unwrap_or_default();
+        assert!(
+            description.ends_with(&format!(" docs/runbook.md#{name}")),
+            "{name}: {description}"
+        );
+        let section = sections.get(name).unwrap_or_else(|| panic!("the runbook has no {name}"));
+        let section = section.to_lowercase();
+        for part in ["for customers:", "look", "do", "never", "over"] {
+            assert!(section.contains(part), "{name} does not say {part:?}");
+        }
+    }
+    assert_eq!(sections.keys().copied().collect::<BTreeSet<_>>(), names);
+}
+
 /// CloudWatch may not use the key alias/aws/sns, whose policy cannot be changed.
 #[test]
 fn cloudwatch_can_publish_to_the_alarm_topic_and_nobody_else_is_let_in() {
