@@ -7,7 +7,7 @@
 
 mod dead_list;
 
-use std::{net::Ipv4Addr, sync::Arc};
+use std::{collections::HashSet, net::Ipv4Addr, path::PathBuf, sync::Arc};
 
 use axum::{
     Json, Router,
@@ -28,11 +28,13 @@ use uuid::Uuid;
 use crate::{
     consumer::{self, Switched},
     dlq::{self, Done},
+    dropped,
     error::CliError,
     log::{self, Logged},
     order::{self, OrderView},
     output::Output,
-    stack::Stack,
+    select::DeadLetter,
+    stack::{Queue, Stack},
     status::Status,
 };
 use dead_list::{DeadLetters, DeadList};
@@ -93,6 +95,7 @@ fn routes(console: Arc<Console>) -> Router {
         .route("/api/status", get(status))
         .route("/api/dead", get(dead).post(refresh_dead))
         .route("/api/queues/{queue}/redrive", post(redrive))
+        .route("/api/queues/{queue}/drop", post(drop_letters))
         .route("/api/queues/{queue}/pause", post(pause))
         .route("/api/queues/{queue}/resume", post(resume))
         .route("/api/orders/{id}", get(one_order))
@@ -210,27 +213,36 @@ async fn refresh_dead(State(console): State<Arc<Console>>) -> Answer<DeadList> {
     console.dead.refresh(&console.stack).await.map(Json)
 }
 
-/// Which letters to redrive. Always named one by one: what is redriven is what the person saw.
+/// Which letters a request is about. Always named one by one: what is redriven or dropped is what the person saw.
 #[derive(Debug, Deserialize)]
-struct Redrive {
+struct Wanted {
     ids: Vec<String>,
+}
+
+impl Wanted {
+    /// Those of them that are on the list.
+    async fn letters(&self, console: &Console, queue: &Queue) -> Result<Vec<DeadLetter>, CliError> {
+        let ids: HashSet<&str> = self.ids.iter().map(String::as_str).collect();
+        let mut letters = console.dead.get(&console.stack).await?.listing.letters;
+        letters.retain(|l| l.queue == queue.name && ids.contains(l.message_id.as_str()));
+        if letters.is_empty() {
+            let gone = format!("{} has no such dead letter any more", queue.name);
+            return Err(CliError::NotFound(gone));
+        }
+        Ok(letters)
+    }
 }
 
 async fn redrive(
     State(console): State<Arc<Console>>,
     Path(queue): Path<String>,
-    Json(wanted): Json<Redrive>,
+    Json(wanted): Json<Wanted>,
 ) -> Answer<Done> {
     // Carried to its end even if the page is closed: its letters are held meanwhile.
     let redriven = tokio::spawn(async move {
         let stack = &console.stack;
         let queue = stack.queue(&queue)?;
-        let mut letters = console.dead.get(stack).await?.listing.letters;
-        letters.retain(|l| l.queue == queue.name && wanted.ids.contains(&l.message_id));
-        if letters.is_empty() {
-            let gone = format!("{} has no such dead letter any more", queue.name);
-            return Err(CliError::NotFound(gone));
-        }
+        let letters = wanted.letters(&console, queue).await?;
         let reserved = console.dead.reserve().await;
         let done = dlq::redrive(stack, queue, &letters, &ProgressBar::hidden()).await;
         drop(reserved);
@@ -240,6 +252,34 @@ async fn redrive(
         refreshed.map(|_| done)
     });
     redriven.await.map_err(CliError::local("redriving"))?.map(Json)
+}
+
+/// What was dropped, and where its copy is.
+#[derive(Debug, Serialize)]
+struct Dropped {
+    #[serde(flatten)]
+    done: Done,
+    copy: PathBuf,
+}
+
+async fn drop_letters(
+    State(console): State<Arc<Console>>,
+    Path(queue): Path<String>,
+    Json(wanted): Json<Wanted>,
+) -> Answer<Dropped> {
+    let dropped = tokio::spawn(async move {
+        let stack = &console.stack;
+        let queue = stack.queue(&queue)?;
+        let letters = wanted.letters(&console, queue).await?;
+        let copy = dropped::keep(&letters, &queue.name, None)?;
+        let reserved = console.dead.reserve().await;
+        let done = dlq::drop(stack, queue, &letters, &ProgressBar::hidden()).await;
+        drop(reserved);
+        let refreshed = console.dead.refresh(stack).await;
+        let done = done?;
+        refreshed.map(|_| Dropped { done, copy })
+    });
+    dropped.await.map_err(CliError::local("dropping"))?.map(Json)
 }
 
 async fn pause(

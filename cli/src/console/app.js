@@ -264,35 +264,106 @@ setInterval(() => {
 
 // ------------------------------------------------------------------------------------------ dead letters
 
-const redriving = new Set(); // the ids of the letters that are being redriven
+const LETTERS_A_PAGE = 50; // more at once is more than a person reads, and than a page shows quickly
+
+const busyLetters = new Set(); // the ids of the letters that are being redriven or dropped
+const openLetters = new Set(); // the ids of those whose body is shown
+let letters = []; // all that there are, oldest first in each queue
+let heldElsewhere = 0;
+let group = null; // the queue and reason of those that are shown, or null for all
+let shownCount = LETTERS_A_PAGE;
 
 function showDead(list) {
   deadListAt = list.at;
-  const rows = list.letters.map((letter) => {
-    const order = letter.order_id
-      ? make("button", { type: "button", class: "id", "data-key": `order-${letter.message_id}`, on: () => showOrder(letter.order_id) }, letter.order_id)
-      : "–";
-    const redrive = make("button", {
-      type: "button",
-      "data-redrive": letter.message_id,
-      "data-key": `redrive-${letter.message_id}`,
-      on: () => redriveOne(letter),
-    }, "Redrive");
-    redrive.setAttribute("aria-label", `Redrive ${letter.event_type ?? "a letter"} of ${letter.queue}`);
-    const cell = (name, ...children) => make("td", { role: "cell", "data-name": name }, ...children);
-    return make("tr", { role: "row", "data-letter": letter.message_id },
-      cell("Queue", letter.queue),
-      cell("Reason", make("div", { class: "reason" }, letter.reason), make("div", { class: "detail" }, letter.detail ?? "")),
-      cell("Event", letter.event_type ?? "–"),
-      cell("Order", order),
-      cell("Died", died(letter)),
-      cell("", redrive));
-  });
-  const held = list.held_elsewhere;
-  if (held > 0) rows.push(emptyRow(`${held} ${held === 1 ? "is" : "are"} held by another listing; this list is made again until they are to be had.`));
+  letters = list.letters;
+  heldElsewhere = list.held_elsewhere;
+  renderDead();
+}
+
+function groupOf(letter) {
+  return `${letter.queue}: ${letter.reason}`;
+}
+
+function selectedLetters() {
+  return group === null ? letters : letters.filter((letter) => groupOf(letter) === group);
+}
+
+function renderDead() {
+  const counts = new Map();
+  for (const letter of letters) counts.set(groupOf(letter), (counts.get(groupOf(letter)) ?? 0) + 1);
+  // What the filter was on is gone.
+  if (group !== null && !counts.has(group)) group = null;
+  const selected = selectedLetters();
+  const shown = selected.slice(0, shownCount);
+  replaceKeepingFocus($("dead-groups"), counts.size < 2 ? [] : [groupButton(null, letters.length), ...[...counts].map(([name, count]) => groupButton(name, count))]);
+  replaceKeepingFocus($("dead-bulk"), selected.length < 2 ? [] : [
+    make("button", { type: "button", id: "redrive-all", "data-key": "redrive-all", on: () => handleLetters("redrive", selected) }, `Redrive these ${selected.length}`),
+    make("button", { type: "button", id: "drop-all", "data-key": "drop-all", on: () => handleLetters("drop", selected) }, `Drop these ${selected.length}`),
+  ]);
+  const rows = shown.flatMap(letterRows);
+  if (selected.length > shown.length) {
+    const more = make("button", { type: "button", id: "more", "data-key": "more", on: () => { shownCount += LETTERS_A_PAGE; renderDead(); } },
+      `Show ${Math.min(LETTERS_A_PAGE, selected.length - shown.length)} more of ${selected.length}`);
+    rows.push(make("tr", { role: "row" }, make("td", { role: "cell", colspan: 6, class: "empty" }, more)));
+  }
+  if (heldElsewhere > 0) rows.push(emptyRow(`${heldElsewhere} ${heldElsewhere === 1 ? "is" : "are"} held by another listing; this list is made again until they are to be had.`));
   else if (rows.length === 0) rows.push(emptyRow("No dead letters."));
   replaceKeepingFocus($("dead"), rows, $("refresh"));
   showDeadAge();
+}
+
+function groupButton(name, count) {
+  const button = make("button", {
+    type: "button",
+    "data-key": `group-${name}`,
+    "data-group": name ?? "",
+    "aria-pressed": String(group === name),
+    on: () => { group = name; shownCount = LETTERS_A_PAGE; renderDead(); },
+  }, `${name ?? "all"} (${count})`);
+  return button;
+}
+
+// A letter, and below it, if it is open, all that it holds.
+function letterRows(letter) {
+  const isOpen = openLetters.has(letter.message_id);
+  const order = letter.order_id
+    ? make("button", { type: "button", class: "id", "data-key": `order-${letter.message_id}`, on: () => showOrder(letter.order_id) }, letter.order_id)
+    : "–";
+  const action = (name, verb, attributes, on) => {
+    const button = make("button", { type: "button", "data-key": `${name}-${letter.message_id}`, ...attributes, on }, verb);
+    button.setAttribute("aria-label", `${verb} ${letter.event_type ?? "a letter"} of ${letter.queue}`);
+    return button;
+  };
+  const cell = (name, ...children) => make("td", { role: "cell", "data-name": name }, ...children);
+  const row = make("tr", { role: "row", "data-letter": letter.message_id },
+    cell("Queue", letter.queue),
+    cell("Reason", make("div", { class: "reason" }, letter.reason), make("div", { class: "detail" }, letter.detail ?? "")),
+    cell("Event", letter.event_type ?? "–"),
+    cell("Order", order),
+    cell("Died", died(letter)),
+    cell("",
+      action("open", isOpen ? "Close" : "Open", { "data-open": letter.message_id, "aria-expanded": String(isOpen) }, () => openLetter(letter.message_id)), " ",
+      action("redrive", "Redrive", { "data-redrive": letter.message_id }, () => handleLetters("redrive", [letter])), " ",
+      action("drop", "Drop", { "data-drop": letter.message_id }, () => handleLetters("drop", [letter]))));
+  if (!isOpen) return [row];
+  const attributes = Object.entries(letter.attributes).flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, value)]);
+  return [row, make("tr", { role: "row" }, make("td", { role: "cell", colspan: 6, class: "letter" },
+    make("dl", {}, make("dt", {}, "message id"), make("dd", { class: "id" }, letter.message_id), ...attributes),
+    make("pre", {}, readable(letter.body))))];
+}
+
+// JSON with its lines broken, or what else there is.
+function readable(body) {
+  try {
+    return JSON.stringify(JSON.parse(body), null, 2);
+  } catch {
+    return body;
+  }
+}
+
+function openLetter(id) {
+  if (!openLetters.delete(id)) openLetters.add(id);
+  renderDead();
 }
 
 function emptyRow(text) {
@@ -316,18 +387,28 @@ function say(text) {
   $("dead-said").textContent = text;
 }
 
-async function redriveOne(letter) {
-  if (redriving.has(letter.message_id)) return;
-  redriving.add(letter.message_id);
-  say("redriving …");
+// Redrives or drops these letters, queue by queue; asks unless it is one that is redriven.
+async function handleLetters(how, wanted) {
+  if (wanted.some((letter) => busyLetters.has(letter.message_id))) return;
+  const count = wanted.length === 1 ? "1 letter" : `${wanted.length} letters`;
+  const question = how === "drop" ? `Delete ${count}? A copy is kept in a file where the console runs.` : `Send ${count} to their queues again?`;
+  if ((how === "drop" || wanted.length > 1) && !(await confirmed(question, how === "drop" ? "Drop" : "Redrive"))) return;
+  wanted.forEach((letter) => busyLetters.add(letter.message_id));
+  say(how === "drop" ? "dropping …" : "redriving …");
+  const said = [];
   try {
-    const done = await call(`/api/queues/${encodeURIComponent(letter.queue)}/redrive`, { ids: [letter.message_id] });
-    say(done.failed.length ? done.failed.join("; ") : `1 letter of ${letter.queue} is on its queue again.`);
+    for (const queue of new Set(wanted.map((letter) => letter.queue))) {
+      const ids = wanted.filter((letter) => letter.queue === queue).map((letter) => letter.message_id);
+      const done = await call(`/api/queues/${encodeURIComponent(queue)}/${how}`, { ids });
+      const letters = done.done === 1 ? "1 letter" : `${done.done} letters`;
+      said.push(how === "drop" ? `${letters} of ${queue} dropped; a copy is in ${done.copy}.` : `${letters} of ${queue} on its queue again.`, ...done.failed);
+    }
+    say(said.join(" "));
     await look();
   } catch (error) {
-    say(error.message);
+    say([...said, error.message].join(" "));
   } finally {
-    redriving.delete(letter.message_id);
+    wanted.forEach((letter) => busyLetters.delete(letter.message_id));
   }
 }
 

@@ -218,6 +218,61 @@ async fn nothing_in_flight(stack: &Stack, limit: std::time::Duration) -> Result<
 }
 
 #[tokio::test]
+async fn letters_are_grouped_by_reason_opened_and_redriven_or_dropped_together() -> Result<()> {
+    const POISON: usize = 60;
+    let stack = Stack::load().await?;
+    let order = dead_letter(&stack).await?;
+    for n in 0..POISON {
+        stack.send(stack.queue(Queue::Product), &format!("poison {n}")).await?;
+    }
+    eventually("the dead letters", 90.secs(), async || {
+        Ok((stack.messages(stack.dlq(Queue::Product)).await? == POISON as u64 + 1).then_some(()))
+    })
+    .await?;
+    let console = Console::start(&stack)?;
+    let mut browser = Browser::start()?;
+    browser.open(&console.url)?;
+    let groups = "document.getElementById('dead-groups').innerText";
+    browser.until(&format!("{groups}.includes('product: not_json ({POISON})')"), 60.secs()).await?;
+    // A page of them, then the rest.
+    let rows = "document.querySelectorAll('#dead [data-letter]').length";
+    browser.until(&format!("{rows} === 50"), 10.secs()).await?;
+    browser.click("#more")?;
+    browser.until(&format!("{rows} === {}", POISON + 1), 10.secs()).await?;
+
+    // One reason's letters; one of them, with all that it holds.
+    browser.click("[data-group='product: not_json']")?;
+    browser.until(&format!("{rows} === 50"), 10.secs()).await?;
+    assert_eq!(browser.value(&row_of(&order))?, Value::Null, "another reason's letter is left out");
+    browser.click("#dead [data-open]")?;
+    browser
+        .until("document.querySelector('td.letter pre').innerText.startsWith('poison ')", 10.secs())
+        .await?;
+    let opened = browser.value("document.querySelector('td.letter').innerText")?;
+    assert!(opened.as_str().is_some_and(|text| text.contains("failure_reason")), "{opened}");
+
+    // All of them are dropped, after a question, and their copy brings them back.
+    browser.click("#drop-all")?;
+    browser.until("document.getElementById('question').open", 10.secs()).await?;
+    let question = browser.value("document.getElementById('question-text').textContent")?;
+    assert!(
+        question.as_str().is_some_and(|text| text.contains("Delete 60 letters?")),
+        "{question}"
+    );
+    browser.click("#question-yes")?;
+    let said = "document.getElementById('dead-said').textContent";
+    browser.until(&format!("{said}.includes('60 letters of product dropped')"), 60.secs()).await?;
+    browser.until(&format!("{rows} === 1"), 30.secs()).await?;
+    assert_eq!(stack.messages(stack.dlq(Queue::Product)).await?, 1);
+    let copy = browser.value(&format!("/copy is in (.*)\\.$/.exec({said})[1]"))?;
+    let sent = stack.json(&["dlq", "send", copy.as_str().context("a file")?, "--yes"]).await?;
+    assert_eq!(sent["sent"], POISON);
+    stack.wait_until_drained(Queue::Product).await?;
+    stack.json(&["dlq", "drop", "product", "--all", "--no-copy", "--yes"]).await?;
+    Ok(())
+}
+
+#[tokio::test]
 async fn two_pages_share_one_list_which_follows_what_others_do() -> Result<()> {
     let stack = Stack::load().await?;
     let order = dead_letter(&stack).await?;
