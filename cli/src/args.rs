@@ -135,7 +135,7 @@ the last five minutes is under way, and not compared. Ends with 1 if there is a 
     Pause(Consumers),
     /// Give a consumer messages again
     Resume(Consumers),
-    /// Serve a web page on this machine: status, switches, dead letters with redrive, one order's time line
+    /// Serve a web page on this machine: status, switches, dead letters, one order's time line
     Console {
         /// The port; 0 is any free one
         #[arg(long, default_value_t = 0)]
