@@ -4,12 +4,13 @@ use std::path::PathBuf;
 
 use clap::{Arg, Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
+use jiff::SignedDuration;
 
 use crate::{
     output::Form,
     select::{Selection, not_empty},
     stack::Access,
-    when::{When, when},
+    when::{When, span, when},
 };
 
 /// What stands below the list of options in the long help.
@@ -172,8 +173,14 @@ pub(crate) enum Dlq {
     #[command(after_help = "\
 With --all, SQS moves the whole DLQ by itself (StartMessageMoveTask) where the endpoint can; a selection is moved \
 message by message, and its letters leave the DLQ only when their queue has taken them. A consumer takes a redriven \
-event once, even if it comes twice.")]
-    Redrive(Change),
+event once, even if it comes twice. With --wait the command says what became of them.")]
+    Redrive {
+        #[command(flatten)]
+        change: Change,
+        /// Wait up to this long, such as 60s, and say how many were handled, and how many died again and why
+        #[arg(long, value_name = "SPAN", value_parser = span)]
+        wait: Option<SignedDuration>,
+    },
     /// Delete dead letters, and keep a copy in a file; shows which and asks first
     #[command(after_help = "\
 The copy is a file of the directory in which the command runs, readable by you alone: it holds what the letters hold, addresses of customers \

@@ -30,6 +30,7 @@ use crate::{
     error::CliError,
     held,
     output::{counted, cut, indent, plain, table},
+    redriven::Became,
     select::{DeadLetter, Selection, Since, glimpse},
     send::{self, Message},
     stack::{Queue, Stack},
@@ -74,6 +75,9 @@ pub(crate) struct Done {
     pub failed: Vec<String>,
     /// `move_task` or `message_by_message`.
     pub by: &'static str,
+    /// What became of those that were sent, if somebody has waited for that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub became: Option<Became>,
 }
 
 /// What a listing came to.
@@ -455,7 +459,7 @@ async fn move_task(
             Some("RUNNING") => tokio::time::sleep(MOVE_PAUSE).await,
             Some("COMPLETED") => {
                 let queue = queue.name.clone();
-                return Ok(Some(Done { queue, done: moved, failed: Vec::new(), by: "move_task" }));
+                return Ok(Some(Done { queue, done: moved, by: "move_task", ..Done::default() }));
             }
             status => {
                 return Err(CliError::NotDone(format!(
@@ -616,7 +620,9 @@ pub(crate) fn in_full(letters: &[DeadLetter]) -> String {
 pub(crate) fn outcome(verb: &str, all: &[Done]) -> String {
     let line = |done: &Done| {
         let failed: String = done.failed.iter().map(|why| format!("\n  {}", plain(why))).collect();
-        format!("{}: {} {verb}{failed}", done.queue, done.done)
+        let became = done.became.as_ref();
+        let became = became.map(|became| format!("; {}", became.text())).unwrap_or_default();
+        format!("{}: {} {verb}{became}{failed}", done.queue, done.done)
     };
     all.iter().map(line).collect::<Vec<_>>().join("\n")
 }

@@ -22,6 +22,7 @@ mod outbox;
 mod output;
 mod payment;
 mod reconcile;
+mod redriven;
 mod replay;
 mod select;
 mod send;
@@ -97,7 +98,9 @@ async fn run(arguments: Arguments) -> Result<(), CliError> {
         clap_complete::generate(shell, &mut args::command(), "orderflow", &mut script);
         return print(&String::from_utf8_lossy(&script));
     }
-    if let Command::Dlq(Dlq::Redrive(change) | Dlq::Drop(DropChange { change, .. })) = &command {
+    if let Command::Dlq(Dlq::Redrive { change, .. } | Dlq::Drop(DropChange { change, .. })) =
+        &command
+    {
         require_selection(change)?;
     }
     // The console and a watch have no other end: for them a signal is none before its time.
@@ -169,20 +172,24 @@ async fn dlq(stack: &Stack, command: Dlq, output: Output, yes: bool) -> Result<(
             output.say(&listing.letters, |letters| dlq::in_full(letters))?;
             listing.require_complete()
         }
-        Dlq::Redrive(change) => {
+        Dlq::Redrive { change, wait } => {
             let question = ("Send", "to its queue again");
             let Some(listing) = select_letters(stack, &change, output, yes, question).await? else {
                 return Ok(());
             };
             let queue = stack.queue(&change.queue)?;
             let bar = bar("redriving");
-            let done = if change.all && change.selection.is_everything() {
+            let mut done = if change.all && change.selection.is_everything() {
                 dlq::redrive_all(stack, queue, &bar).await?
             } else {
                 bar.set_length(listing.letters.len() as u64);
                 dlq::redrive(stack, queue, &listing.letters, &bar).await?
             };
             bar.finish_and_clear();
+            if let Some(limit) = wait {
+                let limit = Duration::try_from(limit).map_err(CliError::local("waiting"))?;
+                done.became = Some(redriven::watch(stack, queue, &listing.letters, limit).await?);
+            }
             report(output, "sent to its queue again", done)?;
             listing.require_complete()
         }

@@ -112,6 +112,29 @@ async fn only_what_is_selected_is_redriven_and_its_attributes_stay() -> Result<(
 }
 
 #[tokio::test]
+async fn after_a_redrive_it_is_said_what_was_handled_and_what_died_again() -> Result<()> {
+    let stack = Stack::load().await?;
+    let product = stack.api.product("Redriven", "10", 10).await?;
+    let order = stack.api.order("redriven@example.com", &[(&product, 3)]).await?;
+    stack.api.wait_until_settled(&order).await?;
+    // One that was handled before, and one that never can be.
+    let created = stack.event(&order, "OrderCreated").await?;
+    stack.send(stack.dlq(Queue::Product), &created).await?;
+    poison(&stack, "OrderCreated", &order).await?;
+    dead(&stack, "product", &order, 2).await?;
+    let redrive = ["dlq", "redrive", "product", "--order", &order, "--wait", "60s", "--yes"];
+    let done = stack.json(&redrive).await?;
+    assert_eq!(done[0]["became"]["handled"], 1, "{done}");
+    assert_eq!(done[0]["became"]["died_again"]["schema"], 1, "{done}");
+    assert_eq!(done[0]["became"]["unknown"], 0, "{done}");
+    assert_eq!(stack.api.stock(&product).await?, 7);
+    let again = stack.run(&redrive).await?;
+    assert!(again.stdout.contains("0 handled, 1 died again: schema"), "{again:?}");
+    stack.json(&["dlq", "drop", "product", "--order", &order, "--no-copy", "--yes"]).await?;
+    Ok(())
+}
+
+#[tokio::test]
 async fn what_was_dropped_comes_back_from_its_copy_and_nothing_is_dropped_without_one() -> Result<()>
 {
     let stack = Stack::load().await?;
