@@ -42,8 +42,9 @@ impl Scenario {
         Self::Rejected,
         Self::CancelledAfterwards,
         Self::Shipped,
-        Self::CancelledFirst,
+        // Before the next one, in which the relay makes some of its calls only if it is faster than the customer.
         Self::Relayed,
+        Self::CancelledFirst,
         Self::Bounced,
     ];
 
