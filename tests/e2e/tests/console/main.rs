@@ -45,11 +45,18 @@ impl Console {
     }
 }
 
-#[cfg(unix)]
 impl Console {
     fn signal(&self, name: &str) -> Result<()> {
         let kill = format!("kill -{name} {}", self.process.id());
         ensure!(std::process::Command::new("sh").args(["-c", &kill]).status()?.success());
+        Ok(())
+    }
+
+    /// Ends it as Ctrl-C does: a listing that is under way gives its letters back, so that the command line has them all.
+    fn end(mut self) -> Result<()> {
+        self.signal("INT")?;
+        let ended = self.process.wait()?;
+        ensure!(ended.code() == Some(0), "Ctrl-C is how it ends, and it ended with {ended}");
         Ok(())
     }
 }
@@ -136,6 +143,7 @@ async fn the_page_shows_counts_a_dead_letter_with_its_reason_and_a_time_line_and
     browser.until(&format!("{label}.includes('1 dead, consumer on')"), 60.secs()).await?;
     browser.until(&format!("{row} !== undefined"), 30.secs()).await?;
     assert_eq!(browser.value("document.title")?, "Orderflow console", "no markup of a message ran");
+    console.end()?;
     stack.json(&["dlq", "drop", "product", "--order", &poisoned, "--yes"]).await?;
     Ok(())
 }
@@ -268,6 +276,7 @@ async fn letters_are_grouped_by_reason_opened_and_redriven_or_dropped_together()
     let sent = stack.json(&["dlq", "send", copy.as_str().context("a file")?, "--yes"]).await?;
     assert_eq!(sent["sent"], POISON);
     stack.wait_until_drained(Queue::Product).await?;
+    console.end()?;
     stack.json(&["dlq", "drop", "product", "--all", "--no-copy", "--yes"]).await?;
     Ok(())
 }
@@ -322,6 +331,7 @@ async fn what_another_listing_holds_is_named_and_comes_when_it_is_given_back() -
     let give_back = stack.sqs.change_message_visibility().queue_url(dlq).visibility_timeout(0);
     give_back.set_receipt_handle(receipt).send().await?;
     browser.until(&format!("{} !== undefined", row_of(&order)), 30.secs()).await?;
+    console.end()?;
     stack.json(&["dlq", "drop", "product", "--order", &order, "--yes"]).await?;
     Ok(())
 }
@@ -368,6 +378,7 @@ async fn the_focus_stays_where_it_is_when_the_page_is_brought_up_to_date() -> Re
         let focused = "document.activeElement !== document.body && document.activeElement.dataset.key === window.old.dataset.key";
         assert_eq!(browser.value(focused)?, true, "{selector}");
     }
+    console.end()?;
     stack.json(&["dlq", "drop", "product", "--order", &order, "--yes"]).await?;
     Ok(())
 }
@@ -407,11 +418,11 @@ async fn on_a_narrow_screen_nothing_overflows_and_every_button_can_be_pressed() 
         Ok((stack.messages(stack.dlq(Queue::Product)).await? == 1).then_some(()))
     })
     .await?;
+    console.end()?;
     stack.json(&["dlq", "drop", "product", "--order", &poisoned, "--yes"]).await?;
     Ok(())
 }
 
-#[cfg(unix)]
 #[tokio::test]
 async fn the_light_goes_out_when_no_answer_comes_and_on_again_when_one_does() -> Result<()> {
     let stack = Stack::load().await?;
@@ -430,12 +441,11 @@ async fn the_light_goes_out_when_no_answer_comes_and_on_again_when_one_does() ->
     Ok(())
 }
 
-#[cfg(unix)]
 #[tokio::test]
 async fn a_closed_connection_and_the_end_of_the_console_give_the_letters_back() -> Result<()> {
     let stack = Stack::load().await?;
     let order = dead_letter(&stack).await?;
-    let mut console = Console::start(&stack)?;
+    let console = Console::start(&stack)?;
     let http = reqwest::Client::builder().no_proxy().build()?;
     let list = || {
         let call = http.post(format!("{}/api/dead", console.base));
@@ -452,9 +462,7 @@ async fn a_closed_connection_and_the_end_of_the_console_give_the_letters_back() 
         Ok(nothing_in_flight(&stack, 0.secs()).await.is_err().then_some(()))
     })
     .await?;
-    console.signal("INT")?;
-    let ended = console.process.wait()?;
-    assert_eq!(ended.code(), Some(0), "Ctrl-C is how it ends");
+    console.end()?;
     nothing_in_flight(&stack, 5.secs()).await?;
     listing.abort();
     stack.json(&["dlq", "drop", "product", "--order", &order, "--yes"]).await?;
