@@ -189,5 +189,8 @@ advisories: ## known vulnerabilities of the dependencies; downloads RustSec's da
 
 # Not a part of `test`, which needs no browser; CI calls it.
 console-test: build ## the operator's page in a real browser (/usr/bin/chromium); PICTURES=docs takes its screenshots anew
+	$(NPM)
+	cmp $(NODE)/node_modules/uplot/dist/uPlot.iife.min.js cli/src/console/uplot/uPlot.iife.min.js
+	cmp $(NODE)/node_modules/uplot/dist/uPlot.min.css cli/src/console/uplot/uPlot.min.css
 	$(WITH) --state .local/test/console --mail-mode ses --param RetrySchedule=1,1,2 --param 'CorsOrigin=*' -- \
 	  $(if $(PICTURES),env ORDERFLOW_PICTURES=$(abspath $(PICTURES))) cargo test --workspace --test console -- --test-threads=1

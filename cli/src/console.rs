@@ -6,6 +6,7 @@
 //! Origin are checked on every request, so that neither a rebound name nor a form of another origin gets through.
 
 mod dead_list;
+mod rates;
 
 use std::{collections::HashSet, net::Ipv4Addr, path::PathBuf, sync::Arc};
 
@@ -38,10 +39,15 @@ use crate::{
     status::Status,
 };
 use dead_list::{DeadLetters, DeadList};
+use rates::{Chart, Rates};
 
 const PAGE: &str = include_str!("console/index.html");
 const STYLE: &str = include_str!("console/style.css");
 const SCRIPT: &str = include_str!("console/app.js");
+const CHARTS: &str = include_str!("console/charts.js");
+// uPlot (https://github.com/leeoniya/uPlot, MIT) as npm has it, which a test compares: an operator's machine may have no npm.
+const UPLOT: &str = include_str!("console/uplot/uPlot.iife.min.js");
+const UPLOT_STYLE: &str = include_str!("console/uplot/uPlot.min.css");
 
 const TOKEN: HeaderName = HeaderName::from_static("x-orderflow-token");
 const HTTP_PORT: u16 = 80;
@@ -54,6 +60,7 @@ struct Console {
     output: Output,
     guard: Guard,
     dead: DeadLetters,
+    rates: Rates,
 }
 
 #[derive(Debug, Clone)]
@@ -77,7 +84,10 @@ pub(crate) async fn serve(stack: Stack, port: u16, output: Output) -> Result<(),
     let token = format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
     let url = format!("http://127.0.0.1:{port}/#token={token}");
     let guard = Guard { token, port };
-    let console = Arc::new(Console { stack, output, guard, dead: DeadLetters::default() });
+    let (dead, rates) = (DeadLetters::default(), Rates::default());
+    let console = Arc::new(Console { stack, output, guard, dead, rates });
+    let sampled = Arc::clone(&console);
+    tokio::spawn(async move { sampled.rates.sample(&sampled.stack).await });
     output.say(&Address { url }, |address| {
         format!("Open {}\nThe token in it is the key: whoever has it may do what you may. Ctrl-C ends it.", address.url)
     })?;
@@ -92,7 +102,11 @@ fn routes(console: Arc<Console>) -> Router {
         .route("/", file("text/html; charset=utf-8", PAGE))
         .route("/style.css", file("text/css; charset=utf-8", STYLE))
         .route("/app.js", file("text/javascript; charset=utf-8", SCRIPT))
+        .route("/charts.js", file("text/javascript; charset=utf-8", CHARTS))
+        .route("/uplot.js", file("text/javascript; charset=utf-8", UPLOT))
+        .route("/uplot.css", file("text/css; charset=utf-8", UPLOT_STYLE))
         .route("/api/status", get(status))
+        .route("/api/rates", get(rates))
         .route("/api/dead", get(dead).post(refresh_dead))
         .route("/api/queues/{queue}/redrive", post(redrive))
         .route("/api/queues/{queue}/drop", post(drop_letters))
@@ -205,6 +219,10 @@ async fn status(State(console): State<Arc<Console>>) -> Answer<Look> {
     Ok(Json(Look { status, dead_list_at: console.dead.at() }))
 }
 
+async fn rates(State(console): State<Arc<Console>>) -> Answer<Vec<Chart>> {
+    console.rates.charts(&console.stack).await.map(Json)
+}
+
 async fn dead(State(console): State<Arc<Console>>) -> Answer<DeadList> {
     console.dead.get(&console.stack).await.map(Json)
 }
@@ -233,53 +251,64 @@ impl Wanted {
     }
 }
 
+/// What was done with the letters, and where the copy of those that were dropped is.
+#[derive(Debug, Serialize)]
+struct Changed {
+    #[serde(flatten)]
+    done: Done,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    copy: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Change {
+    Redrive,
+    Drop,
+}
+
 async fn redrive(
     State(console): State<Arc<Console>>,
     Path(queue): Path<String>,
     Json(wanted): Json<Wanted>,
-) -> Answer<Done> {
-    // Carried to its end even if the page is closed: its letters are held meanwhile.
-    let redriven = tokio::spawn(async move {
-        let stack = &console.stack;
-        let queue = stack.queue(&queue)?;
-        let letters = wanted.letters(&console, queue).await?;
-        let reserved = console.dead.reserve().await;
-        let done = dlq::redrive(stack, queue, &letters, &ProgressBar::hidden()).await;
-        drop(reserved);
-        // Whatever came of it, the list is another now.
-        let refreshed = console.dead.refresh(stack).await;
-        let done = done?;
-        refreshed.map(|_| done)
-    });
-    redriven.await.map_err(CliError::local("redriving"))?.map(Json)
-}
-
-/// What was dropped, and where its copy is.
-#[derive(Debug, Serialize)]
-struct Dropped {
-    #[serde(flatten)]
-    done: Done,
-    copy: PathBuf,
+) -> Answer<Changed> {
+    change(console, queue, wanted, Change::Redrive).await
 }
 
 async fn drop_letters(
     State(console): State<Arc<Console>>,
     Path(queue): Path<String>,
     Json(wanted): Json<Wanted>,
-) -> Answer<Dropped> {
-    let dropped = tokio::spawn(async move {
+) -> Answer<Changed> {
+    change(console, queue, wanted, Change::Drop).await
+}
+
+/// Carries it to its end even if the page is closed: the letters are held meanwhile. Whatever came of it, the list is made again.
+async fn change(
+    console: Arc<Console>,
+    queue: String,
+    wanted: Wanted,
+    change: Change,
+) -> Answer<Changed> {
+    let changed = tokio::spawn(async move {
         let stack = &console.stack;
         let queue = stack.queue(&queue)?;
         let letters = wanted.letters(&console, queue).await?;
-        let copy = dropped::keep(&letters, &queue.name, None)?;
+        let copy = match change {
+            Change::Redrive => None,
+            Change::Drop => Some(dropped::keep(&letters, &queue.name, None)?),
+        };
         let reserved = console.dead.reserve().await;
-        let done = dlq::drop(stack, queue, &letters, &ProgressBar::hidden()).await;
+        let hidden = ProgressBar::hidden();
+        let done = match change {
+            Change::Redrive => dlq::redrive(stack, queue, &letters, &hidden).await,
+            Change::Drop => dlq::drop(stack, queue, &letters, &hidden).await,
+        };
         drop(reserved);
         let refreshed = console.dead.refresh(stack).await;
         let done = done?;
-        refreshed.map(|_| Dropped { done, copy })
+        refreshed.map(|_| Changed { done, copy })
     });
-    dropped.await.map_err(CliError::local("dropping"))?.map(Json)
+    changed.await.map_err(CliError::local("changing dead letters"))?.map(Json)
 }
 
 async fn pause(
@@ -377,7 +406,7 @@ mod tests {
 
     #[test]
     fn the_page_loads_nothing_from_elsewhere_and_runs_nothing_inline() {
-        for text in [PAGE, STYLE, SCRIPT] {
+        for text in [PAGE, STYLE, SCRIPT, CHARTS] {
             let foreign = text.replace("http://www.w3.org/2000/svg", "");
             assert!(!foreign.contains("http://") && !foreign.contains("https://"));
         }
@@ -385,6 +414,6 @@ mod tests {
             !PAGE.contains("<script>") && !PAGE.contains("style=") && !PAGE.contains("onclick")
         );
         // What a stranger sent is shown as text, never as markup.
-        assert!(!SCRIPT.contains("innerHTML"));
+        assert!(!SCRIPT.contains("innerHTML") && !CHARTS.contains("innerHTML"));
     }
 }

@@ -96,20 +96,29 @@ impl Status {
     /// # Errors
     /// Something other than a metric is not to be had.
     pub(crate) async fn of(stack: &Stack) -> Result<Self, CliError> {
-        let queues = try_join_all(stack.queues.iter().map(|queue| queue_status(stack, queue)));
-        let (queues, outbox, orders, metrics) =
-            tokio::join!(queues, outbox_status(stack), orders_status(stack), metrics(stack));
-        let mut queues = queues?;
-        for (index, queue) in queues.iter_mut().enumerate() {
+        let (status, metrics) = tokio::join!(Self::without_metrics(stack), metrics(stack));
+        let mut status = status?;
+        for (index, queue) in status.queues.iter_mut().enumerate() {
             let metric = |name: &str| metrics.get(&format!("{name}{index}")).copied();
             queue.oldest_age_seconds = metric("age");
             queue.sent_per_minute = metric("sent");
             queue.done_per_minute = metric("done");
         }
+        Ok(status)
+    }
+
+    /// Asks for all but metrics, of which CloudWatch sells each.
+    ///
+    /// # Errors
+    /// Something is not to be had.
+    pub(crate) async fn without_metrics(stack: &Stack) -> Result<Self, CliError> {
+        let queues = try_join_all(stack.queues.iter().map(|queue| queue_status(stack, queue)));
+        let (queues, outbox, orders) =
+            tokio::join!(queues, outbox_status(stack), orders_status(stack));
         Ok(Self {
             stack: stack.name.clone(),
             at: Timestamp::now(),
-            queues,
+            queues: queues?,
             outbox: outbox?,
             orders: orders?,
         })

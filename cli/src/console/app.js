@@ -8,11 +8,12 @@ const STALE_MS = 5000;
 const SVG = "http://www.w3.org/2000/svg";
 const $ = (id) => document.getElementById(id);
 
-// The token stands behind the # of the URL that the command printed; it goes out of the address bar at once.
-const fromUrl = new URLSearchParams(location.hash.slice(1)).get("token");
-if (fromUrl) {
-  sessionStorage.setItem("token", fromUrl);
-  history.replaceState(null, "", "/");
+// Behind the # of the URL stand the token, which the command printed and which goes out of the address bar at once, and
+// the order that a link is to (#order=…), which stays there.
+const fromUrl = new URLSearchParams(location.hash.slice(1));
+if (fromUrl.get("token")) {
+  sessionStorage.setItem("token", fromUrl.get("token"));
+  history.replaceState(null, "", fromUrl.get("order") ? orderLink(fromUrl.get("order")) : "/");
 }
 const token = sessionStorage.getItem("token") ?? "";
 
@@ -25,6 +26,10 @@ async function call(path, body) {
   const json = await answer.json().catch(() => ({}));
   if (!answer.ok) throw new Error(json.error ?? `the console answers ${answer.status}`);
   return json;
+}
+
+function orderLink(id) {
+  return `/#${new URLSearchParams({ order: id })}`;
 }
 
 function make(name, attributes = {}, ...children) {
@@ -44,15 +49,23 @@ function draw(name, attributes, text) {
   return element;
 }
 
-// Puts new children in the place of the old. What had the focus has it again: it is known by its data-key. If it is
-// gone, `instead` has it, so that the keyboard does not start at the top of the page.
+// Puts new children in the place of the old. What is the same stays: a button that is put in anew between press and release is
+// not clicked. What had the focus has it again: it is known by its data-key. If it is gone, `instead` has it, so that the
+// keyboard does not start at the top of the page.
 function replaceKeepingFocus(parent, children, instead) {
-  // What is the same stays: a button that is put in anew between press and release is not clicked.
-  const old = parent.childNodes;
-  if (old.length === children.length && children.every((child, index) => child.isEqualNode(old[index]))) return;
   const focused = parent.contains(document.activeElement) ? document.activeElement.dataset.key : undefined;
-  parent.replaceChildren(...children);
-  if (focused === undefined) return;
+  const given = new Set(children);
+  const replaceable = new Set([...parent.childNodes].filter((old) => !given.has(old)));
+  const wanted = children.map((child) => {
+    const same = child.parentNode === parent ? undefined : [...replaceable].find((old) => old.isEqualNode(child));
+    replaceable.delete(same);
+    return same ?? child;
+  });
+  for (const old of replaceable) old.remove();
+  wanted.forEach((child, index) => {
+    if (parent.childNodes[index] !== child) parent.insertBefore(child, parent.childNodes[index] ?? null);
+  });
+  if (focused === undefined || parent.contains(document.activeElement)) return;
   const again = [...parent.querySelectorAll("[data-key]")].find((one) => one.dataset.key === focused);
   (again ?? instead)?.focus();
 }
@@ -143,17 +156,18 @@ function showFlow(status) {
       label(660, y + 18, queue.name, "name"),
       label(660, y + 44, String(queue.waiting), "number"),
       label(660, y + 63, `waiting, ${queue.in_flight} in flight, ${queue.delayed} delayed`, "small"),
-      box(814, y + 8, 180, 56, off ? "warn off" : ""),
-      label(904, y + 32, `${queue.name}-consumer`, "name"),
-      label(904, y + 51, off ? `is ${queue.consumer}` : "on", off ? "warn-text" : "small"),
+      box(814, y, 180, 82, off ? "warn off" : ""),
+      label(904, y + 20, `${queue.name}-consumer`, "name"),
+      label(904, y + 38, consumerState(queue, status), off ? "warn-text" : "small"),
+      switchOf(queue, 824, y + 46),
       arrow(660, y + 74, 660, y + 92, queue.dead > 0 ? "dead" : ""),
       box(600, y + 92, 120, 30, queue.dead > 0 ? "bad" : ""),
       label(660, y + 112, `${queue.dead} dead`, queue.dead > 0 ? "bad-text" : "small"),
-      label(904, y + 84, rate(queue, status), "small"),
+      label(904, y + 100, rate(queue, status), "small"),
     );
-    if (queue.oldest_age_seconds) parts.push(label(904, y + 102, `oldest ${span(queue.oldest_age_seconds)}`, "small"));
+    if (queue.oldest_age_seconds) parts.push(label(904, y + 117, `oldest ${span(queue.oldest_age_seconds)}`, "small"));
   });
-  svg.replaceChildren(...parts);
+  replaceKeepingFocus(svg, parts);
   svg.setAttribute("aria-label", status.queues.map((queue) =>
     `${queue.name}: ${queue.waiting} waiting, ${queue.in_flight} in flight, ${queue.dead} dead, consumer ${queue.consumer}`,
   ).join("; ") + `; outbox: ${outbox.pending} pending, ${outbox.stuck} stuck; orders: ${orders.pending} pending`);
@@ -169,18 +183,22 @@ function showFacts(status) {
     fact(orders.pending_too_long, `orders pending for longer than ${orders.pending_max_minutes} minutes`, orders.pending_too_long > 0),
     fact(outbox.stuck, "events stuck in the outbox", outbox.stuck > 0),
   ];
-  for (const queue of status.queues) {
-    const off = queue.consumer === "off";
-    const button = make("button", {
-      type: "button",
-      id: `switch-${queue.name}`,
-      "data-key": `switch-${queue.name}`,
-      on: () => switchConsumer(queue.name, off ? "resume" : "pause"),
-    }, switching.has(queue.name) ? "…" : off ? "Resume" : "Pause");
-    button.setAttribute("aria-label", `${off ? "Resume" : "Pause"} the consumer of ${queue.name}`);
-    items.push(make("li", {}, `${queue.name}-consumer `, make("strong", {}, consumerState(queue, status)), button));
-  }
   replaceKeepingFocus($("facts"), items);
+}
+
+// The switch of a consumer, inside its box.
+function switchOf(queue, x, y) {
+  const off = queue.consumer === "off";
+  const button = make("button", {
+    type: "button",
+    id: `switch-${queue.name}`,
+    "data-key": `switch-${queue.name}`,
+    on: () => switchConsumer(queue.name, off ? "resume" : "pause"),
+  }, switching.has(queue.name) ? "…" : off ? "Resume" : "Pause");
+  button.setAttribute("aria-label", `${off ? "Resume" : "Pause"} the consumer of ${queue.name}`);
+  const place = draw("foreignObject", { x, y, width: 160, height: 28 });
+  place.append(button);
+  return place;
 }
 
 // How long a consumer has been off tells a pause from one that was forgotten.
@@ -237,6 +255,7 @@ function showLive() {
   const stale = Date.now() - answeredAt > STALE_MS;
   const asOf = before ? `as of ${new Date(before.at).toLocaleTimeString()}` : "connecting …";
   $("live").className = stale || !before ? "off" : "";
+  document.body.classList.toggle("stale", stale && before !== null);
   setText($("live"), stale ? `not up to date, ${asOf}` : asOf);
 }
 
@@ -270,6 +289,7 @@ const busyLetters = new Set(); // the ids of the letters that are being redriven
 const openLetters = new Set(); // the ids of those whose body is shown
 let letters = []; // all that there are, oldest first in each queue
 let heldElsewhere = 0;
+const drawnLetters = new Map(); // the rows of the letters that are shown, by id: those that say the same are used again
 let group = null; // the queue and reason of those that are shown, or null for all
 let shownCount = LETTERS_A_PAGE;
 
@@ -297,10 +317,12 @@ function renderDead() {
   const shown = selected.slice(0, shownCount);
   replaceKeepingFocus($("dead-groups"), counts.size < 2 ? [] : [groupButton(null, letters.length), ...[...counts].map(([name, count]) => groupButton(name, count))]);
   replaceKeepingFocus($("dead-bulk"), selected.length < 2 ? [] : [
-    make("button", { type: "button", id: "redrive-all", "data-key": "redrive-all", on: () => handleLetters("redrive", selected) }, `Redrive these ${selected.length}`),
-    make("button", { type: "button", id: "drop-all", "data-key": "drop-all", on: () => handleLetters("drop", selected) }, `Drop these ${selected.length}`),
+    make("button", { type: "button", id: "redrive-all", "data-key": "redrive-all", on: () => handleLetters("redrive", selectedLetters()) }, `Redrive these ${selected.length}`),
+    make("button", { type: "button", id: "drop-all", "data-key": "drop-all", on: () => handleLetters("drop", selectedLetters()) }, `Drop these ${selected.length}`),
   ]);
   const rows = shown.flatMap(letterRows);
+  const ids = new Set(shown.map((letter) => letter.message_id));
+  for (const id of drawnLetters.keys()) if (!ids.has(id)) drawnLetters.delete(id);
   if (selected.length > shown.length) {
     const more = make("button", { type: "button", id: "more", "data-key": "more", on: () => { shownCount += LETTERS_A_PAGE; renderDead(); } },
       `Show ${Math.min(LETTERS_A_PAGE, selected.length - shown.length)} more of ${selected.length}`);
@@ -326,6 +348,15 @@ function groupButton(name, count) {
 // A letter, and below it, if it is open, all that it holds.
 function letterRows(letter) {
   const isOpen = openLetters.has(letter.message_id);
+  const says = JSON.stringify([letter, isOpen]);
+  const drawn = drawnLetters.get(letter.message_id);
+  if (drawn?.says === says) return drawn.rows;
+  const rows = newLetterRows(letter, isOpen);
+  drawnLetters.set(letter.message_id, { says, rows });
+  return rows;
+}
+
+function newLetterRows(letter, isOpen) {
   const order = letter.order_id
     ? make("button", { type: "button", class: "id", "data-key": `order-${letter.message_id}`, on: () => showOrder(letter.order_id) }, letter.order_id)
     : "–";
@@ -372,14 +403,20 @@ function emptyRow(text) {
 
 // Of a letter that SQS moved by itself only its sending is known.
 function died(letter) {
-  const ago = `${span((Date.now() - new Date(letter.since)) / 1000)} ago`;
   const known = letter.since_is === "failed_at";
   const first = letter.first_failed_at ? `; failed first at ${letter.first_failed_at}` : "";
   const title = known ? `${letter.since}${first}` : `sent at ${letter.since}; SQS moved it later and does not say when`;
-  return make("time", { datetime: letter.since, title }, known ? ago : `sent ${ago}`);
+  const time = make("time", { datetime: letter.since, title, "data-age": known ? "" : "sent " });
+  showAge(time);
+  return time;
+}
+
+function showAge(time) {
+  setText(time, `${time.dataset.age}${span((Date.now() - new Date(time.dateTime)) / 1000)} ago`);
 }
 
 function showDeadAge() {
+  document.querySelectorAll("#dead time[data-age]").forEach(showAge);
   setText($("dead-age"), deadListAt === null ? "" : `Looked at ${span((Date.now() - new Date(deadListAt)) / 1000)} ago.`);
 }
 
@@ -419,6 +456,7 @@ const ENDINGS = { OrderConfirmed: "good", OrderShipped: "good", OrderRejected: "
 async function showOrder(id) {
   const card = $("order");
   $("order-id").value = id;
+  history.replaceState(null, "", orderLink(id));
   try {
     const { order, events } = await call(`/api/orders/${encodeURIComponent(id)}`);
     const first = new Date(events[0].timestamp);
@@ -454,6 +492,13 @@ $("refresh").addEventListener("click", async () => {
     say(error.message);
   }
 });
+// A link to an order, at the start and from another page of the person's.
+function followLink() {
+  const order = new URLSearchParams(location.hash.slice(1)).get("order");
+  if (order && order !== $("order-id").value) showOrder(order);
+}
+addEventListener("hashchange", followLink);
+followLink();
 document.addEventListener("visibilitychange", () => {
   if (!document.hidden) look().catch(trouble);
 });

@@ -148,14 +148,20 @@ impl Browser {
         Ok(())
     }
 
-    /// Takes a picture of the whole page in a colour scheme.
-    pub(crate) async fn picture(&mut self, scheme: &str, file: &Path) -> Result<()> {
-        self.resize(1120, 800)?;
+    /// Gives the page a colour scheme, and nothing that moves.
+    pub(crate) fn scheme(&mut self, scheme: &str) -> Result<()> {
         let features = json!([
             { "name": "prefers-color-scheme", "value": scheme },
             { "name": "prefers-reduced-motion", "value": "reduce" },
         ]);
         self.call("Emulation.setEmulatedMedia", json!({ "features": features }))?;
+        Ok(())
+    }
+
+    /// Takes a picture of the whole page in a colour scheme and at a width in pixels.
+    pub(crate) async fn picture(&mut self, scheme: &str, width: u64, file: &Path) -> Result<()> {
+        self.resize(width, 800)?;
+        self.scheme(scheme)?;
         self.value("scrollTo(0, 0)")?;
         tokio::time::sleep(LOOK_PAUSE).await;
         let whole = json!({ "format": "png", "captureBeyondViewport": true });

@@ -128,8 +128,13 @@ async fn the_page_shows_counts_a_dead_letter_with_its_reason_and_a_time_line_and
     browser.until(&format!("/steady|a minute/.test({said})"), 30.secs()).await?;
 
     if let Some(directory) = std::env::var_os("ORDERFLOW_PICTURES").map(PathBuf::from) {
-        browser.picture("light", &directory.join("console-light.png")).await?;
-        browser.picture("dark", &directory.join("console-dark.png")).await?;
+        // A minute of samples, so that there is something to see.
+        browser.until("charts[0].times.length >= 6", 90.secs()).await?;
+        for (scheme, width, name) in
+            [("light", 1120, "light"), ("dark", 1120, "dark"), ("light", 390, "narrow")]
+        {
+            browser.picture(scheme, width, &directory.join(format!("console-{name}.png"))).await?;
+        }
     }
 
     // Redrive: the consumer is paused, so the letter waits on its queue now.
@@ -342,7 +347,7 @@ async fn pausing_asks_and_the_page_shows_for_how_long_a_consumer_has_been_off() 
     let console = Console::start(&stack)?;
     let mut browser = Browser::start()?;
     browser.open(&console.url)?;
-    let facts = "document.getElementById('facts').innerText";
+    let flow = "document.getElementById('flow').textContent";
     browser.until("document.getElementById('switch-product') !== null", 30.secs()).await?;
     let asked = "document.getElementById('question').open";
     browser.click("#switch-product")?;
@@ -354,7 +359,7 @@ async fn pausing_asks_and_the_page_shows_for_how_long_a_consumer_has_been_off() 
     browser.click("#switch-product")?;
     browser.until(&format!("{asked} === true"), 10.secs()).await?;
     browser.click("#question-yes")?;
-    browser.until(&format!("/product-consumer off for \\d+ s/.test({facts})"), 60.secs()).await?;
+    browser.until(&format!("/product-consumeroff for \\d+ s/.test({flow})"), 60.secs()).await?;
     stack.json(&["resume", "product"]).await?;
     Ok(())
 }
@@ -368,8 +373,11 @@ async fn the_focus_stays_where_it_is_when_the_page_is_brought_up_to_date() -> Re
     browser.open(&console.url)?;
     browser.until(&format!("{} !== undefined", row_of(&order)), 30.secs()).await?;
     for (selector, changed) in [
-        ("#dead [data-redrive]", "document.getElementById('refresh').click()"),
-        ("#switch-product", "showFacts({ ...before, outbox: { ...before.outbox, stuck: 7 } })"),
+        ("#dead [data-redrive]", "letters[0].detail = 'another'; renderDead()"),
+        (
+            "#switch-product",
+            "showFlow({ ...before, queues: before.queues.map(q => ({ ...q, consumer: 'off' })) })",
+        ),
     ] {
         browser.value(&format!("(window.old = document.querySelector('{selector}')).focus()"))?;
         browser.value(changed)?;
@@ -378,8 +386,85 @@ async fn the_focus_stays_where_it_is_when_the_page_is_brought_up_to_date() -> Re
         let focused = "document.activeElement !== document.body && document.activeElement.dataset.key === window.old.dataset.key";
         assert_eq!(browser.value(focused)?, true, "{selector}");
     }
+    // What says the same is not made anew: a button that goes away between press and release is not clicked.
+    let kept = "(() => { const old = document.querySelector('#dead [data-open]'); \
+                drawnLetters.clear(); renderDead(); return old.isConnected; })()";
+    assert_eq!(browser.value(kept)?, true);
     console.end()?;
     stack.json(&["dlq", "drop", "product", "--order", &order, "--yes"]).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn each_queue_has_a_chart_of_the_last_hour_that_says_where_it_is_from() -> Result<()> {
+    let stack = Stack::load().await?;
+    let console = Console::start(&stack)?;
+    let mut browser = Browser::start()?;
+    browser.open(&console.url)?;
+    let queue = "document.querySelector('[data-chart=\"Queue product\"]')";
+    browser.until(&format!("{queue} !== null"), 30.secs()).await?;
+    let text = browser.value(&format!("{queue}.innerText"))?;
+    let text = text.as_str().context("a chart")?;
+    assert!(text.contains("from CloudWatch") || text.contains("counted by this console"), "{text}");
+    let painted = format!("{queue}.querySelector('canvas').width > 100");
+    assert_eq!(browser.value(&painted)?, true, "it is drawn");
+    // The console's own samples go on, with their newest value as text.
+    let pending = "document.querySelector('[data-chart=\"Orders and outbox\"]').innerText";
+    browser.until(&format!("/orders pending \\d+/.test({pending})"), 30.secs()).await?;
+    browser.until("charts[0].times.length >= 2", 60.secs()).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_link_to_an_order_opens_its_time_line_and_stays_in_the_address_bar() -> Result<()> {
+    let stack = Stack::load().await?;
+    let lamp = stack.api.product("Table lamp", "1250", 20).await?;
+    let order = stack.api.order("anna@example.com", &[(&lamp, 2)]).await?;
+    let console = Console::start(&stack)?;
+    let mut browser = Browser::start()?;
+    browser.open(&format!("{}&order={order}", console.url))?;
+    let line = "document.querySelector('.line strong')?.textContent === 'OrderCreated'";
+    browser.until(line, 30.secs()).await?;
+    assert_eq!(browser.value("location.hash")?, format!("#order={order}"));
+    // The link without the token, in a page that has it already.
+    browser.value("document.getElementById('order').replaceChildren()")?;
+    browser.open(&format!("{}/#order={order}", console.base))?;
+    browser.value("location.reload()")?;
+    browser.until(line, 30.secs()).await?;
+    Ok(())
+}
+
+/// The rules of WCAG 2.2, A and AA, and axe's own best practices (<https://github.com/dequelabs/axe-core>).
+#[tokio::test]
+async fn axe_finds_nothing_that_keeps_a_keyboard_or_a_screen_reader_out() -> Result<()> {
+    const AXE: &str =
+        concat!(env!("CARGO_MANIFEST_DIR"), "/../contract/node/node_modules/axe-core/axe.min.js");
+    let axe = std::fs::read_to_string(AXE)
+        .context("axe-core is missing: `make console-test` installs it")?;
+    let stack = Stack::load().await?;
+    let (settled, poisoned) = something_to_see(&stack).await?;
+    let console = Console::start(&stack)?;
+    let mut browser = Browser::start()?;
+    browser.open(&console.url)?;
+    browser.until(&format!("{} !== undefined", row_of(&poisoned)), 30.secs()).await?;
+    browser.until("document.querySelector('.chart canvas') !== null", 30.secs()).await?;
+    browser.value(&format!("showOrder('{settled}')"))?;
+    browser.until("document.querySelector('.line') !== null", 30.secs()).await?;
+    browser.value(&format!("openLetter({}.dataset.letter)", row_of(&poisoned)))?;
+    browser.value(&axe)?;
+    for (scheme, width) in [("light", 1120), ("dark", 1120), ("light", 390)] {
+        browser.scheme(scheme)?;
+        browser.resize(width, 800)?;
+        let run = "axe.run().then(r => r.violations.map(v => v.id + ': ' + v.nodes.map(n => n.html).join(' ')))";
+        assert_eq!(browser.value(run)?, json!([]), "{scheme}, {width} pixels wide");
+    }
+    stack.resume(Queue::Product).await?;
+    console.end()?;
+    eventually("the poison to be dead", 60.secs(), async || {
+        Ok((stack.messages(stack.dlq(Queue::Product)).await? == 1).then_some(()))
+    })
+    .await?;
+    stack.json(&["dlq", "drop", "product", "--order", &poisoned, "--yes"]).await?;
     Ok(())
 }
 
@@ -436,6 +521,8 @@ async fn the_light_goes_out_when_no_answer_comes_and_on_again_when_one_does() ->
     browser.until(&on, 30.secs()).await?;
     console.signal("STOP")?;
     browser.until(&off, 12.secs()).await?;
+    let opacity = "getComputedStyle(document.getElementById('flow')).opacity";
+    assert_eq!(browser.value(opacity)?, "0.4", "old numbers do not look current");
     console.signal("CONT")?;
     browser.until(&on, 30.secs()).await?;
     Ok(())
