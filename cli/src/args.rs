@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 
 use clap::{Arg, Args, CommandFactory, Parser, Subcommand};
-use clap_complete::Shell;
+use clap_complete::{ArgValueCandidates, Shell};
 use jiff::SignedDuration;
 
 use crate::{
+    completions,
     output::Form,
     select::{Selection, not_empty},
     stack::Access,
@@ -36,7 +37,7 @@ Examples:
   orderflow replay --queue notification --from 2h --to now --dry-run
   orderflow pause product && orderflow resume product
   orderflow outbox list
-  orderflow completions bash > ~/.local/share/bash-completion/completions/orderflow
+  echo 'source <(orderflow completions bash)' >> ~/.bashrc
 
 On the stack that `make up` runs:
   set -a; . .local/stack.env; set +a; orderflow status";
@@ -155,7 +156,7 @@ pub(crate) enum Dlq {
     #[command(after_help = LISTING)]
     List {
         /// Of this queue only
-        #[arg(value_parser = not_empty)]
+        #[arg(value_parser = not_empty, add = ArgValueCandidates::new(completions::queues))]
         queue: Option<String>,
         #[command(flatten)]
         selection: Selection,
@@ -164,7 +165,7 @@ pub(crate) enum Dlq {
     #[command(after_help = LISTING)]
     Show {
         /// Of this queue
-        #[arg(value_parser = not_empty)]
+        #[arg(value_parser = not_empty, add = ArgValueCandidates::new(completions::queues))]
         queue: String,
         #[command(flatten)]
         selection: Selection,
@@ -212,7 +213,7 @@ count, which on a DLQ nothing depends on.";
 #[derive(Debug, Args)]
 pub(crate) struct Change {
     /// Of this queue
-    #[arg(value_parser = not_empty)]
+    #[arg(value_parser = not_empty, add = ArgValueCandidates::new(completions::queues))]
     pub queue: String,
     #[command(flatten)]
     pub selection: Selection,
@@ -331,7 +332,7 @@ pub(crate) enum Outbox {
 #[derive(Debug, Args)]
 pub(crate) struct Replay {
     /// Where to: product, order, notification
-    #[arg(long, value_name = "NAME", value_parser = not_empty)]
+    #[arg(long, value_name = "NAME", value_parser = not_empty, add = ArgValueCandidates::new(completions::queues))]
     pub queue: String,
     /// From this moment on, such as 2h (ago), 2025-11-20 or 2025-11-20T10:00:00Z
     #[arg(long, value_name = "WHEN", value_parser = when, required_unless_present = "order")]
@@ -350,7 +351,7 @@ pub(crate) struct Replay {
 #[derive(Debug, Args)]
 pub(crate) struct Consumers {
     /// Of this queue; `all` of them
-    #[arg(value_name = "QUEUE|all", value_parser = not_empty)]
+    #[arg(value_name = "QUEUE|all", value_parser = not_empty, add = ArgValueCandidates::new(completions::queues_or_all))]
     pub queue: String,
 }
 

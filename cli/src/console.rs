@@ -36,7 +36,7 @@ use crate::{
     output::Output,
     select::DeadLetter,
     stack::{Queue, Stack},
-    status::Status,
+    status::{QueueMetrics, Status},
 };
 use dead_list::{DeadLetters, DeadList};
 use rates::{Chart, Rates};
@@ -60,6 +60,7 @@ struct Console {
     output: Output,
     guard: Guard,
     dead: DeadLetters,
+    metrics: QueueMetrics,
     rates: Rates,
 }
 
@@ -84,8 +85,9 @@ pub(crate) async fn serve(stack: Stack, port: u16, output: Output) -> Result<(),
     let token = format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
     let url = format!("http://127.0.0.1:{port}/#token={token}");
     let guard = Guard { token, port };
-    let (dead, rates) = (DeadLetters::default(), Rates::default());
-    let console = Arc::new(Console { stack, output, guard, dead, rates });
+    let (dead, metrics) = (DeadLetters::default(), QueueMetrics::default());
+    let rates = Rates::default();
+    let console = Arc::new(Console { stack, output, guard, dead, metrics, rates });
     let sampled = Arc::clone(&console);
     tokio::spawn(async move { sampled.rates.sample(&sampled.stack).await });
     output.say(&Address { url }, |address| {
@@ -214,7 +216,7 @@ struct Look {
 }
 
 async fn status(State(console): State<Arc<Console>>) -> Answer<Look> {
-    let status = Status::of(&console.stack).await?;
+    let status = Status::of(&console.stack, &console.metrics).await?;
     console.dead.follow(&console.stack, status.queues.iter().map(|queue| queue.dead).collect());
     Ok(Json(Look { status, dead_list_at: console.dead.at() }))
 }

@@ -6,6 +6,7 @@
 //! holds are given back.
 
 mod args;
+mod completions;
 mod console;
 mod consumer;
 mod customer;
@@ -57,13 +58,14 @@ use crate::{
     reconcile::Report,
     select::DeadLetter,
     stack::{Queue, Stack},
-    status::Status,
+    status::{QueueMetrics, Status},
 };
 
 /// Maximum number of dead letters that are listed above a question, so that it stays on the screen.
 const QUESTION_ROWS_MAX: usize = 20;
 
 fn main() -> ExitCode {
+    completions::complete();
     let ended = match tokio::runtime::Runtime::new() {
         Ok(runtime) => {
             let ended = runtime.block_on(run(parse()));
@@ -94,9 +96,7 @@ async fn run(arguments: Arguments) -> Result<(), CliError> {
     let Arguments { access, output, show_email, yes, command } = arguments;
     let output = Output { form: output, shows_emails: show_email };
     if let Command::Completions { shell } = command {
-        let mut script = Vec::new();
-        clap_complete::generate(shell, &mut args::command(), "orderflow", &mut script);
-        return print(&String::from_utf8_lossy(&script));
+        return print(&completions::script(shell)?);
     }
     if let Command::Dlq(Dlq::Redrive { change, .. } | Dlq::Drop(DropChange { change, .. })) =
         &command
@@ -128,7 +128,7 @@ async fn carry_out(
 ) -> Result<(), CliError> {
     match command {
         Command::Status { watch: false, check, .. } => {
-            let status = Status::of(&stack).await?;
+            let status = Status::of(&stack, &QueueMetrics::default()).await?;
             output.say(&status, Status::text)?;
             if check { status.require_no_problem() } else { Ok(()) }
         }

@@ -6,7 +6,7 @@
 
 use std::{
     collections::HashMap,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use aws_sdk_cloudwatch::types::{Dimension, Metric, MetricDataQuery, MetricStat};
@@ -27,6 +27,8 @@ use crate::{
 /// How far back metrics are looked for: SQS reports each minute, some minutes late.
 const METRICS_WINDOW: Duration = Duration::from_secs(10 * 60);
 const METRICS_PERIOD_SECONDS: i32 = 60;
+/// How long an answer of CloudWatch is used again.
+pub(crate) const METRICS_PAUSE: Duration = Duration::from_secs(60);
 /// If the stack does not say when an order has been pending for too long.
 const PENDING_MINUTES_DEFAULT: i64 = 15;
 /// For how long an event may be pending before somebody should look: the relay sweeps each minute, and publishes what is older than one.
@@ -95,8 +97,8 @@ impl Status {
     ///
     /// # Errors
     /// Something other than a metric is not to be had.
-    pub(crate) async fn of(stack: &Stack) -> Result<Self, CliError> {
-        let (status, metrics) = tokio::join!(Self::without_metrics(stack), metrics(stack));
+    pub(crate) async fn of(stack: &Stack, metrics: &QueueMetrics) -> Result<Self, CliError> {
+        let (status, metrics) = tokio::join!(Self::without_metrics(stack), metrics.newest(stack));
         let mut status = status?;
         for (index, queue) in status.queues.iter_mut().enumerate() {
             let metric = |name: &str| metrics.get(&format!("{name}{index}")).copied();
@@ -216,8 +218,9 @@ pub(crate) async fn watch(
     output: Output,
 ) -> Result<(), CliError> {
     let mut last: Option<Status> = None;
+    let metrics = QueueMetrics::default();
     loop {
-        match Status::of(stack).await {
+        match Status::of(stack, &metrics).await {
             Ok(status) => {
                 output.say_again(&status, Status::text)?;
                 last = Some(status);
@@ -307,6 +310,24 @@ async fn orders_status(stack: &Stack) -> Result<OrdersStatus, CliError> {
         orders.oldest_placed_before(before, ORDERS_NAMED_MAX),
     )?;
     Ok(OrdersStatus { pending, pending_too_long, oldest, pending_max_minutes })
+}
+
+/// The metrics of the queues, which are asked for once a minute: they change no sooner, and CloudWatch sells each.
+#[derive(Debug, Default)]
+pub(crate) struct QueueMetrics {
+    last: tokio::sync::Mutex<Option<(Instant, HashMap<String, u64>)>>,
+}
+
+impl QueueMetrics {
+    async fn newest(&self, stack: &Stack) -> HashMap<String, u64> {
+        let mut last = self.last.lock().await;
+        if let Some((_, newest)) = last.as_ref().filter(|(at, _)| at.elapsed() < METRICS_PAUSE) {
+            return newest.clone();
+        }
+        let newest = metrics(stack).await;
+        *last = Some((Instant::now(), newest.clone()));
+        newest
+    }
 }
 
 /// The newest value of each metric of each queue, by name and the queue's index; empty where there are none.

@@ -14,7 +14,11 @@ use aws_sdk_cloudwatch::types::{Dimension, Metric, MetricDataQuery, MetricDataRe
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
-use crate::{error::CliError, stack::Stack, status::Status};
+use crate::{
+    error::CliError,
+    stack::Stack,
+    status::{METRICS_PAUSE, QueueStatus, Status},
+};
 
 /// How far back charts go.
 const WINDOW: SignedDuration = SignedDuration::from_hours(1);
@@ -23,8 +27,6 @@ const PERIOD_SECONDS: i32 = 60;
 pub(crate) const SAMPLE_PAUSE: Duration = Duration::from_secs(10);
 /// Maximum number of samples that are kept: an hour of them.
 const SAMPLES_MAX: usize = 360;
-/// How long an answer of CloudWatch is used again: its metrics come once a minute, and each that is asked for costs money.
-const METRICS_PAUSE: Duration = Duration::from_secs(60);
 
 /// What a queue does, by SQS's own metrics.
 const QUEUE_LINES: [Measured; 3] = [
@@ -112,7 +114,7 @@ impl Rates {
     }
 
     fn add(&self, status: &Status) {
-        let queue = |queue: &crate::status::QueueStatus| {
+        let queue = |queue: &QueueStatus| {
             let waiting = queue.waiting + queue.delayed;
             (
                 queue.name.clone(),

@@ -90,7 +90,32 @@ async fn completions_are_made_for_every_shell_without_a_stack() -> Result<()> {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let ran = run_command(bare_command(&["completions", shell])?).await?;
         assert!(ran.code == 0 && ran.stdout.contains("orderflow"), "{ran:?}");
-        assert!(ran.stdout.contains("redrive"), "{ran:?}");
+        assert!(ran.stdout.contains("COMPLETE"), "it asks the command: {ran:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_shell_completes_the_queues_of_the_stack_or_those_of_the_template() -> Result<()> {
+    let stack = Stack::load().await?;
+    let ask = async |mut run: std::process::Command, words: &[&str]| -> Result<Vec<String>> {
+        run.env("COMPLETE", "bash").env("_CLAP_IFS", "\n");
+        run.env("_CLAP_COMPLETE_INDEX", words.len().to_string());
+        run.args(["--", "orderflow"]).args(words);
+        let ran = run_command(run).await?;
+        assert_eq!(ran.code, 0, "{ran:?}");
+        Ok(ran.stdout.lines().map(str::to_owned).collect())
+    };
+    let of_stack = ask(stack.command(&[])?, &["dlq", "redrive", ""]).await?;
+    let status = stack.json(&["status"]).await?;
+    for queue in status["queues"].as_array().into_iter().flatten() {
+        let name = queue["name"].as_str().unwrap_or_default();
+        assert!(of_stack.iter().any(|word| word == name), "{name} of {of_stack:?}");
+    }
+    assert!(!of_stack.iter().any(|word| word == "payment"), "no orders are paid: {of_stack:?}");
+    let anywhere = ask(bare_command(&[])?, &["pause", ""]).await?;
+    for name in ["product", "payment", "all"] {
+        assert!(anywhere.iter().any(|word| word == name), "{name} of {anywhere:?}");
     }
     Ok(())
 }
