@@ -37,7 +37,7 @@ use futures::{
     stream,
 };
 use jiff::Timestamp;
-use tracing::Instrument;
+use tracing::{Instrument, Span};
 
 use crate::{
     CallError, Clock, Failure, Handled, LogObserver, Message, Observer, Outcome,
@@ -199,11 +199,13 @@ impl Consumer {
         F: Future<Output = Result<Handled, Failure>>,
     {
         let deadline = self.handler_deadline(deadline_ms);
+        let span = self.batch_span(&batch);
         let groups = stream::iter(self.groups(batch.records));
         let ended: Vec<Vec<Ended>> = groups
             .map(|group| self.run_group(group, deadline, &handler))
             .buffer_unordered(self.concurrency)
             .collect()
+            .instrument(span)
             .await;
         self.answer(ended.into_iter().flatten().collect())
     }
@@ -264,26 +266,35 @@ impl Consumer {
         H: Fn(Vec<Message>, Answers) -> F,
         F: Future<Output = ()>,
     {
-        let deadline = self.handler_deadline(deadline_ms);
-        let mut groups: Vec<VecDeque<SqsMessage>> =
-            self.groups(batch.records).into_iter().map(Into::into).collect();
-        let mut ended = Vec::new();
-        while !groups.is_empty() {
-            let round = groups.iter_mut().filter_map(VecDeque::pop_front).collect();
-            let outcomes = self.run_round(round, deadline, handler, &unanswered).await;
-            let mut going_on = Vec::new();
-            for (rest, outcome) in groups.into_iter().zip(outcomes) {
-                if outcome.outcome.is_redelivered() {
-                    let pause = pause_of(&outcome.outcome);
-                    ended.extend(self.give_back(rest, deadline, pause).await);
-                } else if !rest.is_empty() {
-                    going_on.push(rest);
+        let span = self.batch_span(&batch);
+        let rounds = async {
+            let deadline = self.handler_deadline(deadline_ms);
+            let mut groups: Vec<VecDeque<SqsMessage>> =
+                self.groups(batch.records).into_iter().map(Into::into).collect();
+            let mut ended = Vec::new();
+            while !groups.is_empty() {
+                let round = groups.iter_mut().filter_map(VecDeque::pop_front).collect();
+                let outcomes = self.run_round(round, deadline, handler, &unanswered).await;
+                let mut going_on = Vec::new();
+                for (rest, outcome) in groups.into_iter().zip(outcomes) {
+                    if outcome.outcome.is_redelivered() {
+                        let pause = pause_of(&outcome.outcome);
+                        ended.extend(self.give_back(rest, deadline, pause).await);
+                    } else if !rest.is_empty() {
+                        going_on.push(rest);
+                    }
+                    ended.push(outcome);
                 }
-                ended.push(outcome);
+                groups = going_on;
             }
-            groups = going_on;
-        }
-        self.answer(ended)
+            self.answer(ended)
+        };
+        rounds.instrument(span).await
+    }
+
+    /// The span of a whole batch, of which those of its messages are children: for traces, at the level `debug`.
+    fn batch_span(&self, batch: &SqsEvent) -> Span {
+        tracing::debug_span!("batch", consumer = self.name, messages = batch.records.len())
     }
 
     fn handler_deadline(&self, deadline_ms: u64) -> Timestamp {

@@ -34,6 +34,8 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use tracing::Span;
+
 use crate::{
     CallError, Clock, ErrorChain, Item, Role, Shards, TableError, TransactionWrite,
     backoff::jittered_exponential,
@@ -637,6 +639,8 @@ impl Outbox {
 
     /// Hands one batch to SNS and reads every entry of its answer.
     async fn call_publish_batch(&self, batch: &[Outgoing]) -> Vec<Publication> {
+        // Until the answer: for traces, at the level `debug`.
+        let _spans: Vec<Span> = batch.iter().map(|event| self.publish_span(event)).collect();
         let entries = batch.iter().enumerate().map(|(index, event)| entry(index, event)).collect();
         let sent = self
             .sns
@@ -673,6 +677,13 @@ impl Outbox {
             set(Some(entry.id()), publication);
         }
         publications
+    }
+
+    /// The span of one publication, within the trace that the event was stored with, however much later it is.
+    fn publish_span(&self, event: &Outgoing) -> Span {
+        let topic = self.topic_arn.rsplit(':').next();
+        let parent = event.attributes.get("traceparent");
+        tracing::debug_span!("publish", topic, event_id = %event.id, parent)
     }
 
     /// Writes into the event log what SNS has answered. After publishing: a crash between the two publishes twice, and

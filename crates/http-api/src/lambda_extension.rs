@@ -81,6 +81,7 @@ impl Extension {
             let is_answered = tokio::time::timeout(time_left(deadline_ms, &clock), answer).await;
             if is_answered == Ok(true) {
                 work.finish(deadline_ms, &clock).await;
+                telemetry::flush().await;
             }
         }
     }

@@ -14,7 +14,10 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use exactly_once::{Clock, Ids, invocation_deadline};
-use futures::{FutureExt, future::Inspect};
+use futures::{
+    FutureExt,
+    future::{BoxFuture, Inspect, Then},
+};
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, StatusCode,
     header::{ACCEPT, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS},
@@ -28,7 +31,7 @@ use lambda_runtime_api_client::PooledClient;
 use telemetry::Trace;
 use tokio::{sync::watch, time::Instant};
 use tower::{Service, layer::layer_fn};
-use tracing::Instrument;
+use tracing::{Instrument, field::Empty};
 
 use crate::{
     AfterAnswer, BODY_BYTES_MAX, CorsOrigin, Problem, lambda_extension::Extension, media_type,
@@ -86,7 +89,13 @@ pub async fn serve(
 ) -> Result<(), lambda_http::Error> {
     let (after_answer, work) = AfterAnswer::new(false);
     tokio::spawn(work.run());
-    lambda_http::run(app(routes, unrouted, cors, clock, ids, after_answer)).await
+    let app = app(routes, unrouted, cors, clock, ids, after_answer);
+    // As `lambda_http::run` makes it, but for the spans, which are sent after the answer.
+    Runtime::new(Adapter::from(app))
+        .layer(TracingLayer::new())
+        .layer(layer_fn(|inner| SendSpans { inner }))
+        .run()
+        .await
 }
 
 /// Serves as [`serve`] does, and lets the environment go on after an answer until the work that was left is done, if
@@ -104,6 +113,7 @@ pub async fn serve_and_finish(
     let Some(extension) = Extension::register(PooledClient::builder().build()).await else {
         return serve(routes, unrouted, cors, clock, ids).await;
     };
+    telemetry::flush_at_the_end();
     let (after_answer, work) = AfterAnswer::new(true);
     let (sender, answered) = watch::channel(String::new());
     let app = app(routes, unrouted, cors, clock.clone(), ids, after_answer);
@@ -113,6 +123,38 @@ pub async fn serve_and_finish(
         .layer(layer_fn(|inner| ReportAnswers { inner, answered: sender.clone() }));
     // If one of them ends, so does the process, and Lambda starts another.
     futures::try_join!(runtime.run(), extension.run(work, answered, clock)).map(drop)
+}
+
+/// Sends the spans of each invocation once it has been answered.
+struct SendSpans<S> {
+    inner: S,
+}
+
+type AfterAnswered = Box<
+    dyn FnOnce(Result<(), lambda_http::Error>) -> BoxFuture<'static, Result<(), lambda_http::Error>>
+        + Send,
+>;
+
+impl<S> Service<LambdaInvocation> for SendSpans<S>
+where
+    S: Service<LambdaInvocation, Response = (), Error = lambda_http::Error>,
+{
+    type Response = ();
+    type Error = lambda_http::Error;
+    type Future =
+        Then<S::Future, BoxFuture<'static, Result<(), lambda_http::Error>>, AfterAnswered>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, invocation: LambdaInvocation) -> Self::Future {
+        let send = |answered| async move {
+            telemetry::flush().await;
+            answered
+        };
+        self.inner.call(invocation).then(Box::new(move |answered| send(answered).boxed()))
+    }
 }
 
 /// Reports each invocation that has been answered: the runtime API has its answer, or its error.
@@ -252,10 +294,21 @@ async fn boundary(mut request: Request, next: Next, clock: Clock, ids: Ids) -> R
     request.extensions_mut().insert(caller.clone());
     // What a handler logs is found by the correlation id, too.
     let span = tracing::info_span!("request", correlation_id = caller.correlation_id);
+    // One for OpenTelemetry, which lines of the log do not repeat.
+    let server_span = tracing::debug_span!(
+        "http_request",
+        %method,
+        route,
+        correlation_id = caller.correlation_id,
+        traceparent = caller.traceparent,
+        parent = caller.parent,
+        status = Empty,
+    );
     let time_left = time_left(&request, &clock);
     let answer_by = AnswerBy(begun + time_left.saturating_sub(ANSWER_MARGIN));
     request.extensions_mut().insert(answer_by);
-    let work = AssertUnwindSafe(next.run(request).instrument(span)).catch_unwind();
+    let work = AssertUnwindSafe(next.run(request).instrument(span).instrument(server_span.clone()));
+    let work = work.catch_unwind();
     let mut response = match tokio::time::timeout(time_left, work).await {
         Ok(Ok(response)) => response,
         Ok(Err(panic)) => {
@@ -277,6 +330,7 @@ async fn boundary(mut request: Request, next: Next, clock: Clock, ids: Ids) -> R
     if let Ok(id) = HeaderValue::from_str(&caller.correlation_id) {
         response.headers_mut().insert(CORRELATION_ID, id);
     }
+    server_span.record("status", response.status().as_u16());
     tracing::info!(
         method = %method,
         route,

@@ -15,7 +15,7 @@ use exactly_once::{
     Answers, Backoff, Clock, Consumer, Failure, Handled, Ids, Inbox, LogObserver, Message,
     Observer, Outbox, Outcome, Outgoing, Shards,
 };
-use lambda_runtime::Error;
+use lambda_runtime::{Error, LambdaEvent, service_fn};
 use settings::Environment;
 use telemetry::Trace;
 use tracing::{Span, field::Empty};
@@ -122,7 +122,12 @@ impl EventConsumer {
         H: Fn(Event, Trace, Message) -> F,
         F: Future<Output = Result<Handled, Failure>>,
     {
-        self.consumer.serve(|message| self.handle(message, &handler)).await
+        lambda_runtime::run(service_fn(async |batch: LambdaEvent<SqsEvent>| {
+            let answer = self.run(batch.payload, batch.context.deadline, &handler).await;
+            telemetry::flush().await;
+            Ok::<_, Error>(answer)
+        }))
+        .await
     }
 
     /// Handles one batch, as [`Consumer::run`] does.
@@ -145,8 +150,15 @@ impl EventConsumer {
         A: Fn(Event, Trace, Message) -> G,
         G: Future<Output = Result<Handled, Failure>>,
     {
-        let together = |messages, answers| together(self.receive(messages), answers);
-        self.consumer.serve_together(together, |message| self.handle(message, &alone)).await
+        lambda_runtime::run(service_fn(async |batch: LambdaEvent<SqsEvent>| {
+            let deadline_ms = batch.context.deadline;
+            // In a box: a future of that many futures is deeper than the compiler looks.
+            let answer = Box::pin(self.run_together(batch.payload, deadline_ms, &together, &alone));
+            let answer = answer.await;
+            telemetry::flush().await;
+            Ok::<_, Error>(answer)
+        }))
+        .await
     }
 
     /// Handles one batch, as [`Consumer::run_together`] does.
@@ -224,6 +236,9 @@ fn read_trace(message: &Message, ids: &Ids) -> Trace {
     let span = &message.span;
     span.record("correlation_id", &trace.correlation_id);
     span.record("traceparent", &trace.traceparent);
+    if let (true, Some(parent)) = (telemetry::is_recording(), &trace.parent) {
+        span.record("parent", parent);
+    }
     trace
 }
 
@@ -284,6 +299,7 @@ impl Observer for EventObserver {
             deliveries = message.deliveries,
             correlation_id = Empty,
             traceparent = Empty,
+            parent = Empty,
             event_id = Empty,
             event_type = Empty,
             order_id = Empty,

@@ -7,8 +7,10 @@
 
 mod logs;
 mod metrics;
+mod spans;
 mod trace;
 
 pub use logs::init;
 pub use metrics::{count, gauge};
+pub use spans::{flush, flush_at_the_end, is_recording};
 pub use trace::{Trace, child};

@@ -1,6 +1,8 @@
 //! JSON log lines on stdout.
 
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::SubscriberInitExt};
+
+use crate::spans;
 
 /// Starts logging at `LOG_LEVEL` (`info` where it is unset; the syntax is that of `EnvFilter`). Call it once,
 /// first in `main`.
@@ -11,11 +13,11 @@ pub fn init() {
         .ok()
         .filter(|_| !level.is_empty())
         .unwrap_or_else(|| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
+    let lines = tracing_subscriber::fmt::layer()
         .json()
         .flatten_event(true)
         .with_span_list(false)
         .with_target(false)
-        .with_env_filter(filter)
-        .init();
+        .with_filter(filter);
+    tracing_subscriber::registry().with(lines).with(spans::layer()).init();
 }

@@ -9,6 +9,8 @@ pub struct Trace {
     pub correlation_id: String,
     /// W3C `traceparent`: the caller's trace, with a span of our own.
     pub traceparent: String,
+    /// The caller's, if it is one.
+    pub parent: Option<String>,
 }
 
 impl Trace {
@@ -20,6 +22,7 @@ impl Trace {
                 .filter(|id| is_plain(id))
                 .map_or_else(|| ids.random().to_string(), str::to_owned),
             traceparent: child(traceparent, ids),
+            parent: traceparent.filter(|p| trace_id_and_flags(p).is_some()).map(str::to_owned),
         }
     }
 }

@@ -12,6 +12,7 @@ async fn main() -> Result<(), Error> {
     let relay = settings::read(RelayConfig::read)?.relay(&settings::aws().await, &Ids::default());
     lambda_runtime::run(service_fn(async |tick: LambdaEvent<Value>| {
         let report = relay.sweep(tick.context.deadline).await;
+        telemetry::flush().await;
         report.map_err(|error| ErrorChain(&error).to_string())
     }))
     .await

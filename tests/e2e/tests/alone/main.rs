@@ -5,3 +5,4 @@ mod availability;
 mod cors;
 mod fanout;
 mod limits;
+mod traces;
