@@ -165,7 +165,11 @@ pub(crate) async fn send_event_again(
 }
 
 /// What the queue's subscription is given.
-async fn filter(stack: &Stack, queue: &Queue) -> Result<Filter, CliError> {
+/// What of the topic a queue is given.
+///
+/// # Errors
+/// It has no subscription, SNS does not answer, or only SNS can apply the filter.
+pub(crate) async fn filter(stack: &Stack, queue: &Queue) -> Result<Filter, CliError> {
     let topic = stack.output("TopicArn")?;
     let queue_name = queue.url.rsplit('/').next().unwrap_or_default();
     let mut next = None;
