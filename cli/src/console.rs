@@ -6,6 +6,7 @@
 //! Origin are checked on every request, so that neither a rebound name nor a form of another origin gets through.
 
 mod dead_list;
+mod lists;
 
 use std::{collections::HashSet, net::Ipv4Addr, path::PathBuf, sync::Arc};
 
@@ -30,9 +31,10 @@ use crate::{
     dlq::{self, Done},
     dropped,
     error::CliError,
-    log::{self, Logged},
+    marker::{self, HandledEvent},
     order::{self, OrderView},
     output::Output,
+    payment::OrderPayment,
     select::DeadLetter,
     stack::{Queue, Stack},
     status::Status,
@@ -42,6 +44,8 @@ use dead_list::{DeadLetters, DeadList};
 const PAGE: &str = include_str!("console/index.html");
 const STYLE: &str = include_str!("console/style.css");
 const SCRIPT: &str = include_str!("console/app.js");
+const LISTS_SCRIPT: &str = include_str!("console/lists.js");
+const LISTS_STYLE: &str = include_str!("console/lists.css");
 
 const TOKEN: HeaderName = HeaderName::from_static("x-orderflow-token");
 const HTTP_PORT: u16 = 80;
@@ -92,6 +96,9 @@ fn routes(console: Arc<Console>) -> Router {
         .route("/", file("text/html; charset=utf-8", PAGE))
         .route("/style.css", file("text/css; charset=utf-8", STYLE))
         .route("/app.js", file("text/javascript; charset=utf-8", SCRIPT))
+        .route("/lists.js", file("text/javascript; charset=utf-8", LISTS_SCRIPT))
+        .route("/lists.css", file("text/css; charset=utf-8", LISTS_STYLE))
+        .merge(lists::routes())
         .route("/api/status", get(status))
         .route("/api/dead", get(dead).post(refresh_dead))
         .route("/api/queues/{queue}/redrive", post(redrive))
@@ -302,7 +309,7 @@ async fn resume(
 #[derive(Debug, Serialize)]
 struct OneOrder {
     order: OrderView,
-    events: Vec<Logged>,
+    events: Vec<HandledEvent>,
 }
 
 async fn one_order(
@@ -310,8 +317,10 @@ async fn one_order(
     Path(id): Path<String>,
 ) -> Answer<OneOrder> {
     let shown = order::show(&console.stack, &id, order::Email::Masked);
-    let (order, events) = try_join(shown, log::of_order(&console.stack, &id)).await?;
-    Ok(Json(OneOrder { order, events }))
+    let known = try_join(shown, marker::history(&console.stack, &id));
+    let (known, payment) = tokio::join!(known, OrderPayment::of(&console.stack, &id));
+    let (order, events) = known?;
+    Ok(Json(OneOrder { order: order.with_payment(payment.as_ref())?, events }))
 }
 
 #[cfg(test)]
@@ -377,7 +386,7 @@ mod tests {
 
     #[test]
     fn the_page_loads_nothing_from_elsewhere_and_runs_nothing_inline() {
-        for text in [PAGE, STYLE, SCRIPT] {
+        for text in [PAGE, STYLE, SCRIPT, LISTS_STYLE, LISTS_SCRIPT] {
             let foreign = text.replace("http://www.w3.org/2000/svg", "");
             assert!(!foreign.contains("http://") && !foreign.contains("https://"));
         }
@@ -385,6 +394,6 @@ mod tests {
             !PAGE.contains("<script>") && !PAGE.contains("style=") && !PAGE.contains("onclick")
         );
         // What a stranger sent is shown as text, never as markup.
-        assert!(!SCRIPT.contains("innerHTML"));
+        assert!(!SCRIPT.contains("innerHTML") && !LISTS_SCRIPT.contains("innerHTML"));
     }
 }

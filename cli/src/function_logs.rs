@@ -35,8 +35,17 @@ const PLATFORM_LINES: [&str; 6] = [
     "INIT_REPORT",
     "EXTENSION\t",
 ];
-/// Fields of a line that stand in columns of their own, or are the same in each.
-const OWN_COLUMNS: [&str; 5] = ["timestamp", "level", "message", "correlation_id", "traceparent"];
+/// Fields of a line, and of its span, that stand in columns of their own, or are the same in each line.
+const OWN_COLUMNS: [&str; 8] = [
+    "timestamp",
+    "level",
+    "message",
+    "correlation_id",
+    "traceparent",
+    "order_id",
+    "consumer",
+    "name",
+];
 
 /// What was logged about an order.
 #[derive(Debug, Serialize)]
@@ -185,10 +194,12 @@ pub(crate) fn text(logs: &OrderLogs) -> String {
                 let text =
                     |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
                 let mut said = fields.get("message").map(text).unwrap_or_default();
-                let others =
-                    fields.iter().filter(|(name, _)| !OWN_COLUMNS.contains(&name.as_str()));
-                for (name, value) in others {
-                    said.push_str(&format!("  {name}={}", text(value)));
+                let span = fields.get("span").and_then(Value::as_object);
+                let others = fields.iter().filter(|(name, _)| *name != "span");
+                for (name, value) in others.chain(span.into_iter().flatten()) {
+                    if !OWN_COLUMNS.contains(&name.as_str()) {
+                        said.push_str(&format!("  {name}={}", text(value)));
+                    }
                 }
                 (fields.get("level").map(text).unwrap_or_default(), said)
             }

@@ -68,7 +68,7 @@ pub(crate) async fn read_all(
     stack: &Stack,
     keys: &[UnpublishedKey],
 ) -> Result<Vec<OutboxEvent>, CliError> {
-    let reads = keys.iter().map(|key| read(stack, &key.stream, &key.event_id));
+    let reads: Vec<_> = keys.iter().map(|key| read(stack, &key.stream, &key.event_id)).collect();
     let events: Vec<_> = stream::iter(reads).buffered(READS_AT_ONCE).try_collect().await?;
     // The index lags a little: what was published meanwhile is none of them.
     let unpublished = |event: &OutboxEvent| event.outbox != "published";

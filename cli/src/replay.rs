@@ -264,7 +264,6 @@ impl Plan {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::value::RawValue;
 
     use super::*;
 
@@ -285,17 +284,9 @@ mod tests {
     }
 
     fn logged(event_type: &str, outbox: &'static str) -> Logged {
-        Logged {
-            order_id: "order".into(),
-            event_id: format!("{event_type}-{outbox}"),
-            event_type: event_type.into(),
-            timestamp: Timestamp::UNIX_EPOCH,
-            outbox,
-            event: RawValue::from_string("{}".into()).expect("JSON"),
-            reason: None,
-            body: "{}".into(),
-            attributes: BTreeMap::new(),
-        }
+        let event =
+            Logged::of_test(&format!("{event_type}-{outbox}"), event_type, Timestamp::UNIX_EPOCH);
+        Logged { order_id: "order".into(), outbox, ..event }
     }
 
     #[test]
