@@ -99,7 +99,7 @@ pub(crate) async fn of_order(
     let cut =
         read.iter().filter(|group| group.is_cut).map(|group| group.function.clone()).collect();
     let mut lines: Vec<LogLine> = read.into_iter().flat_map(|group| group.lines).collect();
-    lines.sort_by(|one, other| one.at.cmp(&other.at));
+    lines.sort_by_key(|line| line.at);
     Ok(OrderLogs { order_id: order.to_owned(), correlation_ids, lines, cut })
 }
 
