@@ -33,8 +33,8 @@ fn row<'a>(page: &'a Value, order: &str) -> Option<&'a Value> {
 #[tokio::test]
 async fn payments_are_listed_by_status_and_those_that_are_overdue_by_their_index() -> Result<()> {
     let stack = Stack::load().await?;
-    let (overdue, _) = unpaid_order(&stack, "Listed overdue").await?;
-    let (in_time, _) = unpaid_order(&stack, "Listed in time").await?;
+    let (overdue, _) = unpaid_order(&stack, "Overdue payment").await?;
+    let (in_time, _) = unpaid_order(&stack, "Payment in time").await?;
     for order in [&overdue, &in_time] {
         open_payment(&stack, order).await?;
     }
