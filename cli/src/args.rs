@@ -6,9 +6,15 @@ use clap::{Arg, Args, CommandFactory, Parser, Subcommand};
 use clap_complete::{ArgValueCandidates, Shell};
 use jiff::SignedDuration;
 
+use events::Name;
+use order::rules::Status;
+use payment::rules::PaymentStatus;
+
 use crate::{
     completions,
+    outbox::EVENTS_DEFAULT,
     output::Form,
+    pagination::{ENTRIES_DEFAULT, ENTRIES_MAX},
     select::{Selection, not_empty},
     stack::Access,
     when::{When, span, when},
@@ -33,7 +39,9 @@ Examples:
   orderflow status --watch
   orderflow dlq list --reason schema
   orderflow dlq redrive product --type OrderCreated --older-than 2h
+  orderflow order list --late
   orderflow order history 0198c9a4-7a52-7c4e-9f0e-3a1f6c2b7d11
+  orderflow logs --order 0198c9a4-7a52-7c4e-9f0e-3a1f6c2b7d11 --since 2h
   orderflow replay --queue notification --from 2h --to now --dry-run
   orderflow pause product && orderflow resume product
   orderflow outbox list
@@ -107,12 +115,30 @@ pub(crate) enum Command {
     /// Look at dead letters, send them to their queue again, or throw them away
     #[command(subcommand)]
     Dlq(Dlq),
-    /// Look at one order, cancel it, or publish its last event again
-    #[command(subcommand)]
+    /// List orders; look at one, cancel it, or publish its last event again
+    #[command(subcommand, alias = "orders")]
     Order(Order),
-    /// Look at the payment of an order, or give it back, where orders are paid
-    #[command(subcommand)]
+    /// Look at payments, or give one back, where orders are paid
+    #[command(subcommand, alias = "payments")]
     Payment(PaymentCommand),
+    /// Look at the products and their stock
+    #[command(subcommand, alias = "products")]
+    Product(ProductCommand),
+    /// Look at the mails of which nobody knows whether they were sent
+    #[command(subcommand, alias = "mails")]
+    Mail(MailCommand),
+    /// Print what all functions have logged about an order, in the order of time
+    #[command(after_help = "\
+Asks the log groups of all functions for lines with the order's id or its correlation id, without what Lambda itself logs. At most 5,000 \
+lines of each function, and for 30 s; what was not read is said.")]
+    Logs {
+        /// The order's id
+        #[arg(long, value_name = "ID", value_parser = not_empty)]
+        order: String,
+        /// From this moment on, such as 2h (ago), 2025-11-20 or 2025-11-20T10:00:00Z
+        #[arg(long, value_name = "WHEN", value_parser = when, default_value = "1h")]
+        since: When,
+    },
     /// Look at the events that are stored and not published
     #[command(subcommand)]
     Outbox(Outbox),
@@ -137,7 +163,7 @@ the last five minutes is under way, and not compared. Ends with 1 if there is a 
     Pause(Consumers),
     /// Give a consumer messages again
     Resume(Consumers),
-    /// Serve a web page on this machine: status, switches, dead letters, one order's time line
+    /// Serve a web page on this machine: status, switches, dead letters, lists, one order's time line
     Console {
         /// The port; 0 is any free one
         #[arg(long, default_value_t = 0)]
@@ -225,16 +251,61 @@ pub(crate) struct Change {
     pub dry_run: bool,
 }
 
+/// Which page of a list.
+#[derive(Debug, Args)]
+pub(crate) struct Paging {
+    /// Maximum number of lines
+    #[arg(long, value_name = "NUMBER", default_value_t = ENTRIES_DEFAULT, value_parser = clap::value_parser!(u16).range(1..=i64::from(ENTRIES_MAX)))]
+    pub limit: u16,
+    /// Go on from here, as the page before says
+    #[arg(long, value_name = "CURSOR", value_parser = not_empty)]
+    pub from: Option<String>,
+}
+
+/// What a list says that may have to scan a table.
+const SCANS: &str = "\
+a scan, in no order, reads at most 20,000 items of the table and for 10 s, which costs read units, and says how far it has come; --from \
+goes on.";
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Order {
+    /// A line for each order: all, or those of a status, of a customer, or that are late
+    #[command(after_help = format!("\
+Indexes have those that are late or pending, oldest first, those that await payment, and a customer's, newest first. All others no index \
+has: {SCANS}"))]
+    List {
+        /// Only those of this status
+        #[arg(long, value_parser = order_status, value_name = "STATUS", conflicts_with_all = ["customer", "late"])]
+        status: Option<Status>,
+        /// Only those of this customer; the address as it is written in the orders
+        #[arg(long, value_name = "EMAIL", conflicts_with = "late")]
+        customer: Option<events::Email>,
+        /// Only those that are pending for longer than the stack allows
+        #[arg(long)]
+        late: bool,
+        #[command(flatten)]
+        paging: Paging,
+    },
     /// What it is and where it stands
     Show {
         /// The order's id
         #[arg(value_parser = not_empty)]
         id: String,
     },
-    /// Its events, oldest first, and whether each is published
+    /// Its events, oldest first, whether each is published, and what each consumer did with it and when
+    #[command(after_help = "\
+What a consumer did is what its marker says, which is kept for 30 days. Without a marker the event waits, the consumer had nothing to do, or \
+it is dead.")]
     History {
+        /// The order's id
+        #[arg(value_parser = not_empty)]
+        id: String,
+    },
+    /// Its way from the request to its last mail: a line with a bar for each step, in milliseconds
+    #[command(after_help = "\
+By what is stored: its event log and the consumers' markers, which are kept for 30 days. A step begins when its event was made, and holds \
+the way over the topic and the queue.")]
+    Trace {
         /// The order's id
         #[arg(value_parser = not_empty)]
         id: String,
@@ -259,8 +330,66 @@ pub(crate) enum Order {
     },
 }
 
+fn order_status(text: &str) -> Result<Status, String> {
+    one_of(&Status::ALL, Status::as_str, text)
+}
+
+fn payment_status(text: &str) -> Result<PaymentStatus, String> {
+    one_of(&PaymentStatus::ALL, PaymentStatus::as_str, text)
+}
+
+/// The value that is written so.
+fn one_of<T: Copy>(all: &[T], written: fn(T) -> &'static str, text: &str) -> Result<T, String> {
+    all.iter().copied().find(|one| written(*one) == text).ok_or_else(|| {
+        let names: Vec<&str> = all.iter().map(|one| written(*one)).collect();
+        format!("there are {}", names.join(", "))
+    })
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ProductCommand {
+    /// A line for each product with its stock: all, or those of a category, or of which there are few
+    #[command(after_help = format!("\
+An index has those of a category. For --stock-below, {SCANS}"))]
+    List {
+        /// Only those of this category
+        #[arg(long, value_name = "NAME", conflicts_with = "stock_below")]
+        category: Option<Name>,
+        /// Only those of which there are fewer pieces than this
+        #[arg(long, value_name = "PIECES")]
+        stock_below: Option<u64>,
+        #[command(flatten)]
+        paging: Paging,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum MailCommand {
+    /// A line for each mail whose send had no answer, or whose process died under it
+    #[command(after_help = format!("\
+No index has them: {SCANS} What was tried too often is a dead letter: `orderflow dlq list notification --reason \
+mail_outcome_unknown`."))]
+    Unknown {
+        #[command(flatten)]
+        paging: Paging,
+    },
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum PaymentCommand {
+    /// A line for each payment: all, those of a status, or those that are overdue
+    #[command(after_help = format!("\
+An index has those that are overdue: of orders that still await payment after their time to pay. For a status, {SCANS}"))]
+    List {
+        /// Only those of this status
+        #[arg(long, value_parser = payment_status, value_name = "STATUS", conflicts_with = "overdue")]
+        status: Option<PaymentStatus>,
+        /// Only those that are overdue
+        #[arg(long)]
+        overdue: bool,
+        #[command(flatten)]
+        paging: Paging,
+    },
     /// Print it: its status, its ids at Stripe, and what was asked of Stripe last
     Show {
         /// The order's id
@@ -317,6 +446,9 @@ pub(crate) enum Outbox {
         /// Those too that are only waiting to be published
         #[arg(long)]
         pending: bool,
+        /// Maximum number of each
+        #[arg(long, value_name = "NUMBER", default_value_t = EVENTS_DEFAULT, value_parser = clap::value_parser!(u16).range(1..=i64::from(ENTRIES_MAX)))]
+        limit: u16,
     },
     /// All of one event: state, attributes, body
     Show {
@@ -400,7 +532,7 @@ mod tests {
 
     #[test]
     fn an_empty_selector_is_refused_wherever_one_is_taken() {
-        let empty: [&[&str]; 15] = [
+        let empty: [&[&str]; 19] = [
             &["--stack", "", "status"],
             &["status", "--stack", ""],
             &["status", "--region", ""],
@@ -416,6 +548,10 @@ mod tests {
             &["order", "cancel", ""],
             &["payment", "show", ""],
             &["payment", "refund", ""],
+            &["order", "trace", ""],
+            &["order", "list", "--from", ""],
+            &["mail", "unknown", "--from", ""],
+            &["logs", "--order", ""],
         ];
         for words in empty {
             let typed = [&["orderflow"], words].concat();

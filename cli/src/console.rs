@@ -6,6 +6,7 @@
 //! Origin are checked on every request, so that neither a rebound name nor a form of another origin gets through.
 
 mod dead_list;
+mod lists;
 mod rates;
 
 use std::{collections::HashSet, net::Ipv4Addr, path::PathBuf, sync::Arc};
@@ -31,9 +32,10 @@ use crate::{
     dlq::{self, Done},
     dropped,
     error::CliError,
-    log::{self, Logged},
+    marker::{self, HandledEvent},
     order::{self, OrderView},
     output::Output,
+    payment::OrderPayment,
     select::DeadLetter,
     stack::{Queue, Stack},
     status::{QueueMetrics, Status},
@@ -48,6 +50,8 @@ const CHARTS: &str = include_str!("console/charts.js");
 // uPlot (https://github.com/leeoniya/uPlot, MIT) as npm has it, which a test compares: an operator's machine may have no npm.
 const UPLOT: &str = include_str!("console/uplot/uPlot.iife.min.js");
 const UPLOT_STYLE: &str = include_str!("console/uplot/uPlot.min.css");
+const LISTS_SCRIPT: &str = include_str!("console/lists.js");
+const LISTS_STYLE: &str = include_str!("console/lists.css");
 
 const TOKEN: HeaderName = HeaderName::from_static("x-orderflow-token");
 const HTTP_PORT: u16 = 80;
@@ -107,6 +111,9 @@ fn routes(console: Arc<Console>) -> Router {
         .route("/charts.js", file("text/javascript; charset=utf-8", CHARTS))
         .route("/uplot.js", file("text/javascript; charset=utf-8", UPLOT))
         .route("/uplot.css", file("text/css; charset=utf-8", UPLOT_STYLE))
+        .route("/lists.js", file("text/javascript; charset=utf-8", LISTS_SCRIPT))
+        .route("/lists.css", file("text/css; charset=utf-8", LISTS_STYLE))
+        .merge(lists::routes())
         .route("/api/status", get(status))
         .route("/api/rates", get(rates))
         .route("/api/dead", get(dead).post(refresh_dead))
@@ -333,7 +340,7 @@ async fn resume(
 #[derive(Debug, Serialize)]
 struct OneOrder {
     order: OrderView,
-    events: Vec<Logged>,
+    events: Vec<HandledEvent>,
 }
 
 async fn one_order(
@@ -341,8 +348,10 @@ async fn one_order(
     Path(id): Path<String>,
 ) -> Answer<OneOrder> {
     let shown = order::show(&console.stack, &id, order::Email::Masked);
-    let (order, events) = try_join(shown, log::of_order(&console.stack, &id)).await?;
-    Ok(Json(OneOrder { order, events }))
+    let known = try_join(shown, marker::history(&console.stack, &id));
+    let (known, payment) = tokio::join!(known, OrderPayment::of(&console.stack, &id));
+    let (order, events) = known?;
+    Ok(Json(OneOrder { order: order.with_payment(payment.as_ref())?, events }))
 }
 
 #[cfg(test)]
@@ -408,7 +417,7 @@ mod tests {
 
     #[test]
     fn the_page_loads_nothing_from_elsewhere_and_runs_nothing_inline() {
-        for text in [PAGE, STYLE, SCRIPT, CHARTS] {
+        for text in [PAGE, STYLE, SCRIPT, CHARTS, LISTS_STYLE, LISTS_SCRIPT] {
             let foreign = text.replace("http://www.w3.org/2000/svg", "");
             assert!(!foreign.contains("http://") && !foreign.contains("https://"));
         }
@@ -416,6 +425,8 @@ mod tests {
             !PAGE.contains("<script>") && !PAGE.contains("style=") && !PAGE.contains("onclick")
         );
         // What a stranger sent is shown as text, never as markup.
-        assert!(!SCRIPT.contains("innerHTML") && !CHARTS.contains("innerHTML"));
+        for script in [SCRIPT, CHARTS, LISTS_SCRIPT] {
+            assert!(!script.contains("innerHTML"));
+        }
     }
 }

@@ -28,6 +28,8 @@ pub(crate) struct Logged {
     pub event_id: String,
     pub event_type: String,
     pub timestamp: Timestamp,
+    /// What it shares with all that one request has caused, logs included.
+    pub correlation_id: Option<String>,
     /// `published`, `pending` or `stuck`.
     pub outbox: &'static str,
     /// What it says, in the very text, in which money has its two digits.
@@ -35,6 +37,9 @@ pub(crate) struct Logged {
     /// Why an order was rejected or cancelled, if the event says so.
     #[serde(skip)]
     pub reason: Option<String>,
+    /// Which service publishes it.
+    #[serde(skip)]
+    pub source: String,
     /// Its bytes.
     #[serde(skip)]
     pub body: String,
@@ -157,7 +162,9 @@ fn logged(item: &Item) -> Option<Logged> {
         event_id: text("event_id")?,
         event_type: event["event_type"].as_str()?.to_owned(),
         timestamp: event["timestamp"].as_str()?.parse().ok()?,
+        correlation_id: event["correlation_id"].as_str().map(str::to_owned),
         outbox: outbox_state(item),
+        source: event["source"].as_str().unwrap_or_default().to_owned(),
         attributes: attributes
             .filter_map(|(name, value)| Some((name.clone(), value.as_s().ok()?.clone())))
             .collect(),
@@ -165,6 +172,26 @@ fn logged(item: &Item) -> Option<Logged> {
         event: RawValue::from_string(body.clone()).ok()?,
         body,
     })
+}
+
+#[cfg(test)]
+impl Logged {
+    /// An event of order-service.
+    pub(crate) fn of_test(event_id: &str, event_type: &str, timestamp: Timestamp) -> Self {
+        Self {
+            order_id: "o1".into(),
+            event_id: event_id.into(),
+            event_type: event_type.into(),
+            timestamp,
+            correlation_id: Some("c1".into()),
+            outbox: "published",
+            event: RawValue::from_string("{}".into()).expect("JSON"),
+            reason: None,
+            source: "order-service".into(),
+            body: "{}".into(),
+            attributes: BTreeMap::new(),
+        }
+    }
 }
 
 /// `published`, `pending` or `stuck`.

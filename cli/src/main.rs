@@ -14,14 +14,21 @@ mod dlq;
 mod dropped;
 mod error;
 mod filter;
+mod function_logs;
 mod held;
 mod interrupt;
 mod log;
+mod mail;
+mod marker;
 mod masking;
 mod order;
+mod order_list;
 mod outbox;
 mod output;
+mod pagination;
 mod payment;
+mod payment_list;
+mod product;
 mod reconcile;
 mod redriven;
 mod replay;
@@ -30,6 +37,7 @@ mod send;
 mod stack;
 mod status;
 mod suppressed;
+mod trace;
 mod when;
 
 use std::{
@@ -44,8 +52,8 @@ use jiff::Timestamp;
 
 use crate::{
     args::{
-        Arguments, Change, Command, Consumers, Customer, Dlq, DropChange, Order, Outbox,
-        PaymentCommand, Replay, SuppressedCommand,
+        Arguments, Change, Command, Consumers, Customer, Dlq, DropChange, MailCommand, Order,
+        Outbox, Paging, PaymentCommand, ProductCommand, Replay, SuppressedCommand,
     },
     dlq::Listing,
     dropped::{Dropped, Sent},
@@ -54,11 +62,13 @@ use crate::{
     masking::mask_emails,
     order::Email,
     output::{Form, Output, counted, print},
-    payment::Refund,
+    pagination::PageRequest,
+    payment::{OrderPayment, Refund},
     reconcile::Report,
     select::DeadLetter,
     stack::{Queue, Stack},
     status::{QueueMetrics, Status},
+    trace::Trace,
 };
 
 /// Maximum number of dead letters that are listed above a question, so that it stays on the screen.
@@ -138,6 +148,25 @@ async fn carry_out(
         Command::Dlq(command) => dlq(&stack, command, output, yes).await,
         Command::Order(command) => order(&stack, command, output, yes).await,
         Command::Payment(command) => payment(&stack, command, output, yes).await,
+        Command::Product(ProductCommand::List { category, stock_below, paging }) => {
+            let selection = match (category, stock_below) {
+                (Some(category), _) => product::Selection::Category(category),
+                (None, Some(stock)) => product::Selection::StockBelow(stock),
+                (None, None) => product::Selection::All,
+            };
+            let page = product::list(&stack, &selection, &paging.request()).await?;
+            output.say(&page, product::text)
+        }
+        Command::Mail(MailCommand::Unknown { paging }) => {
+            output.say(&mail::list_unknown(&stack, &paging.request()).await?, mail::text)
+        }
+        Command::Logs { order, since } => {
+            let since = since.from(Timestamp::now());
+            let reading = bar("reading the logs");
+            let logs = function_logs::of_order(&stack, &order, since).await?;
+            reading.finish_and_clear();
+            output.say(&logs, function_logs::text)
+        }
         Command::Outbox(command) => outbox(&stack, command, output).await,
         Command::Customer(command) => customer(&stack, command, output, yes).await,
         Command::Suppressed(command) => suppressed(&stack, command, output, yes).await,
@@ -310,11 +339,31 @@ async fn order(stack: &Stack, command: Order, output: Output, yes: bool) -> Resu
         Order::Show { id } => {
             let email = if output.shows_emails { Email::Full } else { Email::Masked };
             let order = order::show(stack, &id, email).await?;
-            let payment = payment::line(stack, &id).await;
-            output.say(&order, |order| format!("{payment}{}", order::text(order)))
+            let payment = OrderPayment::of(stack, &id).await;
+            let line = payment.as_ref().map(OrderPayment::line).unwrap_or_default();
+            let order = order.with_payment(payment.as_ref())?;
+            output.say(&order, |order| format!("{line}{}", order::text(order)))
+        }
+        Order::List { status, customer, late, paging } => {
+            let selection = match (status, customer) {
+                (Some(status), _) => order_list::Selection::Status(status),
+                (None, Some(email)) => order_list::Selection::Customer(email),
+                (None, None) if late => order_list::Selection::Late,
+                (None, None) => order_list::Selection::All,
+            };
+            let page = order_list::list(stack, &selection, &paging.request()).await?;
+            output.say(&page, order_list::text)
         }
         Order::History { id } => {
-            output.say(&log::of_order(stack, &id).await?, |events| order::history_text(events))
+            output.say(&marker::history(stack, &id).await?, |events| order::history_text(events))
+        }
+        Order::Trace { id } => {
+            let shown = order::show(stack, &id, Email::Masked);
+            let (order, events) = tokio::try_join!(shown, marker::history(stack, &id))?;
+            let trace = Trace::of((&id, order.status()), order.placed_at(), &events);
+            let trace =
+                trace.ok_or_else(|| CliError::NotFound(format!("order {id:?} has no events")))?;
+            output.say(&trace, Trace::text)
         }
         Order::Cancel { id } => {
             let order = order::show(stack, &id, Email::Masked).await?;
@@ -340,6 +389,15 @@ async fn payment(
     yes: bool,
 ) -> Result<(), CliError> {
     match command {
+        PaymentCommand::List { status, overdue, paging } => {
+            let selection = match status {
+                Some(status) => payment_list::Selection::Status(status),
+                None if overdue => payment_list::Selection::Overdue,
+                None => payment_list::Selection::All,
+            };
+            let page = payment_list::list(stack, selection, &paging.request()).await?;
+            output.say(&page, payment_list::text)
+        }
         PaymentCommand::Show { id } => output.say(&payment::show(stack, &id).await?, payment::text),
         PaymentCommand::Refund { id } => {
             let payment = payment::show(stack, &id).await?;
@@ -412,8 +470,9 @@ async fn suppressed(
 
 async fn outbox(stack: &Stack, command: Outbox, output: Output) -> Result<(), CliError> {
     match command {
-        Outbox::List { pending } => {
-            output.say(&outbox::list(stack, pending).await?, |events| outbox::summary(events))
+        Outbox::List { pending, limit } => {
+            let events = outbox::list(stack, pending, limit).await?;
+            output.say(&events, |events| outbox::summary(events, limit))
         }
         Outbox::Show { event, order } => {
             output.say(&outbox::find(stack, order.as_deref(), &event).await?, outbox::in_full)
@@ -466,6 +525,12 @@ async fn pause(
         confirm(output, yes, &question, || about.to_owned()).await?;
     }
     output.say(&consumer::switch(stack, &queues, false).await?, |all| consumer::text(all))
+}
+
+impl Paging {
+    fn request(self) -> PageRequest {
+        PageRequest::of_command(self.from, self.limit)
+    }
 }
 
 impl Consumers {

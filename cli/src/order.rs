@@ -4,7 +4,7 @@
 //! function order-api as API Gateway would: so the rules that hold are those that are deployed, an operator needs
 //! the right to invoke it and none on its tables, and it is the same on AWS and on an emulator.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use aws_sdk_lambda::{config, primitives::Blob};
 use jiff::{SignedDuration, Timestamp};
@@ -14,9 +14,11 @@ use uuid::Uuid;
 
 use crate::{
     error::CliError,
-    log::{self, Logged},
+    log,
+    marker::HandledEvent,
     outbox,
     output::{cut, plain, table},
+    payment::OrderPayment,
     stack::{Stack, timeouts},
 };
 
@@ -47,6 +49,20 @@ impl OrderView {
     fn read(json: &str) -> Option<Self> {
         let fields = serde_json::from_str(json).ok()?;
         Some(Self { json: RawValue::from_string(json.to_owned()).ok()?, fields })
+    }
+
+    /// With what is known of its payment, where orders are paid. The rest stays the very text.
+    pub(crate) fn with_payment(self, payment: Option<&OrderPayment>) -> Result<Self, CliError> {
+        let Some(payment) = payment else { return Ok(self) };
+        let payment = serde_json::to_string(payment).map_err(CliError::local("reading"))?;
+        let order = self.json.get().trim_end().trim_end_matches('}');
+        let json = RawValue::from_string(format!("{order},\"payment\":{payment}}}"));
+        Ok(Self { json: json.map_err(CliError::local("reading"))?, ..self })
+    }
+
+    /// When it was placed, as order-api says it.
+    pub(crate) fn placed_at(&self) -> Option<Timestamp> {
+        self.fields["created_at"].as_str()?.parse().ok()
     }
 
     /// Its status, as order-api names it.
@@ -248,21 +264,41 @@ pub(crate) fn text(order: &OrderView) -> String {
     )
 }
 
-pub(crate) fn history_text(events: &[Logged]) -> String {
-    let first = events.first().map(|event| event.timestamp);
-    let rows = events.iter().map(|event| {
-        let after = first.map(|first| event.timestamp.duration_since(first).as_secs_f64());
-        let reason = event.reason.as_deref().unwrap_or_default();
-        vec![
+/// A line for each event, and below it one for each consumer that is given it.
+pub(crate) fn history_text(events: &[HandledEvent]) -> String {
+    let first = events.first().map(|one| one.event.timestamp);
+    let after = |at: Timestamp| {
+        first.map_or_else(String::new, |first| {
+            format!("+{:.1}s", at.duration_since(first).as_secs_f64())
+        })
+    };
+    let rows = events.iter().flat_map(|one| {
+        let event = &one.event;
+        let own = vec![
             format!("{:.3}", event.timestamp),
-            after.map_or_else(String::new, |after| format!("+{after:.1}s")),
+            after(event.timestamp),
             event.event_type.clone(),
             event.outbox.to_owned(),
             event.event_id.clone(),
-            cut(reason, REASON_CHARACTERS_MAX),
-        ]
+            cut(event.reason.as_deref().unwrap_or_default(), REASON_CHARACTERS_MAX),
+        ];
+        let consumers = one.consumers.iter().map(|handled| {
+            vec![
+                handled.at().map_or_else(String::new, |at| format!("{at:.3}")),
+                handled.at().map_or_else(String::new, after),
+                format!("  {}", handled.consumer),
+                handled.text(),
+                String::new(),
+                String::new(),
+            ]
+        });
+        std::iter::once(own).chain(consumers).collect::<Vec<_>>()
     });
-    table(&["when", ">after", "event", "outbox", "event id", "reason"], rows)
+    let table = table(&["when", "after", "event", "state", "event id", "reason"], rows);
+    let ids: BTreeSet<&str> =
+        events.iter().filter_map(|one| one.event.correlation_id.as_deref()).collect();
+    let ids: Vec<String> = ids.into_iter().map(plain).collect();
+    format!("correlation id  {}\n\n{table}", ids.join(", "))
 }
 
 pub(crate) fn republished_text(republished: &Republished) -> String {

@@ -17,8 +17,8 @@ use crate::{
     when::short,
 };
 
-/// Maximum number of events that are listed of each state.
-const EVENTS_MAX: usize = 100;
+/// Maximum number of events that are listed of each state, unless said otherwise.
+pub(crate) const EVENTS_DEFAULT: u16 = 100;
 /// Maximum number of unpublished events that are looked through for one whose order is not named.
 const SEARCH_MAX: usize = 10_000;
 /// Number of reads at the same time.
@@ -44,13 +44,31 @@ pub(crate) struct OutboxEvent {
 }
 
 /// The stuck events, and with `pending` those too that are going to be published; oldest first.
-pub(crate) async fn list(stack: &Stack, pending: bool) -> Result<Vec<OutboxEvent>, CliError> {
+///
+/// # Errors
+/// The event log does not answer.
+pub(crate) async fn list(
+    stack: &Stack,
+    pending: bool,
+    limit: u16,
+) -> Result<Vec<OutboxEvent>, CliError> {
     let outbox = stack.outbox()?;
-    let mut keys = outbox.list_stuck(EVENTS_MAX).await?;
+    let mut keys = outbox.list_stuck(limit.into()).await?;
     if pending {
-        keys.extend(outbox.list_pending(EVENTS_MAX).await?);
+        keys.extend(outbox.list_pending(limit.into()).await?);
     }
-    let reads = keys.iter().map(|key| read(stack, &key.stream, &key.event_id));
+    read_all(stack, &keys).await
+}
+
+/// The events with these keys that are not published, in their order.
+///
+/// # Errors
+/// The event log does not answer.
+pub(crate) async fn read_all(
+    stack: &Stack,
+    keys: &[UnpublishedKey],
+) -> Result<Vec<OutboxEvent>, CliError> {
+    let reads: Vec<_> = keys.iter().map(|key| read(stack, &key.stream, &key.event_id)).collect();
     let events: Vec<_> = stream::iter(reads).buffered(READS_AT_ONCE).try_collect().await?;
     // The index lags a little: what was published meanwhile is none of them.
     let unpublished = |event: &OutboxEvent| event.outbox != "published";
@@ -113,7 +131,7 @@ fn outbox_event(item: &Item) -> Option<OutboxEvent> {
 }
 
 /// A line each.
-pub(crate) fn summary(events: &[OutboxEvent]) -> String {
+pub(crate) fn summary(events: &[OutboxEvent], limit: u16) -> String {
     if events.is_empty() {
         return "No stuck events.".to_owned();
     }
@@ -130,9 +148,9 @@ pub(crate) fn summary(events: &[OutboxEvent]) -> String {
     });
     let table = table(&["outbox", ">age", "event", "order", "event id"], rows);
     let stuck = events.iter().filter(|event| event.outbox == "stuck").count();
-    let of_many = stuck >= EVENTS_MAX || events.len() - stuck >= EVENTS_MAX;
+    let of_many = stuck >= limit.into() || events.len() - stuck >= limit.into();
     let more = if of_many {
-        format!("\nThe first {EVENTS_MAX} of each; `orderflow status` counts all.")
+        format!("\nThe first {limit} of each; --limit reads more, `orderflow status` counts all.")
     } else {
         String::new()
     };
@@ -176,7 +194,7 @@ mod tests {
         let event = outbox_event(&item).expect("it has a key");
         assert_eq!((event.outbox, event.event_type.as_ref()), ("stuck", None));
         assert!(in_full(&event).contains("no body"));
-        assert!(summary(&[event]).contains("e1"));
-        assert_eq!(summary(&[]), "No stuck events.");
+        assert!(summary(&[event], EVENTS_DEFAULT).contains("e1"));
+        assert_eq!(summary(&[], EVENTS_DEFAULT), "No stuck events.");
     }
 }

@@ -11,23 +11,42 @@ use payment::{
     payments::{Payment, PaymentsTable},
     rules::{KeyedRequest, PaymentStatus},
 };
+use serde::Serialize;
 
 use crate::{error::CliError, order, replay, stack::Stack};
 
-/// What `order show` says of the payment of an order: a line, or nothing where orders are not paid. That it cannot be read fails nothing.
-pub(crate) async fn line(stack: &Stack, id: &str) -> String {
-    let (Some(table), Ok(order)) = (table(stack), id.parse::<OrderId>()) else {
-        return String::new();
-    };
-    let what = match table.get(&order).await {
-        Ok(Some(Payment { status, payment_id: Some(id), .. })) => {
-            format!("{} ({id})", status.as_str())
-        }
-        Ok(Some(payment)) => payment.status.as_str().to_owned(),
-        Ok(None) => "none yet".to_owned(),
-        Err(error) => format!("unknown: {}", ErrorChain(&error)),
-    };
-    format!("payment   {what}\n")
+/// What is known of the payment of an order. That it cannot be read fails nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub(crate) enum OrderPayment {
+    /// How far it has come; null before it has begun.
+    Known(Option<Payment>),
+    /// Why it is not known.
+    NotRead { error: String },
+}
+
+impl OrderPayment {
+    /// Of an order, or `None` where orders are not paid.
+    pub(crate) async fn of(stack: &Stack, id: &str) -> Option<Self> {
+        let (table, order) = (table(stack)?, id.parse::<OrderId>().ok()?);
+        Some(match table.get(&order).await {
+            Ok(payment) => Self::Known(payment),
+            Err(error) => Self::NotRead { error: ErrorChain(&error).to_string() },
+        })
+    }
+
+    /// What `order show` says of it: a line.
+    pub(crate) fn line(&self) -> String {
+        let what = match self {
+            Self::Known(Some(Payment { status, payment_id: Some(id), .. })) => {
+                format!("{} ({id})", status.as_str())
+            }
+            Self::Known(Some(payment)) => payment.status.as_str().to_owned(),
+            Self::Known(None) => "none yet".to_owned(),
+            Self::NotRead { error } => format!("unknown: {error}"),
+        };
+        format!("payment   {what}\n")
+    }
 }
 
 /// How the payment of an order is given back.
@@ -102,11 +121,19 @@ pub(crate) async fn show(stack: &Stack, id: &str) -> Result<Payment, CliError> {
     let absent =
         || CliError::NotFound(format!("no payment of an order {id:?} in stack {}", stack.name));
     let order: OrderId = id.parse().map_err(|_| absent())?;
-    let Some(table) = table(stack) else {
-        let why = "orders are not paid in stack";
-        return Err(CliError::NotFound(format!("{why} {}: it has Payments=none", stack.name)));
-    };
+    let table = PaymentsTable::new(stack.dynamodb.clone(), table_name(stack)?);
     table.get(&order).await?.ok_or_else(absent)
+}
+
+/// The table's name.
+///
+/// # Errors
+/// Orders are not paid in this stack.
+pub(crate) fn table_name(stack: &Stack) -> Result<&str, CliError> {
+    stack.output("PaymentsTable").map_err(|_| {
+        let why = "orders are not paid in stack";
+        CliError::NotFound(format!("{why} {}: it has Payments=none", stack.name))
+    })
 }
 
 /// The table, or `None` if orders are not paid in this stack.

@@ -165,7 +165,11 @@ pub(crate) async fn send_event_again(
 }
 
 /// What the queue's subscription is given.
-async fn filter(stack: &Stack, queue: &Queue) -> Result<Filter, CliError> {
+/// What of the topic a queue is given.
+///
+/// # Errors
+/// It has no subscription, SNS does not answer, or only SNS can apply the filter.
+pub(crate) async fn filter(stack: &Stack, queue: &Queue) -> Result<Filter, CliError> {
     let topic = stack.output("TopicArn")?;
     let queue_name = queue.url.rsplit('/').next().unwrap_or_default();
     let mut next = None;
@@ -260,7 +264,6 @@ impl Plan {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::value::RawValue;
 
     use super::*;
 
@@ -281,17 +284,9 @@ mod tests {
     }
 
     fn logged(event_type: &str, outbox: &'static str) -> Logged {
-        Logged {
-            order_id: "order".into(),
-            event_id: format!("{event_type}-{outbox}"),
-            event_type: event_type.into(),
-            timestamp: Timestamp::UNIX_EPOCH,
-            outbox,
-            event: RawValue::from_string("{}".into()).expect("JSON"),
-            reason: None,
-            body: "{}".into(),
-            attributes: BTreeMap::new(),
-        }
+        let event =
+            Logged::of_test(&format!("{event_type}-{outbox}"), event_type, Timestamp::UNIX_EPOCH);
+        Logged { order_id: "order".into(), outbox, ..event }
     }
 
     #[test]

@@ -77,6 +77,7 @@ pub(crate) struct Stack {
     pub dynamodb: aws_sdk_dynamodb::Client,
     pub lambda: aws_sdk_lambda::Client,
     pub cloudwatch: aws_sdk_cloudwatch::Client,
+    pub logs: aws_sdk_cloudwatchlogs::Client,
     /// What this process has received of DLQs.
     pub held: HeldLetters,
 }
@@ -121,6 +122,7 @@ impl Stack {
             dynamodb: aws_sdk_dynamodb::Client::new(&aws),
             lambda: aws_sdk_lambda::Client::new(&aws),
             cloudwatch: aws_sdk_cloudwatch::Client::new(&aws),
+            logs: aws_sdk_cloudwatchlogs::Client::new(&aws),
             held: HeldLetters::default(),
         })
     }
@@ -160,6 +162,12 @@ impl Stack {
     /// Which queues there are.
     pub(crate) fn queues(&self, name: Option<&str>) -> Result<Vec<&Queue>, CliError> {
         name.map_or_else(|| Ok(self.queues.iter().collect()), |name| Ok(vec![self.queue(name)?]))
+    }
+
+    /// The names of all its functions.
+    pub(crate) fn functions(&self) -> impl Iterator<Item = &str> {
+        let functions = self.outputs.iter().filter(|(name, _)| name.ends_with("Function"));
+        functions.map(|(_, function)| function.as_str())
     }
 
     /// The event log as the functions see it.

@@ -297,12 +297,17 @@ async fn outbox_status(stack: &Stack) -> Result<OutboxStatus, CliError> {
     Ok(OutboxStatus { pending, oldest_pending_since, stuck })
 }
 
-async fn orders_status(stack: &Stack) -> Result<OrdersStatus, CliError> {
-    let orders = stack.pending_orders()?;
-    let pending_max_minutes = stack
+/// For how many minutes an order may be pending before it is late.
+pub(crate) fn pending_minutes_max(stack: &Stack) -> i64 {
+    stack
         .parameter("OrderPendingMaxMinutes")
         .and_then(|minutes| minutes.parse().ok())
-        .unwrap_or(PENDING_MINUTES_DEFAULT);
+        .unwrap_or(PENDING_MINUTES_DEFAULT)
+}
+
+async fn orders_status(stack: &Stack) -> Result<OrdersStatus, CliError> {
+    let orders = stack.pending_orders()?;
+    let pending_max_minutes = pending_minutes_max(stack);
     let before = Timestamp::now() - SignedDuration::from_mins(pending_max_minutes);
     let (pending, pending_too_long, oldest) = tokio::try_join!(
         orders.count(),

@@ -173,15 +173,18 @@ function showFlow(status) {
   ).join("; ") + `; outbox: ${outbox.pending} pending, ${outbox.stuck} stuck; orders: ${orders.pending} pending`);
 }
 
-function fact(number, text, alarm) {
-  return make("li", alarm ? { class: "alarm" } : {}, make("strong", {}, String(number)), ` ${text}`);
+// A count is a button that opens the list behind it (lists.js).
+function fact(number, text, alarm, list) {
+  return make("li", alarm ? { class: "alarm" } : {}, listButton(number, list), ` ${text}`);
 }
 
 function showFacts(status) {
   const { outbox, orders } = status;
   const items = [
-    fact(orders.pending_too_long, `orders pending for longer than ${orders.pending_max_minutes} minutes`, orders.pending_too_long > 0),
-    fact(outbox.stuck, "events stuck in the outbox", outbox.stuck > 0),
+    fact(orders.pending_too_long, `orders pending for longer than ${orders.pending_max_minutes} minutes`, orders.pending_too_long > 0, "orders-late"),
+    fact(orders.pending, "orders pending", false, "orders-pending"),
+    fact(outbox.stuck, "events stuck in the outbox", outbox.stuck > 0, "events-stuck"),
+    fact(outbox.pending, "events to publish", false, "events-pending"),
   ];
   replaceKeepingFocus($("facts"), items);
 }
@@ -465,12 +468,13 @@ async function showOrder(id) {
       ["Customer", order.customer_email],
       ["Total", `${Number(order.total_price).toFixed(2)} ${order.currency}`],
       ["Items", order.items.map((line) => `${line.quantity} × ${line.product_name}`).join(", ")],
+      ...orderFacts(order, events),
     ].flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, value)]);
     const line = events.map((event) => make("li", { class: ENDINGS[event.event_type] ?? "" },
       make("strong", {}, event.event_type), " ",
       make("span", { class: `state ${event.outbox}` }, event.outbox),
       make("div", {}, make("time", { datetime: event.timestamp }, `${new Date(event.timestamp).toLocaleString()}, after ${((new Date(event.timestamp) - first) / 1000).toFixed(2)} s`)),
-      make("div", { class: "id" }, event.event_id)));
+      make("div", { class: "id" }, event.event_id), ...consumerLines(event)));
     card.replaceChildren(make("dl", {}, ...what), make("ol", { class: "line" }, ...line));
   } catch (error) {
     card.replaceChildren(make("p", { role: "alert" }, error.message));
@@ -498,8 +502,11 @@ function followLink() {
   if (order && order !== $("order-id").value) showOrder(order);
 }
 addEventListener("hashchange", followLink);
-followLink();
 document.addEventListener("visibilitychange", () => {
   if (!document.hidden) look().catch(trouble);
 });
-poll();
+// Once lists.js and charts.js are there, too.
+addEventListener("DOMContentLoaded", () => {
+  followLink();
+  poll();
+});

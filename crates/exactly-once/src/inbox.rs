@@ -9,6 +9,8 @@
 //!   are conditional on the owner, so that a late first attempt cannot overwrite its successor. It is marked after the
 //!   effect: a crash between repeats the effect, never loses it. An effect whose outcome is unknown keeps its lease,
 //!   and such attempts are counted and bounded.
+//!
+//! Both say when (`claimed_at`, `done_at`, milliseconds since 1970): nothing here depends on it, and people read it.
 
 use std::{
     fmt,
@@ -70,12 +72,19 @@ pub struct Inbox {
 pub struct EffectKey {
     key: String,
     fingerprint: Option<String>,
+    subject: Option<String>,
 }
 
 impl EffectKey {
     /// The effect of this key, such as an event's id.
     pub fn new(key: impl fmt::Display) -> Self {
-        Self { key: key.to_string(), fingerprint: None }
+        Self { key: key.to_string(), fingerprint: None, subject: None }
+    }
+
+    /// What the effect is about, such as an order's id: it is stored beside the claim, so that who finds a claim knows.
+    #[must_use]
+    pub fn subject(self, subject: impl Into<String>) -> Self {
+        Self { subject: Some(subject.into()), ..self }
     }
 
     /// Ties the key to what the effect is made of: with another payload the key is refused
@@ -263,11 +272,13 @@ impl Inbox {
         key: impl fmt::Display,
         attributes: impl IntoIterator<Item = (&'static str, AttributeValue)>,
     ) -> TransactionWrite<Tag> {
+        let now = self.clock.now();
         let mut put = Put::builder()
             .table_name(&self.table)
             .item("key", self.key(key))
             .item("state", text(DONE))
-            .item("expires_at", seconds(self.clock.now(), MARKER_TTL))
+            .item("done_at", milliseconds(now, Duration::ZERO))
+            .item("expires_at", seconds(now, MARKER_TTL))
             .condition_expression("attribute_not_exists(#key)")
             .expression_attribute_names("#key", "key");
         for (name, value) in attributes {
@@ -418,6 +429,10 @@ impl Inbox {
             ),
             None => ("", ""),
         };
+        let set = match key.subject {
+            Some(_) => format!(", claimed_at = :now, subject = :subject{set}"),
+            None => format!(", claimed_at = :now{set}"),
+        };
         let mut call = self
             .client
             .update_item()
@@ -441,6 +456,9 @@ impl Inbox {
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
         if let Some(fingerprint) = &key.fingerprint {
             call = call.expression_attribute_values(":fingerprint", text(fingerprint));
+        }
+        if let Some(subject) = &key.subject {
+            call = call.expression_attribute_values(":subject", text(subject));
         }
         match call.send().await {
             Ok(claimed) => Ok(mine(claimed.attributes.as_ref())),
@@ -471,13 +489,16 @@ impl Inbox {
             .key("key", self.key(&key.key))
             // The owner stays: the SDK's own retry of a completion that worked must find it.
             .update_expression(match result {
-                Some(_) => "SET #state = :done, #result = :result REMOVE leased_until",
-                None => "SET #state = :done REMOVE leased_until",
+                Some(_) => {
+                    "SET #state = :done, done_at = :now, #result = :result REMOVE leased_until"
+                }
+                None => "SET #state = :done, done_at = :now REMOVE leased_until",
             })
             .condition_expression("#owner = :owner")
             .expression_attribute_names("#state", "state")
             .expression_attribute_names("#owner", "owner")
             .expression_attribute_values(":done", text(DONE))
+            .expression_attribute_values(":now", milliseconds(self.clock.now(), Duration::ZERO))
             .expression_attribute_values(":owner", text(owner));
         if let Some(result) = result {
             call = call

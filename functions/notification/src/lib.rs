@@ -23,7 +23,7 @@ use std::{
 use aws_config::SdkConfig;
 use events::{Body, Email, Event};
 use exactly_once::{
-    Clock, Effect, EffectError, Failure, Handled, IdempotentError, Ids, Inbox, Message,
+    Clock, Effect, EffectError, EffectKey, Failure, Handled, IdempotentError, Ids, Inbox, Message,
 };
 use jiff::SignedDuration;
 use mail::Mail;
@@ -194,7 +194,8 @@ impl Notifier {
             self.send(&mail, &message).await
         };
         // An operator who redrives a message of which too many sends were unknown has it sent once more.
-        match self.inbox.idempotent(event.id, message.lease(), send).await {
+        let key = EffectKey::from(event.id).subject(event.body.order_id().as_str());
+        match self.inbox.idempotent(key, message.lease(), send).await {
             Ok(Effect::Duplicate(())) => Ok(Handled::Duplicate),
             Ok(_) => Ok(Handled::Done),
             Err(error @ IdempotentError::UnknownTooOften { .. }) => {

@@ -27,7 +27,7 @@ use tokio::time::Instant;
 use crate::rules::{Order, Status};
 
 /// The sparse index of orders that await payment.
-const INDEX: &str = "awaiting_payment";
+pub(crate) const INDEX: &str = "awaiting_payment";
 /// What the partition begins with of an order of which the payment service had to be asked twice.
 const LATE: &str = "late-";
 /// How long the payment service has to find out about an overdue order before it is asked again.
@@ -313,7 +313,7 @@ impl AwaitingPayment {
 }
 
 /// Every partition of the index in which an order may be, whatever the number of shards is or was.
-fn partitions() -> impl Iterator<Item = String> {
+pub(crate) fn partitions() -> impl Iterator<Item = String> {
     Shards::all().chain(Shards::all().map(|shard| format!("{LATE}{shard}")))
 }
 

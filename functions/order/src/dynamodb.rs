@@ -48,9 +48,9 @@ use crate::{
 };
 
 /// The index of customers' orders.
-const CUSTOMER_INDEX: &str = "by_customer_keys";
+pub(crate) const CUSTOMER_INDEX: &str = "by_customer_keys";
 /// The sparse index of pending orders.
-const PENDING_INDEX: &str = "pending";
+pub(crate) const PENDING_INDEX: &str = "pending";
 /// The one partition of that index before it was sharded: read as long as an order may be in it.
 const UNSHARDED: &str = "pending";
 /// What the partition begins with of an order whose `OrderCreated` may not be published.
@@ -884,7 +884,7 @@ impl PendingOrders {
 }
 
 /// Every partition of the index `pending` in which an order may be, whatever the number of shards is or was.
-fn partitions() -> impl Iterator<Item = String> {
+pub(crate) fn partitions() -> impl Iterator<Item = String> {
     let unpublished = Shards::all().map(|shard| format!("{UNPUBLISHED}{shard}"));
     Shards::all().chain(unpublished).chain([UNSHARDED.to_owned()])
 }

@@ -10,6 +10,7 @@ pub mod client_limit;
 pub mod dynamodb;
 pub mod http;
 pub mod openapi;
+pub mod order_index;
 pub mod order_token;
 pub mod rules;
 pub mod stripe_amount;

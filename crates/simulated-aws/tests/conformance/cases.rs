@@ -560,7 +560,7 @@ fn claim(owner: &str, now: i64, fingerprint: Option<&str>) -> Value {
     let set = fingerprint.map_or("", |_| ", fingerprint = :fingerprint");
     let mut claim = json!({
         "Key": { "key": s("effect") },
-        "UpdateExpression": format!("SET #state = :in_progress, #owner = :owner, leased_until = :until, expires_at = :expires{set}"),
+        "UpdateExpression": format!("SET #state = :in_progress, #owner = :owner, leased_until = :until, expires_at = :expires, claimed_at = :now{set}"),
         "ConditionExpression": format!("attribute_not_exists(#key) OR (#state = :in_progress AND leased_until <= :now{same})"),
         "ExpressionAttributeNames": { "#key": "key", "#state": "state", "#owner": "owner" },
         "ExpressionAttributeValues": {
@@ -626,14 +626,14 @@ fn inbox(cases: &mut Cases) {
     let complete = |owner: &str, result: bool| {
         let mut update = json!({
             "Key": { "key": s("effect") },
-            "UpdateExpression": "SET #state = :done REMOVE leased_until",
+            "UpdateExpression": "SET #state = :done, done_at = :now REMOVE leased_until",
             "ConditionExpression": "#owner = :owner",
             "ExpressionAttributeNames": { "#state": "state", "#owner": "owner" },
-            "ExpressionAttributeValues": { ":done": s("done"), ":owner": s(owner) },
+            "ExpressionAttributeValues": { ":done": s("done"), ":now": n(1200), ":owner": s(owner) },
         });
         if result {
             update["UpdateExpression"] =
-                json!("SET #state = :done, #result = :result REMOVE leased_until");
+                json!("SET #state = :done, done_at = :now, #result = :result REMOVE leased_until");
             update["ExpressionAttributeNames"]["#result"] = json!("result");
             update["ExpressionAttributeValues"][":result"] = s("{}");
         }

@@ -14,7 +14,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use serde_json::Value;
 
 /// Every command with arguments that it takes.
-const COMMANDS: [&[&str]; 18] = [
+const COMMANDS: [&[&str]; 25] = [
     &["status"],
     &["status", "--watch"],
     &["dlq", "list"],
@@ -22,11 +22,18 @@ const COMMANDS: [&[&str]; 18] = [
     &["dlq", "redrive", "product", "--all"],
     &["dlq", "drop", "product", "--all"],
     &["order", "show", "some-order"],
+    &["order", "list", "--late"],
     &["order", "history", "some-order"],
+    &["order", "trace", "some-order"],
     &["order", "cancel", "some-order", "--yes"],
     &["order", "republish", "some-order"],
     &["outbox", "list"],
     &["outbox", "show", "some-event"],
+    &["payment", "list", "--overdue"],
+    &["product", "list"],
+    &["mail", "unknown"],
+    &["logs", "--order", "some-order"],
+    &["logs", "--order", "some-order", "--since", "2h"],
     &["suppressed", "list"],
     &["suppressed", "remove", "a@example.com", "--yes"],
     &["replay", "--queue", "product", "--from", "1h"],

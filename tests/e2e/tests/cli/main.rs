@@ -3,7 +3,9 @@
 mod commands;
 mod customer;
 mod dead_letters;
+mod lists;
 mod orders;
 mod reconcile;
 mod replay;
 mod suppressed;
+mod timeline;

@@ -5,6 +5,7 @@
 
 mod browser;
 mod cors;
+mod lists;
 
 use std::{
     io::{BufRead, BufReader},

@@ -1,5 +1,6 @@
 //! Orders that are paid by Stripe, against localstripe and a stack with `Payments=stripe`.
 
+mod lists;
 mod refused;
 
 use anyhow::{Context, Result, ensure};
