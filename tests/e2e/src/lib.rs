@@ -8,6 +8,7 @@ pub mod alarms;
 pub mod api;
 mod consumers;
 pub mod faults;
+pub mod feedback;
 pub mod localstripe;
 mod mails;
 mod orderflow;
