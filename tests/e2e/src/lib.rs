@@ -12,6 +12,7 @@ pub mod feedback;
 pub mod localstripe;
 mod mails;
 mod orderflow;
+pub mod payments;
 mod queues;
 mod roles;
 mod tables;

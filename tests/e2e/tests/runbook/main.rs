@@ -2,9 +2,12 @@
 //! followed and print what the page shows, and then it is over. `make runbook`; with `UPDATE_RUNBOOK=1` the outputs are written into the page anew.
 //! The tests run one after the other against a stack that is theirs alone.
 
+mod configuration;
 mod dead_letters;
 mod page;
 mod playing;
+mod relay;
+mod waiting;
 
 use anyhow::Result;
 use e2e::Stack;
@@ -12,28 +15,15 @@ use page::{FIRST, Page};
 use playing::Playing;
 
 /// Sections that no test plays, and why.
-const NOT_PLAYED: [(&str, &str); 17] = [
-    ("order-dlq", "not written yet"),
-    ("notification-dlq", "not written yet"),
-    ("feedback-dlq", "not written yet"),
-    ("payment-dlq", "not written yet"),
-    ("product-waiting", "not written yet"),
-    ("order-waiting", "not written yet"),
-    ("notification-waiting", "not written yet"),
-    ("feedback-waiting", "not written yet"),
-    ("payment-waiting", "not written yet"),
-    ("outbox-stuck", "not written yet"),
-    ("orders-pending", "not written yet"),
-    ("mail-configuration", "not written yet"),
-    ("payments-overdue", "not written yet"),
-    ("payment-configuration", "not written yet"),
-    ("payment-api-configuration", "not written yet"),
-    ("refunds-refused", "not written yet"),
-    ("webhooks-refused", "not written yet"),
-];
+const NOT_PLAYED: [(&str, &str); 0] = [];
 
 /// The sources of the tests, in which a section is played by [`Playing::begin`].
-const SOURCES: [&str; 2] = [include_str!("main.rs"), include_str!("dead_letters.rs")];
+const SOURCES: [&str; 4] = [
+    include_str!("configuration.rs"),
+    include_str!("dead_letters.rs"),
+    include_str!("relay.rs"),
+    include_str!("waiting.rs"),
+];
 
 #[test]
 fn every_section_is_played_or_it_is_said_why_not() -> Result<()> {

@@ -154,7 +154,10 @@ fn normal(command: &str, line: &str) -> String {
         let (run, after) = rest.split_at(end);
         if is_of_token(first) {
             let token = run.trim_end_matches(['.', ',', ':']);
-            normal.push_str(kind(token, is_count(command, after)).unwrap_or(token));
+            // An emulator without metrics does not know the age of the oldest message.
+            let is_no_age = command.starts_with("status") && token == "-";
+            let word = if is_no_age { Some("AGE") } else { kind(token, is_count(command, after)) };
+            normal.push_str(word.unwrap_or(token));
             normal.push_str(&run[token.len()..]);
         } else {
             normal.push_str(run);
@@ -167,10 +170,11 @@ fn normal(command: &str, line: &str) -> String {
     })
 }
 
-/// Whether a number of a command, with this after it, is the stack's: how many orders there are, for how many minutes one may be pending, and how often
-/// somebody has looked at a letter.
+/// Whether a number of a command, with this after it, is the stack's: how many orders there are, what the relay found besides, for how many minutes an
+/// order may be pending, and how often somebody has looked at a letter.
 fn is_count(command: &str, after: &str) -> bool {
     command.starts_with("reconcile")
+        || command.ends_with("--now")
         || [" minutes", " times", " time"].iter().any(|unit| after.starts_with(unit))
 }
 

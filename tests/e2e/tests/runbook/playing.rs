@@ -5,7 +5,7 @@
 //! rest at the end. The metrics of SQS, which MiniStack does not make, are taken from where SQS takes them: the number of a queue's messages, and the
 //! age of its oldest.
 
-use std::io::Read;
+use std::{io::Read, sync::OnceLock};
 
 use anyhow::{Context, Result, ensure};
 use aws_sdk_cloudwatch::types::{MetricAlarm, Statistic};
@@ -25,6 +25,8 @@ pub(crate) struct Playing<'a> {
     alarm: Option<MetricAlarm>,
     /// What was emitted before is none of this.
     since: Timestamp,
+    /// When the oldest message was sent, in milliseconds since 1970. It is read once, since SQS counts each look as a try.
+    oldest_sent_ms: OnceLock<i64>,
 }
 
 impl<'a> Playing<'a> {
@@ -35,7 +37,8 @@ impl<'a> Playing<'a> {
     pub(crate) async fn begin(stack: &'a Stack, section: &'static str) -> Result<Self> {
         let steps = Page::read()?.steps(section)?;
         let alarm = if section == page::FIRST { None } else { Some(stack.alarm(section).await?) };
-        let playing = Self { stack, section, steps, next: 0, alarm, since: Timestamp::now() };
+        let (since, oldest_sent_ms) = (Timestamp::now(), OnceLock::new());
+        let playing = Self { stack, section, steps, next: 0, alarm, since, oldest_sent_ms };
         ensure!(!playing.is_raised().await?, "{section} is raised before anything was broken");
         Ok(playing)
     }
@@ -94,7 +97,7 @@ impl<'a> Playing<'a> {
                 Ok(stack.messages(&self.queue_of(alarm).await?).await? as f64)
             }
             (Some("AWS/SQS"), Some("ApproximateAgeOfOldestMessage")) => {
-                oldest_age_seconds(stack, &self.queue_of(alarm).await?).await
+                self.oldest_age_seconds(&self.queue_of(alarm).await?).await
             }
             (Some("Orderflow"), Some(_)) if alarm.statistic() == Some(&Statistic::Sum) => {
                 Ok(stack.emitted(alarm, self.since).await?.iter().sum())
@@ -112,24 +115,30 @@ impl<'a> Playing<'a> {
         }
     }
 
+    /// How long ago the oldest message of a queue was sent; 0 of an empty one. The messages stay where they are.
+    async fn oldest_age_seconds(&self, queue_url: &str) -> Result<f64> {
+        if self.stack.messages(queue_url).await? == 0 {
+            return Ok(0.0);
+        }
+        let sent_ms = match self.oldest_sent_ms.get() {
+            Some(sent_ms) => *sent_ms,
+            None => {
+                let message = self.stack.message_with(queue_url, "").await?;
+                let attributes = message.attributes().context("a message's attributes")?;
+                let sent = attributes.get(&MessageSystemAttributeName::SentTimestamp);
+                let sent_ms = sent.context("when it was sent")?.parse()?;
+                *self.oldest_sent_ms.get_or_init(|| sent_ms)
+            }
+        };
+        Ok((Timestamp::now().as_millisecond() - sent_ms) as f64 / 1000.0)
+    }
+
     async fn queue_of(&self, alarm: &MetricAlarm) -> Result<String> {
         let dimension = alarm.dimensions().first().and_then(|dimension| dimension.value());
         let name = dimension.context("a queue's name")?;
         let answer = self.stack.sqs.get_queue_url().queue_name(name).send().await?;
         Ok(answer.queue_url().context("the queue's URL")?.to_owned())
     }
-}
-
-/// How long ago the oldest message of a queue was sent; 0 of an empty one. The messages stay where they are.
-async fn oldest_age_seconds(stack: &Stack, queue_url: &str) -> Result<f64> {
-    let name = MessageSystemAttributeName::SentTimestamp;
-    let call = stack.sqs.receive_message().queue_url(queue_url).visibility_timeout(0);
-    let call = call.max_number_of_messages(10).message_system_attribute_names(name.clone());
-    let answer = call.send().await?;
-    let sent = answer.messages().iter().filter_map(|message| message.attributes()?.get(&name));
-    let sent: Result<Vec<i64>, _> = sent.map(|milliseconds| milliseconds.parse()).collect();
-    let oldest = sent?.into_iter().min();
-    Ok(oldest.map_or(0.0, |sent| (Timestamp::now().as_millisecond() - sent) as f64 / 1000.0))
 }
 
 /// Runs a command to its end; what it prints on stdout and stderr is in the order in which a person reads it.
