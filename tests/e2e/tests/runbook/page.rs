@@ -145,6 +145,9 @@ fn is_shown(command: &str, shown: &[String], printed: &[String]) -> bool {
     }
 }
 
+/// What stands at the ends of a token without being a part of it.
+const PUNCTUATION: [char; 2] = ['.', ':'];
+
 /// A line with a word instead of each thing that differs from run to run.
 fn normal(command: &str, line: &str) -> String {
     let mut normal = String::new();
@@ -153,12 +156,12 @@ fn normal(command: &str, line: &str) -> String {
         let end = rest.find(|c| is_of_token(c) != is_of_token(first)).unwrap_or(rest.len());
         let (run, after) = rest.split_at(end);
         if is_of_token(first) {
-            let token = run.trim_end_matches(['.', ',', ':']);
+            let token = run.trim_matches(PUNCTUATION);
+            let (before, behind) = run.split_once(token).unwrap_or(("", ""));
             // An emulator without metrics does not know the age of the oldest message.
             let is_no_age = command.starts_with("status") && token == "-";
             let word = if is_no_age { Some("AGE") } else { kind(token, is_count(command, after)) };
-            normal.push_str(word.unwrap_or(token));
-            normal.push_str(&run[token.len()..]);
+            normal.extend([before, word.unwrap_or(token), behind]);
         } else {
             normal.push_str(run);
         }
@@ -260,6 +263,8 @@ fn only_what_differs_from_run_to_run_is_no_difference() {
         assert!(!is_shown("dlq list", &[shown], &[printed]), "{shown} {printed}");
     }
     assert!(is_shown("reconcile", &["12 orders"], &["1 order"]));
+    assert!(is_shown("order republish ORDER --now", &[r#"{"stuck":0}"#], &[r#"{"stuck":1}"#]));
+    assert!(!is_shown("status", &[r#"{"stuck":0}"#], &[r#"{"stuck":1}"#]));
     assert!(is_shown("status", &["a", CUT, "d"], &["a", "b", "c", "d"]));
     assert!(is_shown("status", &["a", CUT], &["a"]));
     assert!(!is_shown("status", &["a", CUT, "d"], &["a", "b", "c"]));
