@@ -521,9 +521,15 @@ mod tests {
     #[test]
     fn every_command_of_the_runbook_is_one() {
         let runbook = include_str!("../../docs/runbook.md");
-        let commands: Vec<&str> =
-            runbook.lines().filter(|line| line.starts_with("orderflow ")).collect();
+        let commands: Vec<&str> = runbook
+            .lines()
+            .filter_map(|line| line.strip_prefix("$ "))
+            .filter(|line| line.starts_with("orderflow "))
+            .collect();
         assert!(commands.len() > 30, "this test has lost sight of the commands");
+        // `make runbook` plays what stands behind a prompt, and its output is shown below it.
+        let bare = runbook.lines().find(|line| line.starts_with("orderflow "));
+        assert_eq!(bare, None, "a command of the runbook stands in a console block, behind `$ `");
         for line in commands {
             let parsed = command().try_get_matches_from(line.split_whitespace());
             assert!(parsed.is_ok(), "{line}: {}", parsed.expect_err("refused"));

@@ -58,12 +58,18 @@ fn every_alarm_points_to_its_section_of_the_runbook_and_every_section_is_of_an_a
             "{name}: {description}"
         );
         let section = sections.get(name).unwrap_or_else(|| panic!("the runbook has no {name}"));
-        let section = section.to_lowercase();
+        let section = without_consoles(section).to_lowercase();
         for part in ["for customers:", "look", "do", "never", "over"] {
             assert!(section.contains(part), "{name} does not say {part:?}");
         }
     }
     assert_eq!(sections.keys().copied().collect::<BTreeSet<_>>(), names);
+}
+
+/// A section without what commands print, which says nothing of what to do.
+fn without_consoles(section: &str) -> String {
+    let parts = section.split("```");
+    parts.step_by(2).collect()
 }
 
 /// CloudWatch may not use the key alias/aws/sns, whose policy cannot be changed.

@@ -88,7 +88,8 @@ impl Stack {
         Ok(events.into_iter().map(|(_, line)| line).collect())
     }
 
-    fn unsigned_scope(&self, service: &str) -> String {
+    /// For a call that no SDK of the tests makes.
+    pub(crate) fn unsigned_scope(&self, service: &str) -> String {
         let (key, region) = (self.setting("AWS_ACCESS_KEY_ID"), self.setting("AWS_REGION"));
         format!(
             "AWS4-HMAC-SHA256 Credential={key}/20260101/{region}/{service}/aws4_request, \

@@ -1,6 +1,7 @@
-//! Switching consumers off and on.
+//! Switching consumers off and on, and starting functions anew.
 
 use anyhow::{Context, Result};
+use aws_sdk_lambda::types::LastUpdateStatus;
 
 use crate::{
     Queue, Stack,
@@ -22,6 +23,24 @@ impl Stack {
     /// The mapping does not change.
     pub async fn resume(&self, queue: Queue) -> Result<()> {
         self.switch(queue, true).await
+    }
+
+    /// Has a function's next invocation find a new process, which knows nothing that an earlier one has read.
+    ///
+    /// # Errors
+    /// The function does not change.
+    pub async fn restart(&self, function: &str) -> Result<()> {
+        let name = self.setting(&format!("{function}_FUNCTION"));
+        let configuration =
+            self.lambda.get_function_configuration().function_name(name).send().await?;
+        // The same as before: any change of what a process is started with ends those that run.
+        let change = self.lambda.update_function_configuration().function_name(name);
+        change.set_timeout(configuration.timeout()).send().await?;
+        eventually(&format!("{name} to be updated"), 60.secs(), async || {
+            let now = self.lambda.get_function_configuration().function_name(name).send().await?;
+            Ok((now.last_update_status() == Some(&LastUpdateStatus::Successful)).then_some(()))
+        })
+        .await
     }
 
     async fn switch(&self, queue: Queue, on: bool) -> Result<()> {

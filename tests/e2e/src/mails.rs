@@ -48,6 +48,30 @@ impl Stack {
         mail.map(Value::to_string).with_context(|| format!("no mail {subject}"))
     }
 
+    /// Has SES take mails of the stack's sender, or refuse them: its owner verifies it on AWS by a click.
+    ///
+    /// # Errors
+    /// SES did not answer.
+    pub async fn verify_sender(&self, is_verified: bool) -> Result<()> {
+        let function = self.setting("NOTIFICATION_CONSUMER_FUNCTION");
+        let answer =
+            self.lambda.get_function_configuration().function_name(function).send().await?;
+        let variables = answer.environment().and_then(|environment| environment.variables());
+        let sender = variables.and_then(|all| all.get("MAIL_FROM")).context("a MAIL_FROM")?;
+        let (action, name) = if is_verified {
+            ("VerifyEmailIdentity", "EmailAddress")
+        } else {
+            ("DeleteIdentity", "Identity")
+        };
+        let form = [("Version", "2010-12-01"), ("Action", action), (name, sender)];
+        let form = form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
+        let call = self.http.post(self.setting("EMULATOR_URL")).body(form);
+        let call = call.header("content-type", "application/x-www-form-urlencoded");
+        let call = call.header("authorization", self.unsigned_scope("ses"));
+        call.send().await?.error_for_status()?;
+        Ok(())
+    }
+
     async fn read_mails(&self) -> Result<Vec<Value>> {
         ensure!(
             self.setting("MAIL_MODE") == "ses",

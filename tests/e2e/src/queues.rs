@@ -22,6 +22,8 @@ pub enum Queue {
     Order,
     /// Where orders are paid by Stripe.
     Payment,
+    /// What SES says of mails.
+    Feedback,
 }
 
 /// An event that happens now.
@@ -42,6 +44,7 @@ impl Queue {
             Self::Notification => "NOTIFICATION",
             Self::Order => "ORDER",
             Self::Payment => "PAYMENT",
+            Self::Feedback => "FEEDBACK",
         }
     }
 }

@@ -4,98 +4,18 @@ mod lists;
 mod refused;
 
 use anyhow::{Context, Result, ensure};
-use aws_sdk_dynamodb::types::AttributeValue;
 use e2e::{
-    Answer, Queue, Seconds, Stack, eventually, expect_status,
-    localstripe::{DECLINED_CARD, GOOD_CARD, LocalStripe},
+    Queue, Seconds, Stack, eventually, expect_status,
+    localstripe::{DECLINED_CARD, GOOD_CARD},
+    payments::{
+        WEBHOOK_SECRET, intent_id, let_time_run_out, localstripe, name_intent, open_payment,
+        order_becomes, pass_time, payment_becomes, send_webhook, show_payment, signed, succeeded,
+        unpaid_order,
+    },
 };
 use futures::future::try_join_all;
 use payment::webhook::TOLERANCE;
-use ring::hmac;
 use serde_json::{Value, json};
-
-/// The secret with which the stack's localstripe signs its webhooks.
-const WEBHOOK_SECRET: &str = "whsec_orderflow";
-
-fn localstripe(stack: &Stack) -> LocalStripe {
-    LocalStripe { endpoint: stack.setting("STRIPE_ENDPOINT").to_owned() }
-}
-
-/// An order of four pieces out of ten that awaits its payment, and its product.
-async fn unpaid_order(stack: &Stack, name: &str) -> Result<(String, String)> {
-    let product = stack.api.product(name, "12.50", 10).await?;
-    let email = format!("{}@example.com", name.to_ascii_lowercase().replace(' ', "-"));
-    let order = stack.api.order(&email, &[(&product, 4)]).await?;
-    assert_eq!(stack.api.wait_until_settled(&order).await?, "awaiting_payment");
-    assert_eq!(stack.api.stock(&product).await?, 6);
-    Ok((order, product))
-}
-
-async fn show_payment(stack: &Stack, order: &str) -> Result<Answer> {
-    let token = stack.api.order_token(order).context("the order's token")?;
-    let path = format!("/orders/{order}/payment");
-    stack.api.call_with("GET", &path, "", &[("order-token", &token)]).await
-}
-
-/// The payment of an order, once it can be paid.
-async fn open_payment(stack: &Stack, order: &str) -> Result<Value> {
-    eventually(&format!("the payment of {order} to be open"), 60.secs(), async || {
-        let answer = show_payment(stack, order).await?;
-        Ok((answer.json["status"] == "open").then_some(answer.json))
-    })
-    .await
-}
-
-/// The PaymentIntent of an order, as its client secret begins.
-async fn intent_id(stack: &Stack, order: &str) -> Result<String> {
-    let payment = open_payment(stack, order).await?;
-    let secret = payment["client_secret"].as_str().context("a client secret")?;
-    let (id, _) =
-        secret.split_once("_secret_").context("a client secret names its PaymentIntent")?;
-    Ok(id.to_owned())
-}
-
-async fn order_becomes(stack: &Stack, order: &str, status: &str) -> Result<()> {
-    eventually(&format!("order {order} to become {status}"), 60.secs(), async || {
-        Ok((stack.api.status(order).await? == status).then_some(()))
-    })
-    .await
-}
-
-async fn payment_becomes(stack: &Stack, order: &str, status: &str) -> Result<()> {
-    eventually(&format!("the payment of {order} to become {status}"), 60.secs(), async || {
-        Ok((show_payment(stack, order).await?.json["status"] == status).then_some(()))
-    })
-    .await
-}
-
-/// Lets the time go by until the next step of an order that awaits its payment is due: the relay reminds, or calls it overdue.
-async fn pass_time(stack: &Stack, order: &str) -> Result<()> {
-    let past = AttributeValue::S("2020-01-01T00:00:00.000Z".into());
-    stack
-        .dynamodb
-        .update_item()
-        .table_name(stack.setting("ORDERS_TABLE"))
-        .key("order_id", AttributeValue::S(order.to_owned()))
-        .update_expression("SET payment_next_at = :past")
-        .condition_expression("attribute_exists(payment_next_at)")
-        .expression_attribute_values(":past", past)
-        .send()
-        .await?;
-    // It does so each minute by itself.
-    stack.sweep().await?.context("the relay's report")?;
-    Ok(())
-}
-
-/// Lets all of the time pass in which an order can be paid: the reminder, and the end.
-async fn let_time_run_out(stack: &Stack, order: &str) -> Result<()> {
-    pass_time(stack, order).await?;
-    eventually(&format!("the reminder of {order}"), 90.secs(), async || {
-        Ok(stack.event(order, "OrderPaymentReminder").await.ok())
-    })
-    .await?;
-    pass_time(stack, order).await
-}
 
 #[tokio::test]
 async fn an_order_is_confirmed_when_it_is_paid_and_not_before() -> Result<()> {
@@ -281,19 +201,6 @@ async fn a_payment_whose_webhook_is_lost_is_found_before_its_order_expires() -> 
     Ok(())
 }
 
-async fn name_intent(stack: &Stack, order: &str, intent: &str) -> Result<()> {
-    stack
-        .dynamodb
-        .update_item()
-        .table_name(stack.setting("PAYMENTS_TABLE"))
-        .key("order_id", AttributeValue::S(order.to_owned()))
-        .update_expression("SET payment_id = :intent")
-        .expression_attribute_values(":intent", AttributeValue::S(intent.to_owned()))
-        .send()
-        .await?;
-    Ok(())
-}
-
 #[tokio::test]
 async fn an_order_that_is_cancelled_before_it_is_paid_cannot_be_paid() -> Result<()> {
     let stack = Stack::load().await?;
@@ -349,27 +256,6 @@ async fn after_a_declined_card_the_payment_stays_open() -> Result<()> {
     // localstripe takes no second card for it; the simulation's Stripe does.
     assert_eq!(show_payment(&stack, &order).await?.json["status"], "open");
     Ok(())
-}
-
-/// A webhook's body, and the header by which it is Stripe's.
-fn signed(body: &str, secret: &str, seconds_ago: i64) -> String {
-    let at = jiff::Timestamp::now().as_second() - seconds_ago;
-    let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
-    let tag = hmac::sign(&key, format!("{at}.{body}").as_bytes());
-    let hex: String = tag.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("t={at},v1={hex}")
-}
-
-async fn send_webhook(stack: &Stack, body: &str, signature: Option<&str>) -> Result<u16> {
-    let headers: Vec<_> =
-        signature.map(|signature| ("stripe-signature", signature)).into_iter().collect();
-    Ok(stack.api.call_with("POST", "/payments/webhook", body, &headers).await?.status)
-}
-
-fn succeeded(event: &str, intent: &str) -> String {
-    let object = json!({ "id": intent, "object": "payment_intent" });
-    json!({ "id": event, "type": "payment_intent.succeeded", "data": { "object": object } })
-        .to_string()
 }
 
 #[tokio::test]

@@ -1,0 +1,108 @@
+//! The sections of what the relay counts in its sweeps: events that are stuck, orders that are late, payments that are overdue.
+
+use anyhow::{Context, Result};
+use aws_sdk_dynamodb::types::AttributeValue;
+use e2e::{
+    Queue, Seconds, Stack, eventually,
+    payments::{open_payment, order_becomes, pass_time, unpaid_order},
+};
+
+use crate::{dead_letters::wait_until_nothing_moves, playing::Playing};
+
+/// Places an order while product-consumer is paused, and waits until the relay has published its event once more, as it does by itself of an order that
+/// waits: then it does no more.
+pub(crate) async fn waiting_order(stack: &Stack, product: &str) -> Result<String> {
+    stack.pause(Queue::Product).await?;
+    let order = stack.api.order("alice@example.com", &[(product, 1)]).await?;
+    eventually("the relay to publish OrderCreated once more", 60.secs(), async || {
+        stack.sweep().await?.context("the sweep failed")?;
+        Ok((stack.messages(stack.queue(Queue::Product)).await? == 2).then_some(()))
+    })
+    .await?;
+    Ok(order)
+}
+
+/// An order of which product-consumer never hears.
+async fn unheard_order(stack: &Stack, product: &str) -> Result<String> {
+    let order = waiting_order(stack, product).await?;
+    let queue = stack.queue(Queue::Product);
+    for _ in 0..2 {
+        let message = stack.message_with(queue, &order).await?;
+        let receipt = message.receipt_handle().context("a receipt")?;
+        stack.sqs.delete_message().queue_url(queue).receipt_handle(receipt).send().await?;
+    }
+    stack.resume(Queue::Product).await?;
+    wait_until_nothing_moves(stack).await?;
+    Ok(order)
+}
+
+#[tokio::test]
+async fn a_stuck_event_is_published_again_and_its_order_settles() -> Result<()> {
+    let stack = Stack::load().await?;
+    let mut playing = Playing::begin(&stack, "outbox-stuck").await?;
+    let product = stack.api.product("Cake stand", "39.00", 10).await?;
+    let order = unheard_order(&stack, &product).await?;
+    // As the relay leaves it if SNS refuses it for good.
+    let event = stack.log(&order).await?[0]["event_id"].clone();
+    let text = |text: &str| AttributeValue::S(text.to_owned());
+    let now = format!("{:.3}", jiff::Timestamp::now());
+    let table = stack.setting("EVENT_LOG_TABLE");
+    let update = stack.dynamodb.update_item().table_name(table).key("order_id", text(&order));
+    let update = update.key("event_id", event.clone());
+    let update = update.update_expression("SET outbox_shard = :stuck, pending_since = :since");
+    let update = update.expression_attribute_values(":stuck", text("stuck"));
+    update.expression_attribute_values(":since", text(&now)).send().await?;
+    playing.wait_until_raised().await?;
+
+    let event = event.as_s().ok().context("the event's id")?;
+    let values = [("ORDER", order.as_str()), ("EVENT", event.as_str())];
+    playing.run("outbox list", &values).await?;
+    playing.run("outbox show EVENT", &values).await?;
+    playing.run("order republish ORDER --event EVENT --now", &values).await?;
+    assert_eq!(stack.api.wait_until_settled(&order).await?, "awaiting_payment");
+    playing.run("outbox list", &values).await?;
+    wait_until_nothing_moves(&stack).await?;
+    playing.end().await
+}
+
+#[tokio::test]
+async fn an_order_whose_event_was_lost_settles_when_it_is_published_again() -> Result<()> {
+    let stack = Stack::load().await?;
+    let mut playing = Playing::begin(&stack, "orders-pending").await?;
+    let product = stack.api.product("Butter dish", "14.50", 10).await?;
+    let order = unheard_order(&stack, &product).await?;
+    playing.wait_until_raised().await?;
+
+    let values = [("ORDER", order.as_str())];
+    playing.run("status", &values).await?;
+    playing.run("order history ORDER", &values).await?;
+    playing.run("order republish ORDER --now", &values).await?;
+    assert_eq!(stack.api.wait_until_settled(&order).await?, "awaiting_payment");
+    wait_until_nothing_moves(&stack).await?;
+    playing.end().await
+}
+
+#[tokio::test]
+async fn an_overdue_payment_is_ended_when_payment_consumer_works_again() -> Result<()> {
+    let stack = Stack::load().await?;
+    let mut playing = Playing::begin(&stack, "payments-overdue").await?;
+    let (order, product) = unpaid_order(&stack, "Gravy boat").await?;
+    open_payment(&stack, &order).await?;
+    wait_until_nothing_moves(&stack).await?;
+    stack.pause(Queue::Payment).await?;
+    // The reminder, the end, and the ten minutes after which the relay asks once more.
+    for _ in 0..3 {
+        pass_time(&stack, &order).await?;
+    }
+    playing.wait_until_raised().await?;
+    stack.wait_until_drained(Queue::Notification).await?;
+
+    let values = [("ORDER", order.as_str())];
+    playing.run("status", &values).await?;
+    playing.run("payment show ORDER", &values).await?;
+    stack.resume(Queue::Payment).await?;
+    order_becomes(&stack, &order, "expired").await?;
+    stack.api.wait_for_stock(&product, 10).await?;
+    wait_until_nothing_moves(&stack).await?;
+    playing.end().await
+}
