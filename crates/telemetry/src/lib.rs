@@ -10,5 +10,5 @@ mod metrics;
 mod trace;
 
 pub use logs::init;
-pub use metrics::{count, gauge};
+pub use metrics::{count, gauge, report};
 pub use trace::{Trace, child};

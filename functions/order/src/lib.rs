@@ -11,6 +11,7 @@ pub mod dynamodb;
 pub mod http;
 pub mod openapi;
 pub mod order_token;
+mod outcomes;
 pub mod rules;
 pub mod stripe_amount;
 pub mod wiring;
