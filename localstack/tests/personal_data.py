@@ -1,12 +1,13 @@
-"""Tests that the functions of a stack have logged nobody's e-mail address, after tests that used it.
+"""Tests that the functions of a stack have logged nobody's e-mail address, and with each line where it is from.
 
     python3 localstack/stack.py with --mail-mode ses -- sh -c '... && python3 localstack/tests/personal_data.py'
 
-In: `ORDERFLOW_STACK`, the settings file of the stack, and its CloudWatch Logs since it began. Out: the lines
-that have an address, and exit status 1. With `--mail-mode console` the mails themselves are in the log, which is what
-that mode is for.
+In: `ORDERFLOW_STACK`, the settings file of the stack, and its CloudWatch Logs since it began, after tests that used it.
+Out: the lines that have an address or lack a field, and exit status 1. With `--mail-mode console` the mails themselves
+are in the log, which is what that mode is for.
 """
 
+import json
 import os
 import re
 import sys
@@ -25,8 +26,31 @@ FUNCTIONS = [
     "product-consumer",
     "notification-consumer",
     "notification-feedback-consumer",
+    "relay",
 ]
+# As docs/telemetry.md has them.
+FIELDS_OF_LINES = {"timestamp", "level", "message", "service", "function", "cold_start"}
+# Of the line that each invocation, or each message of one, ends with.
+FIELDS_OF_OUTCOMES = {
+    "request answered": {"request_id", "correlation_id", "trace_id", "status"},
+    "message handled": {"request_id", "consumer", "outcome"},
+    "outbox swept": {"request_id"},
+}
 LINES_SHOWN_MAX = 20
+
+
+def is_incomplete(line: str) -> bool:
+    """Whether a line of our own lacks a field. Lambda's own lines and those of metrics have others."""
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return False
+    if not isinstance(entry, dict) or "level" not in entry:
+        return False
+    wanted = FIELDS_OF_LINES | FIELDS_OF_OUTCOMES.get(str(entry.get("message")), set())
+    if entry.get("event_type"):
+        wanted = wanted | {"order_id", "event_id", "correlation_id", "trace_id"}
+    return not wanted <= entry.keys()
 
 
 def main() -> None:
@@ -38,18 +62,22 @@ def main() -> None:
     settings = dict(line.split("=", 1) for line in lines)
     # With the credentials that the stack was deployed with.
     os.environ.update(settings)
-    found, silent, count = [], [], 0
+    found, incomplete, silent, count = [], [], [], 0
     for function in FUNCTIONS:
         lines = logs.read_lines(settings["EMULATOR_URL"], function, 0)
         count += len(lines)
         found += [f"{function}: {line}" for line in lines if ADDRESS.search(line)]
-        if not lines:
+        incomplete += [f"{function}: {line}" for line in lines if is_incomplete(line)]
+        if not any('"service"' in line for line in lines):
             silent.append(function)
     if silent:
         sys.exit(f"error: no log of {', '.join(silent)}: nothing was looked at")
     if found:
         shown = "\n".join(found[:LINES_SHOWN_MAX])
         sys.exit(f"error: {len(found)} of {count} lines of the functions' logs have an e-mail address:\n{shown}")
+    if incomplete:
+        shown = "\n".join(incomplete[:LINES_SHOWN_MAX])
+        sys.exit(f"error: {len(incomplete)} of {count} lines of the functions' logs lack fields:\n{shown}")
     print(f"No e-mail address in {count} lines of the functions' logs.")
 
 

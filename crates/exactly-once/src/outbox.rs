@@ -113,7 +113,20 @@ pub struct Outbox {
     index: String,
     topic_arn: String,
     shards: Shards,
+    hear: Option<fn(Publications)>,
     clock: Clock,
+}
+
+/// What came of an attempt at publishing, in events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Publications {
+    /// SNS has accepted them.
+    pub published: usize,
+    /// SNS has not accepted them, or not in time.
+    pub left: usize,
+    /// When it ended.
+    pub at: Timestamp,
 }
 
 /// What a sweep did, in events.
@@ -125,6 +138,8 @@ pub struct Swept {
     pub stuck: u64,
     /// Still pending: SNS did not take them, they could not be read, or the time was up.
     pub left: usize,
+    /// Since when the oldest is pending of the pages of which something is left, or `None` if nothing is.
+    pub left_since: Option<Timestamp>,
 }
 
 /// What the outbox holds, in events.
@@ -203,6 +218,7 @@ impl Outbox {
             index: INDEX.to_owned(),
             topic_arn: topic_arn.into(),
             shards: Shards::default(),
+            hear: None,
             clock,
         }
     }
@@ -229,6 +245,13 @@ impl Outbox {
     #[must_use]
     pub fn shards(self, shards: Shards) -> Self {
         Self { shards, ..self }
+    }
+
+    /// Has this function hear of every attempt at publishing that is not the sweep's: for metrics. It must neither block nor
+    /// panic.
+    #[must_use]
+    pub fn on_publication(self, hear: fn(Publications)) -> Self {
+        Self { hear: Some(hear), ..self }
     }
 
     /// The name of the event log's table.
@@ -376,6 +399,11 @@ impl Outbox {
                 "publishing takes too long; left to the sweep"
             );
         }
+        if let Some(hear) = self.hear {
+            let published = sent.accepted.len();
+            let left = events.len() - published;
+            hear(Publications { published, left, at: self.clock.now() });
+        }
         sent
     }
 
@@ -406,6 +434,7 @@ impl Outbox {
             let shard = shard?;
             swept.published += shard.published;
             swept.left += shard.left;
+            swept.left_since = earlier(swept.left_since, shard.left_since);
         }
         swept.stuck = self.count_shard(STUCK).await?;
         Ok(swept)
@@ -429,7 +458,10 @@ impl Outbox {
                 .send()
                 .await
                 .map_err(CallError::of("Query outbox"))?;
-            let (events, unread) = self.read_pending(page.items.unwrap_or_default()).await?;
+            let items = page.items.unwrap_or_default();
+            // The oldest comes first.
+            let since = items.first().and_then(|item| text_field(item, "pending_since"));
+            let (events, unread) = self.read_pending(items).await?;
             let mut sent = Sent::default();
             for batch in batches(&events, Outgoing::bytes) {
                 if Instant::now() < deadline {
@@ -438,7 +470,12 @@ impl Outbox {
             }
             let noted = self.note_sent(&sent).await;
             swept.published += noted.published;
-            swept.left += unread + events.len() - noted.published - noted.stuck;
+            let left = unread + events.len() - noted.published - noted.stuck;
+            if left > 0 {
+                let since = since.and_then(|since| since.parse().ok());
+                swept.left_since = earlier(swept.left_since, since);
+            }
+            swept.left += left;
             start = page.last_evaluated_key;
             if start.is_none() || Instant::now() >= deadline {
                 return Ok(swept);
@@ -819,6 +856,11 @@ fn is_refusal(code: Option<&str>, message: Option<&str>) -> bool {
 fn unconditional<Tag>(put: PutBuilder) -> TransactionWrite<Tag> {
     let put = put.build().expect("a put has a table and an item");
     TransactionWrite::new(Role::Unconditional, TransactWriteItem::builder().put(put).build())
+}
+
+/// The earlier of two moments, as far as they are known.
+fn earlier(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp> {
+    one.into_iter().chain(other).min()
 }
 
 fn text_field(item: &Item, name: &str) -> Option<String> {

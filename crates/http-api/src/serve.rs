@@ -292,28 +292,28 @@ async fn boundary(mut request: Request, next: Next, clock: Clock, ids: Ids) -> R
     let method = request.method().clone();
     let route = route(&request).map(str::to_owned);
     request.extensions_mut().insert(caller.clone());
-    // What a handler logs is found by the correlation id, too.
-    let span = tracing::info_span!("request", correlation_id = caller.correlation_id);
-    // One for OpenTelemetry, which lines of the log do not repeat.
-    let server_span = tracing::debug_span!(
-        "http_request",
+    // Handlers record what the request is about: it stands in whatever is logged of it.
+    let span = tracing::info_span!(
+        "request",
         %method,
         route,
         correlation_id = caller.correlation_id,
         traceparent = caller.traceparent,
-        parent = caller.parent,
+        parent = caller.parent.as_ref().filter(|_| telemetry::is_recording()),
+        order_id = Empty,
+        event_id = Empty,
+        product_id = Empty,
         status = Empty,
     );
     let time_left = time_left(&request, &clock);
     let answer_by = AnswerBy(begun + time_left.saturating_sub(ANSWER_MARGIN));
     request.extensions_mut().insert(answer_by);
-    let work = AssertUnwindSafe(next.run(request).instrument(span).instrument(server_span.clone()));
-    let work = work.catch_unwind();
+    let work = AssertUnwindSafe(next.run(request).instrument(span.clone())).catch_unwind();
     let mut response = match tokio::time::timeout(time_left, work).await {
         Ok(Ok(response)) => response,
         Ok(Err(panic)) => {
             let panic = exactly_once::panic_message(&*panic);
-            tracing::error!(panic, correlation_id = caller.correlation_id, "the handler panicked");
+            span.in_scope(|| tracing::error!(panic, "the handler panicked"));
             Problem::internal().into_response()
         }
         Err(_) if method.is_safe() => {
@@ -330,16 +330,14 @@ async fn boundary(mut request: Request, next: Next, clock: Clock, ids: Ids) -> R
     if let Ok(id) = HeaderValue::from_str(&caller.correlation_id) {
         response.headers_mut().insert(CORRELATION_ID, id);
     }
-    server_span.record("status", response.status().as_u16());
-    tracing::info!(
-        method = %method,
-        route,
-        status = response.status().as_u16(),
-        duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
-        correlation_id = caller.correlation_id,
-        traceparent = caller.traceparent,
-        "request answered"
-    );
+    span.in_scope(|| {
+        let status = response.status().as_u16();
+        span.record("status", status);
+        tracing::info!(
+            duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
+            "request answered"
+        );
+    });
     response
 }
 

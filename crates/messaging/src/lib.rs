@@ -6,15 +6,20 @@
 
 pub mod breaker;
 
-use std::{future::Future, time::Duration};
+use std::{
+    future::Future,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use aws_config::SdkConfig;
 use aws_lambda_events::event::sqs::{SqsBatchResponse, SqsEvent};
 use events::{Body, CorrelationId, DecodeError, Event, Id, Stamp};
 use exactly_once::{
     Answers, Backoff, Clock, Consumer, Failure, Handled, Ids, Inbox, LogObserver, Message,
-    Observer, Outbox, Outcome, Outgoing, Shards,
+    Observer, Outbox, Outcome, Outgoing, Shards, outbox::Publications,
 };
+use jiff::Timestamp;
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 use settings::Environment;
 use telemetry::Trace;
@@ -46,7 +51,13 @@ impl OutboxConfig {
         Outbox::new(dynamodb, sns, &self.event_log_table, &self.topic_arn)
             .partition_key(PARTITION_KEY)
             .shards(self.shards)
+            .on_publication(count_publications)
     }
+}
+
+/// What is left here is published by the relay, or with the message that caused it.
+fn count_publications(Publications { published, left, at, .. }: Publications) {
+    telemetry::count(&[("events_published", published as u64), ("events_left", left as u64)], at);
 }
 
 /// A consumer's queue, its DLQ and its table of markers.
@@ -91,17 +102,23 @@ impl ConsumerConfig {
     /// The consumer of the queue, by the name that stands in logs and dead letters.
     #[must_use]
     pub fn event_consumer(&self, aws: &SdkConfig, ids: &Ids, name: &str) -> EventConsumer {
-        EventConsumer { consumer: self.consumer(aws, name), ids: ids.clone() }
+        let observer = EventObserver::new(aws);
+        let batch = observer.batch.clone();
+        EventConsumer { consumer: self.observed_by(observer, aws, name), ids: ids.clone(), batch }
     }
 
     /// The consumer of a queue whose messages are no events.
     #[must_use]
     pub fn consumer(&self, aws: &SdkConfig, name: &str) -> Consumer {
+        self.observed_by(EventObserver::new(aws), aws, name)
+    }
+
+    fn observed_by(&self, observer: EventObserver, aws: &SdkConfig, name: &str) -> Consumer {
         let sqs = aws_sdk_sqs::Client::new(aws);
         Consumer::new(name, sqs, &self.queue_url, &self.dlq_url)
             .backoff(self.retry_schedule.clone())
             .give_up_after(Duration::from_secs(self.give_up_after_seconds.into()))
-            .observer(EventObserver(aws.time_source().into()))
+            .observer(observer)
     }
 }
 
@@ -110,6 +127,7 @@ impl ConsumerConfig {
 pub struct EventConsumer {
     consumer: Consumer,
     ids: Ids,
+    batch: Arc<Mutex<Batch>>,
 }
 
 impl EventConsumer {
@@ -184,7 +202,7 @@ impl EventConsumer {
     fn receive(&self, messages: Vec<Message>) -> Vec<ReceivedEvent> {
         let received = messages.into_iter().filter_map(|message| {
             let trace = read_trace(&message, &self.ids);
-            let event = decode(&message).ok()?;
+            let event = self.decode(&message).ok()?;
             Some(ReceivedEvent { event, trace, message })
         });
         received.collect()
@@ -196,8 +214,17 @@ impl EventConsumer {
         F: Future<Output = Result<Handled, Failure>>,
     {
         let trace = read_trace(&message, &self.ids);
-        let event = decode(&message)?;
+        let event = self.decode(&message)?;
         handler(event, trace, message).await
+    }
+
+    /// Decodes the event of a message, and notes it if this is its first delivery.
+    fn decode(&self, message: &Message) -> Result<Event, Failure> {
+        let event = decode(message)?;
+        if message.deliveries == 1 {
+            lock(&self.batch).note_first_delivery(&event);
+        }
+        Ok(event)
     }
 }
 
@@ -286,12 +313,50 @@ impl EventFactory {
     }
 }
 
-/// Logs each message with its event and trace, and counts outcomes as metrics.
+/// What is measured of a batch while it is handled.
+#[derive(Debug, Default)]
+struct Batch {
+    begun: Option<Timestamp>,
+    /// The events that came for the first time, and when each of them happened.
+    first_deliveries: Vec<(Id, Timestamp)>,
+}
+
+impl Batch {
+    fn note_first_delivery(&mut self, event: &Event) {
+        let id = Id::from(event.id);
+        // What the batch leaves is decoded once more, by itself.
+        if !self.first_deliveries.iter().any(|(known, _)| *known == id) {
+            self.first_deliveries.push((id, event.timestamp.timestamp()));
+        }
+    }
+}
+
+/// It is never left half-changed, so a panic elsewhere does not matter.
+fn lock(batch: &Mutex<Batch>) -> MutexGuard<'_, Batch> {
+    batch.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// How long it is between two moments, in milliseconds; zero if the clocks of two machines disagree.
+fn milliseconds(from: Timestamp, to: Timestamp) -> u64 {
+    to.duration_since(from).as_millis().try_into().unwrap_or_default()
+}
+
+/// Logs each message with its event and trace, and reports outcomes, ages and durations as metrics.
 #[derive(Debug, Clone)]
-struct EventObserver(Clock);
+struct EventObserver {
+    clock: Clock,
+    batch: Arc<Mutex<Batch>>,
+}
+
+impl EventObserver {
+    fn new(aws: &SdkConfig) -> Self {
+        Self { clock: aws.time_source().into(), batch: Arc::default() }
+    }
+}
 
 impl Observer for EventObserver {
     fn span(&self, consumer: &str, message: &Message) -> Span {
+        lock(&self.batch).begun.get_or_insert_with(|| self.clock.now());
         tracing::info_span!(
             "message",
             consumer,
@@ -314,8 +379,12 @@ impl Observer for EventObserver {
         let count = |wanted: fn(&Outcome) -> bool| {
             outcomes.iter().filter(|outcome| wanted(outcome)).count() as u64
         };
-        let now = self.0.now();
-        telemetry::count(
+        let now = self.clock.now();
+        let Batch { begun, first_deliveries } = std::mem::take(&mut *lock(&self.batch));
+        let ages: Vec<u64> =
+            first_deliveries.iter().map(|(_, happened)| milliseconds(*happened, now)).collect();
+        let duration: Vec<u64> = begun.iter().map(|begun| milliseconds(*begun, now)).collect();
+        telemetry::report(
             &[
                 ("done", count(|o| matches!(o, Outcome::Handled(Handled::Done)))),
                 ("duplicate", count(|o| matches!(o, Outcome::Handled(Handled::Duplicate)))),
@@ -324,6 +393,7 @@ impl Observer for EventObserver {
                 ("dead_lettered", count(|o| matches!(o, Outcome::DeadLettered { .. }))),
                 ("not_started", count(|o| matches!(o, Outcome::NotStarted))),
             ],
+            &[("event_age_ms", &ages), ("batch_ms", &duration)],
             now,
         );
     }

@@ -11,6 +11,6 @@ mod spans;
 mod trace;
 
 pub use logs::init;
-pub use metrics::{count, gauge};
+pub use metrics::{count, gauge, report};
 pub use spans::{flush, flush_at_the_end, is_recording};
 pub use trace::{Trace, child};

@@ -1,6 +1,6 @@
 //! Spans of OpenTelemetry, sent to a collector.
 //!
-//! In: the spans `http_request`, `batch`, `message` and `publish` of `tracing`, each with the `traceparent` that its events are published
+//! In: the spans `request`, `batch`, `message` and `publish` of `tracing`, each with the `traceparent` that its events are published
 //! with. Out: OTLP over HTTP to `OTEL_EXPORTER_OTLP_ENDPOINT`, named by the conventions of
 //! <https://opentelemetry.io/docs/specs/semconv/messaging/> and <https://opentelemetry.io/docs/specs/semconv/http/>. Guarantees: ids are those
 //! of the events, never new ones, so that what was stored and published later joins its trace; nothing is sent of a trace whose caller
@@ -52,12 +52,14 @@ const SPANS_MAX: usize = 2_048;
 
 /// The spans that are sent, by their names in `tracing`.
 const KINDS: [(&str, SpanKind); 4] = [
-    ("http_request", SpanKind::Server),
+    ("request", SpanKind::Server),
     ("batch", SpanKind::Client),
     ("message", SpanKind::Consumer),
     ("publish", SpanKind::Producer),
 ];
 
+/// The field with the parent's `traceparent`, which is recorded if a collector is named.
+pub(crate) const PARENT: &str = "parent";
 const HTTP_STATUS: &str = "http.response.status_code";
 
 /// What a field is called by the conventions.
@@ -249,7 +251,7 @@ impl Visit for Fields {
     fn record_str(&mut self, field: &Field, value: &str) {
         match field.name() {
             "traceparent" => self.traceparent = span_context(value),
-            "parent" => self.parent = span_context(value),
+            PARENT => self.parent = span_context(value),
             "outcome" | "error" => self.failure = Some(value.to_owned()),
             _ => self.set(field, value.to_owned().into()),
         }
@@ -362,7 +364,7 @@ fn span_data(name: &str, draft: Draft) -> Option<SpanData> {
     }
     let text = |name| fields.text(name).unwrap_or_default();
     let title = match name {
-        "http_request" => format!("{} {}", text("http.request.method"), text("http.route")),
+        "request" => format!("{} {}", text("http.request.method"), text("http.route")),
         "batch" => format!("receive {}", text("messaging.consumer.group.name")),
         "message" => format!("process {}", text("messaging.consumer.group.name")),
         _ => format!("send {}", text("messaging.destination.name")),

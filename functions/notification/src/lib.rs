@@ -213,6 +213,7 @@ impl Notifier {
     fn record_failure(&self) {
         if lock(&self.breaker).record_failure(Instant::now()) {
             let seconds = breaker::PAUSE.as_secs();
+            telemetry::count(&[("mail_breaker_opened", 1)], self.clock.now());
             tracing::error!(seconds, "the mail provider keeps failing and is left alone");
         }
     }
@@ -231,11 +232,13 @@ impl Notifier {
         let error = match self.sender.send(mail).await {
             Ok(()) => {
                 lock(&self.breaker).record_success();
+                telemetry::count(&[("mails_sent", 1)], self.clock.now());
                 return Ok(());
             }
             Err(SendError::Refused(why)) => {
                 // This mail is at fault; the provider has answered.
                 lock(&self.breaker).record_success();
+                telemetry::count(&[("mails_refused", 1)], self.clock.now());
                 return Err(EffectError::NotDone(Failure::poison("address_refused", why)));
             }
             Err(error @ SendError::Unknown(_)) => return Err(EffectError::Unknown(error.into())),

@@ -41,6 +41,7 @@ use tokio::time::Instant;
 
 use crate::{
     awaiting_payment::PaymentSchedule,
+    outcomes::{self, Outcome},
     rules::{
         CatalogEntry, Decision, Order, Payments, SagaReply, Settlement, Status, Transition,
         interpret_settlement, settle,
@@ -197,7 +198,10 @@ impl Orders {
             writes.push(keys.record(tag, key, answer));
         }
         match commit(&self.client, &writes).await? {
-            Commit::Done => Ok(Added::Now(events.into())),
+            Commit::Done => {
+                outcomes::count(&[Outcome::placed()], self.event_factory.now().timestamp());
+                Ok(Added::Now(events.into()))
+            }
             // The id is random: what is there under it is this very order, stored by an attempt whose
             // answer was lost. The relay publishes its event.
             Commit::GuardFailed(OrderWrite::Order, _) => Ok(Added::Now(Vec::new())),
@@ -249,6 +253,8 @@ impl Orders {
             writes.extend(unpublished.map(|created| self.outbox.enqueue(&created)));
             match commit(&self.client, &writes).await? {
                 Commit::Done => {
+                    let moment = now.timestamp();
+                    outcomes::count(&[Outcome::of(&transition, &order, moment)], moment);
                     let order = Order { status: transition.to, updated_at: now, ..order };
                     return Ok(TransitionOutcome::Applied(order, events.into()));
                 }
@@ -551,6 +557,13 @@ impl OrderConsumer {
             let (members, events): (Vec<_>, Vec<_>) = members.unzip();
             match commit_together(&self.orders.client, &members, &[]).await {
                 Ok(CommitTogether::Done) => {
+                    let now = self.orders.event_factory.now().timestamp();
+                    let outcomes = open.iter().filter_map(|(_, one, transition)| {
+                        let id = one.event.body.order_id();
+                        let order = orders.iter().find(|order| order.order_id == *id)?;
+                        Some(Outcome::of(transition, order, now))
+                    });
+                    outcomes::count(&outcomes.collect::<Vec<_>>(), now);
                     settled.extend(open.drain(..).zip(events).map(|((message, one, _), event)| {
                         (message, decided(one, Ok(Handled::Done), vec![event]))
                     }));
@@ -596,6 +609,10 @@ impl OrderConsumer {
             let commit = commit(&self.orders.client, &writes).await?;
             if let Some(handled) = interpret_settlement(&commit) {
                 let is_stored = commit == Commit::Done;
+                if let Some(order) = order.as_ref().filter(|_| is_stored) {
+                    let now = self.orders.event_factory.now().timestamp();
+                    outcomes::count(&[Outcome::of(&transition, order, now)], now);
+                }
                 return Ok((handled, if is_stored { vec![event] } else { Vec::new() }));
             }
         }

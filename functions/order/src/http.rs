@@ -23,6 +23,7 @@ use http_api::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use tracing::Span;
 
 use crate::{
     client_limit::{Admission, ClientLimit},
@@ -185,6 +186,7 @@ async fn create_order(
         key.as_ref().map(|key| KeyedAnswer { keys: &api.idempotency_keys, key, answer: &answer });
     match api.orders.add(&order, keyed, &caller).await.map_err(Problem::of_write)? {
         Added::Now(events) => {
+            record_event(&events);
             publish_created(&api, events, &after_answer, answer_by).await;
             answer_created(&api, &answer)
         }
@@ -252,6 +254,7 @@ fn answer_created(api: &OrderApi, answer: &str) -> Result<Response, Problem> {
         id: OrderId,
     }
     let created: Created = serde_json::from_str(answer).map_err(Problem::unexpected)?;
+    Span::current().record("order_id", created.id.as_str());
     // Written into the text, in which money has its two digits; the token needs no escape.
     let fields = answer.trim_end().strip_suffix('}').ok_or_else(Problem::internal)?;
     let token = api.order_tokens.token(&created.id);
@@ -392,6 +395,7 @@ async fn apply_transition(
     let order_id = parse_order_id(id)?;
     match api.orders.apply_transition(&order_id, decide, caller).await? {
         TransitionOutcome::Applied(order, events) => {
+            record_event(&events);
             publish(api, events, after_answer, answer_by).await;
             Ok(Json(order.into()))
         }
@@ -431,7 +435,16 @@ async fn list_orders(
 
 /// What cannot be an id is the id of no order.
 fn parse_order_id(id: &str) -> Result<OrderId, Problem> {
-    id.parse().map_err(|_| order_not_found(id))
+    let order_id: OrderId = id.parse().map_err(|_| order_not_found(id))?;
+    Span::current().record("order_id", order_id.as_str());
+    Ok(order_id)
+}
+
+/// Names the first of these events in the log line of the request that made it.
+fn record_event(events: &[Outgoing]) {
+    if let Some(event) = events.first() {
+        Span::current().record("event_id", event.id.to_string());
+    }
 }
 
 fn order_not_found(id: &str) -> Problem {

@@ -12,6 +12,7 @@ pub mod http;
 pub mod openapi;
 pub mod order_index;
 pub mod order_token;
+mod outcomes;
 pub mod rules;
 pub mod stripe_amount;
 pub mod wiring;

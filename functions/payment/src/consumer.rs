@@ -22,6 +22,7 @@ use telemetry::Trace;
 use tokio::time::Instant;
 
 use crate::{
+    outcomes,
     payments::{Payment, PaymentsTable},
     rules::{
         Ending, EndingStep, KeyedRequest, KeyedStep, Observed, PaymentStatus, conclude, end,
@@ -118,6 +119,8 @@ impl StripeAccount {
             Err(error) => {
                 if self.lock().record_failure(Instant::now()) {
                     let seconds = breaker::PAUSE.as_secs();
+                    let now = Clock::from(self.aws.time_source()).now();
+                    telemetry::count(&[("stripe_breaker_opened", 1)], now);
                     tracing::error!(seconds, "Stripe keeps failing and is left alone");
                 }
                 match error {
@@ -422,10 +425,12 @@ impl PaymentConsumer {
     ) -> Result<(), Failure> {
         let now = self.clock.now().into();
         let (next, body) = payment.concluded(PaymentStatus::Succeeded, None, now);
+        let event_type = body.event_type();
         let events = [self.outgoing(received, body)];
         let mut writes = vec![self.payments.write(&next)?];
         writes.extend(self.outbox.append(&events));
         if self.payments.commit(&writes).await? == Commit::Done {
+            outcomes::count(event_type, self.clock.now());
             // What SNS does not take now is the relay's.
             self.outbox.publish(&events).await;
         }
@@ -439,13 +444,17 @@ impl PaymentConsumer {
         next: &Payment,
         body: Option<Body>,
     ) -> Result<Option<(Handled, Vec<Outgoing>)>, Failure> {
+        let event_type = body.as_ref().map(Body::event_type);
         let events: Vec<Outgoing> =
             body.into_iter().map(|body| self.outgoing(received, body)).collect();
         let mut writes =
             vec![self.caused.marker(received.event.id, &events), self.payments.write(next)?];
         writes.extend(self.caused.store(&events));
         Ok(match self.payments.commit(&writes).await? {
-            Commit::Done => Some((Handled::Done, events)),
+            Commit::Done => {
+                event_type.into_iter().for_each(|done| outcomes::count(done, self.clock.now()));
+                Some((Handled::Done, events))
+            }
             Commit::Duplicate => Some((Handled::Duplicate, Vec::new())),
             Commit::GuardFailed(..) | Commit::ConditionFailed(_) => None,
         })

@@ -21,9 +21,11 @@ use messaging::EventFactory;
 use order::order_token::OrderTokens;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tracing::Span;
 
 use crate::{
     consumer::StripeAccount,
+    outcomes,
     payments::{Payment, PaymentsTable},
     rules::{Observed, PaymentStatus, conclude, observe},
     stripe::{ClientSecret, PaymentIntent, StripeError},
@@ -77,6 +79,7 @@ async fn show_payment(
 ) -> Result<Json<PaymentResponse>, Problem> {
     let not_found = || Problem::not_found(format!("There is no payment of an order {id:?} (yet)."));
     let order_id: OrderId = id.parse().map_err(|_| not_found())?;
+    Span::current().record("order_id", order_id.as_str());
     api.order_tokens.require(&order_id, &headers)?;
     let payment = api.payments.get(&order_id).await?.ok_or_else(not_found)?;
     let secret = match (&payment.payment_id, payment.status) {
@@ -131,10 +134,11 @@ async fn receive_webhook(
                 Err(StripeError::Missing) => return Ok(RECEIVED),
                 Err(error) => return Err(unavailable(error.into())),
             };
-        let Some(order_id) = intent.metadata.order_id.as_deref().and_then(|id| id.parse().ok())
-        else {
+        let order_id = intent.metadata.order_id.as_deref();
+        let Some(order_id) = order_id.and_then(|id| id.parse::<OrderId>().ok()) else {
             return Ok(RECEIVED);
         };
+        Span::current().record("order_id", order_id.as_str());
         let Some(payment) = api.payments.get(&order_id).await? else {
             // The row is written before Stripe is called: another shop's that uses the same account.
             return Ok(RECEIVED);
@@ -144,12 +148,15 @@ async fn receive_webhook(
         else {
             return Ok(RECEIVED);
         };
+        let event_type = body.event_type();
         let events = [api.event_factory.outgoing(&caller.correlation_id, body, &caller)];
         let mut writes =
             vec![api.inbox.marker(&event.id), api.payments.write(&next).map_err(Problem::from)?];
         writes.extend(api.outbox.append(&events));
         match api.payments.commit(&writes).await.map_err(Problem::of_write)? {
             Commit::Done => {
+                outcomes::count(event_type, api.clock.now());
+                Span::current().record("event_id", events[0].id.to_string());
                 // What SNS does not take now is the relay's.
                 api.outbox.publish(&events).await;
                 return Ok(RECEIVED);

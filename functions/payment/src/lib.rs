@@ -9,6 +9,7 @@
 pub mod consumer;
 pub mod http;
 pub mod openapi;
+mod outcomes;
 pub mod payments;
 pub mod rules;
 pub mod secrets;

@@ -16,6 +16,7 @@ use http_api::{
 };
 use schemars::JsonSchema;
 use serde::Serialize;
+use tracing::Span;
 
 use crate::{
     dynamodb::{
@@ -335,7 +336,9 @@ fn refuse_too_high(fields: &mut Fields<'_>, price: Option<Money>) {
 
 /// What cannot be an id is the id of no product.
 fn parse_product_id(id: &str) -> Result<ProductId, Problem> {
-    id.parse().map_err(|_| product_not_found(id))
+    let product_id: ProductId = id.parse().map_err(|_| product_not_found(id))?;
+    Span::current().record("product_id", product_id.as_str());
+    Ok(product_id)
 }
 
 fn product_not_found(id: &str) -> Problem {

@@ -119,10 +119,11 @@ impl Relay {
             self.sweep_awaiting_payment(deadline),
         );
         let (AwaitingSwept { reminded, .. }, orders_payment_overdue) = awaiting?;
-        let Swept { published, left, stuck } = swept?;
+        let Swept { published, left, stuck, left_since } = swept?;
         let (late_published, late_left) = late?;
         let (published, left) = ((published + late_published) as u64, (left + late_left) as u64);
         let now = self.clock.now();
+        let left_for = left_since.map(|since| self.clock.time_since(since)).unwrap_or_default();
         let placed_before = now - self.pending_max;
         let orders_pending_too_long =
             self.pending_orders.count_placed_before(placed_before).await?;
@@ -139,6 +140,7 @@ impl Relay {
                 ("outbox_published", published),
                 ("outbox_left", left),
                 ("outbox_stuck", stuck),
+                ("outbox_oldest_seconds", left_for.as_secs()),
                 ("orders_pending_too_long", orders_pending_too_long),
                 ("orders_payment_overdue", orders_payment_overdue),
             ],

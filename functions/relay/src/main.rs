@@ -8,7 +8,7 @@ use serde_json::Value;
 // An environment handles one invocation at a time: more threads would only hand its work around.
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
-    telemetry::init();
+    telemetry::init(env!("CARGO_BIN_NAME"));
     let relay = settings::read(RelayConfig::read)?.relay(&settings::aws().await, &Ids::default());
     lambda_runtime::run(service_fn(async |tick: LambdaEvent<Value>| {
         let report = relay.sweep(tick.context.deadline).await;

@@ -6,7 +6,7 @@ use notification::suppression::FeedbackConfig;
 // An environment handles one invocation at a time: more threads would only hand its work around.
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
-    telemetry::init();
+    telemetry::init(env!("CARGO_BIN_NAME"));
     let config = settings::read(FeedbackConfig::read)?;
     let (consumer, handler) = config.consumer(&settings::aws().await);
     consumer.serve(async |message| handler.handle(message).await).await

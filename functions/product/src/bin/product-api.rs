@@ -8,7 +8,7 @@ use product::wiring::ProductApiConfig;
 // An environment handles one invocation at a time: more threads would only hand its work around.
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_http::Error> {
-    telemetry::init();
+    telemetry::init(env!("CARGO_BIN_NAME"));
     let (config, cors) = settings::read(|environment| {
         let cors = environment.value::<CorsOrigin>("CORS_ORIGIN");
         Some((ProductApiConfig::read(environment)?, cors?))

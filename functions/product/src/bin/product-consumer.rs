@@ -7,7 +7,7 @@ use product::wiring::ProductConsumerConfig;
 // An environment handles one invocation at a time: more threads would only hand its work around.
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
-    telemetry::init();
+    telemetry::init(env!("CARGO_BIN_NAME"));
     let config = settings::read(ProductConsumerConfig::read)?;
     let (consumer, handler) = config.consumer(&settings::aws().await, &Ids::default());
     let together = async |received, answers| handler.handle_together(received, answers).await;
