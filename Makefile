@@ -52,6 +52,7 @@ check: ## format, lints, Python's types, the template, documentation, the librar
 
 unit: build ## what needs no stack: unit, property, contract, model and short fuzz tests, and the simulation
 	ORDERFLOW_SEEDS=$(or $(ORDERFLOW_SEEDS),$(SEEDS)) cargo test
+	cargo test --workspace --test runbook --quiet -- every_section page::
 	$(PYTHON) -m unittest discover --start-directory localstack/tests --quiet
 
 build: ## the one dev build that tests and local functions share
