@@ -55,5 +55,6 @@ async fn the_first_commands_show_the_whole_stack_and_one_order() -> Result<()> {
     playing.run("status", &values).await?;
     playing.run("order show ORDER", &values).await?;
     playing.run("order history ORDER", &values).await?;
+    playing.run("order trace ORDER", &values).await?;
     playing.end().await
 }

@@ -75,6 +75,7 @@ async fn an_order_whose_event_was_lost_settles_when_it_is_published_again() -> R
 
     let values = [("ORDER", order.as_str())];
     playing.run("status", &values).await?;
+    playing.run("order list --late", &values).await?;
     playing.run("order history ORDER", &values).await?;
     playing.run("order republish ORDER --now", &values).await?;
     assert_eq!(stack.api.wait_until_settled(&order).await?, "awaiting_payment");
@@ -99,6 +100,7 @@ async fn an_overdue_payment_is_ended_when_payment_consumer_works_again() -> Resu
 
     let values = [("ORDER", order.as_str())];
     playing.run("status", &values).await?;
+    playing.run("payment list --overdue", &values).await?;
     playing.run("payment show ORDER", &values).await?;
     stack.resume(Queue::Payment).await?;
     order_becomes(&stack, &order, "expired").await?;
