@@ -148,6 +148,17 @@ async fn no_command_shows_an_address_unless_it_is_asked_for() -> Result<()> {
     );
     let full = stack.run(&[&history[..], &["--show-email"]].concat()).await?.stdout;
     assert!(full.contains("private@example.com"), "{full}");
+    let others: [&[&str]; 5] = [
+        &["order", "list", "--customer", "private@example.com"],
+        &["order", "list", "--status", "confirmed", "--limit", "1000", "--output", "json"],
+        &["order", "trace", &order],
+        &["logs", "--order", &order],
+        &["mail", "unknown"],
+    ];
+    for command in others {
+        let ran = stack.run(command).await?;
+        assert!(ran.code == 0 && !ran.stdout.contains("private@example.com"), "{ran:?}");
+    }
     // A dead letter that nobody can read, with an address in it.
     let body = format!("not json of {order}, for private@example.com");
     stack.send(stack.setting("PRODUCT_QUEUE_URL"), &body).await?;
