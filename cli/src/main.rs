@@ -16,6 +16,7 @@ mod filter;
 mod held;
 mod interrupt;
 mod log;
+mod log_level;
 mod masking;
 mod order;
 mod outbox;
@@ -152,6 +153,8 @@ async fn carry_out(
             let queues = consumers.queues(&stack)?;
             output.say(&consumer::switch(&stack, &queues, true).await?, |all| consumer::text(all))
         }
+        Command::LogLevel { function, level, .. } => output
+            .say(&log_level::change(&stack, &function, level).await?, log_level::Changed::text),
         Command::Console { port } => console::serve(stack, port, output).await,
         Command::Completions { .. } => Ok(()),
     }

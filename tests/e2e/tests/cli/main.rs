@@ -3,6 +3,7 @@
 mod commands;
 mod customer;
 mod dead_letters;
+mod log_level;
 mod orders;
 mod reconcile;
 mod replay;
