@@ -12,6 +12,7 @@ use payment::rules::PaymentStatus;
 
 use crate::{
     completions,
+    log_level::LogLevel,
     outbox::EVENTS_DEFAULT,
     output::Form,
     pagination::{ENTRIES_DEFAULT, ENTRIES_MAX},
@@ -163,6 +164,21 @@ the last five minutes is under way, and not compared. Ends with 1 if there is a 
     Pause(Consumers),
     /// Give a consumer messages again
     Resume(Consumers),
+    /// Have one function log more or less, or as it was deployed; its next invocations are cold starts
+    #[command(after_help = "\
+Only the variable LOG_LEVEL changes. It lasts until a deployment changes the function, or `--reset`. At debug and trace a function logs what its \
+libraries do: more bytes to pay for.")]
+    LogLevel {
+        /// Such as order-api, order-consumer, relay
+        #[arg(value_parser = not_empty)]
+        function: String,
+        /// From here on
+        #[arg(value_enum, required_unless_present = "reset")]
+        level: Option<LogLevel>,
+        /// The level with which the stack was deployed
+        #[arg(long, conflicts_with = "level")]
+        reset: bool,
+    },
     /// Serve a web page on this machine: status, switches, dead letters, lists, one order's time line
     Console {
         /// The port; 0 is any free one

@@ -18,6 +18,7 @@ mod function_logs;
 mod held;
 mod interrupt;
 mod log;
+mod log_level;
 mod mail;
 mod marker;
 mod masking;
@@ -181,6 +182,8 @@ async fn carry_out(
             let queues = consumers.queues(&stack)?;
             output.say(&consumer::switch(&stack, &queues, true).await?, |all| consumer::text(all))
         }
+        Command::LogLevel { function, level, .. } => output
+            .say(&log_level::change(&stack, &function, level).await?, log_level::Changed::text),
         Command::Console { port } => console::serve(stack, port, output).await,
         Command::Completions { .. } => Ok(()),
     }

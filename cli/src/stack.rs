@@ -145,6 +145,22 @@ impl Stack {
         self.parameters.get(name).map(String::as_str)
     }
 
+    /// What Lambda calls a function, by its name without the stack's.
+    ///
+    /// # Errors
+    /// Which functions there are.
+    pub(crate) fn function(&self, name: &str) -> Result<&str, CliError> {
+        let prefix = format!("{}-", self.name);
+        let outputs = self.outputs.iter().filter(|(output, _)| output.ends_with("Function"));
+        let functions: Vec<(&str, &str)> =
+            outputs.map(|(_, full)| (full.trim_start_matches(&prefix), full.as_str())).collect();
+        let found = functions.iter().find(|(short, full)| name == *short || name == *full);
+        found.map(|(_, full)| *full).ok_or_else(|| {
+            let names: Vec<&str> = functions.iter().map(|(short, _)| *short).collect();
+            CliError::NotFound(format!("no function {name:?}: there are {}", names.join(", ")))
+        })
+    }
+
     /// A queue by its name.
     ///
     /// # Errors

@@ -469,6 +469,9 @@ impl Outbox {
                 }
             }
             let noted = self.note_sent(&sent).await;
+            for EventKey { stream, id } in &sent.accepted {
+                tracing::info!(stream, event_id = %id, "event published by the sweep");
+            }
             swept.published += noted.published;
             let left = unread + events.len() - noted.published - noted.stuck;
             if left > 0 {

@@ -56,8 +56,8 @@ impl OutboxConfig {
 }
 
 /// What is left here is published by the relay, or with the message that caused it.
-fn count_publications(Publications { published, left, at, .. }: Publications) {
-    telemetry::count(&[("events_published", published as u64), ("events_left", left as u64)], at);
+fn count_publications(Publications { published, left, at: now, .. }: Publications) {
+    telemetry::count(&[("events_published", published as u64), ("events_left", left as u64)], now);
 }
 
 /// A consumer's queue, its DLQ and its table of markers.

@@ -55,8 +55,14 @@ struct EventLevel(Targets);
 
 impl EventLevel {
     fn read(level: &str) -> Self {
+        // `Targets` takes a word that is no level for a target, of which it would log everything and of others nothing.
+        let is_level = |text: &str| !text.is_empty() && text.parse::<LevelFilter>().is_ok();
+        let is_readable = level.split(',').all(|part| match part.split_once('=') {
+            Some((target, level)) => !target.is_empty() && is_level(level),
+            None => is_level(part),
+        });
         // A level that nobody can read must not keep a function from starting.
-        let targets = level.parse().ok().filter(|_| !level.is_empty());
+        let targets = level.parse().ok().filter(|_| is_readable);
         Self(targets.unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO)))
     }
 

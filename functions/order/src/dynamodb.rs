@@ -783,6 +783,9 @@ impl PendingOrders {
         let left = outbox.publish_stored(&events).await?;
         let published: Vec<&EventKey> =
             events.iter().filter(|event| !left.contains(event)).collect();
+        for EventKey { stream, id, .. } in &published {
+            tracing::info!(order_id = stream, event_id = %id, "event published by the sweep");
+        }
         let noted = published.iter().map(|event| self.note_published(event, &partition, shard));
         try_join_all(noted).await?;
         Ok((published.len(), left.len()))

@@ -9,14 +9,13 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::{
-    functions::{binary, mappings},
+    functions::mappings,
+    metrics::Metric,
     parameters::takes,
-    read::{FUNCTION, QUEUE, TOPIC, Template, list, target},
+    read::{FUNCTION, TABLE, TOPIC, Template, list, target},
 };
 
 const ALARM: &str = "AWS::CloudWatch::Alarm";
-const SQS_METRICS: [&str; 2] =
-    ["ApproximateNumberOfMessagesVisible", "ApproximateAgeOfOldestMessage"];
 
 /// All alarms; there have to be some.
 fn alarms(template: &Template) -> Vec<(&str, &Value)> {
@@ -150,84 +149,83 @@ fn a_message_that_is_being_retried_is_no_forgotten_one() {
     assert!(maximum.as_u64().is_some_and(|maximum| maximum > retried), "{retried}");
 }
 
-/// The Rust files below a folder.
-fn sources(folder: &Path) -> Vec<String> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(folder).expect("a folder") {
-        let path = entry.expect("an entry").path();
-        if path.is_dir() {
-            found.extend(sources(&path));
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            found.push(fs::read_to_string(path).expect("text"));
-        }
+/// The metrics that an alarm is on: one, or those of a calculation.
+fn metrics_of(alarm: &Value) -> Vec<Metric> {
+    if alarm["Metrics"].is_null() {
+        return vec![Metric::of_alarm(alarm)];
     }
-    found
-}
-
-/// The metrics that the code in a folder emits: the names in `telemetry::count(&[("name", …), …])` and `gauge`.
-fn emitted_by(folder: &str) -> BTreeSet<String> {
-    let mut names = BTreeSet::new();
-    for source in sources(Path::new(folder)) {
-        // However it is broken into lines.
-        let source: String = source.split_whitespace().collect();
-        for call in ["telemetry::count(&[", "telemetry::gauge(&["] {
-            for after in source.split(call).skip(1) {
-                let arguments = after.split("],").next().unwrap_or_default();
-                let quoted = arguments.split("(\"").skip(1);
-                names.extend(quoted.filter_map(|q| q.split('"').next()).map(str::to_owned));
-            }
-        }
-    }
-    names
+    let metrics = list(&alarm["Metrics"]).into_iter().map(|one| match &one["Fn::If"] {
+        Value::Null => one,
+        choice => &choice[1],
+    });
+    metrics
+        .filter(|one| !one["MetricStat"].is_null())
+        .map(|one| Metric::of_alarm(&one["MetricStat"]["Metric"]))
+        .collect()
 }
 
 #[test]
-fn every_alarm_is_on_a_metric_that_exists() {
+fn every_alarm_is_on_metrics_that_exist() {
     let template = Template::read();
-    let telemetry = sources(Path::new("../crates/telemetry/src")).concat();
-    for emitted in [r#"const NAMESPACE: &str = "Orderflow";"#, r#""Dimensions": [["function"]]"#] {
-        assert!(telemetry.contains(emitted), "telemetry has changed: {emitted}");
-    }
-    let by_consumers = emitted_by("../crates/messaging/src");
-    let by_relay = emitted_by("../functions/relay/src");
-    for (name, names) in [("consumers", &by_consumers), ("the relay", &by_relay)] {
-        assert!(names.len() >= 4, "this test has lost sight of the metrics of {name}: {names:?}");
-    }
-    // By what a function is called on AWS.
-    let mut by_function = BTreeMap::new();
-    for (_, function) in template.all(FUNCTION) {
-        let mut names = emitted_by_own(binary(function));
-        if mappings(function).next().is_some() {
-            names.extend(by_consumers.iter().cloned());
-        }
-        by_function.insert(function["FunctionName"].clone().to_string(), names);
-    }
     for (name, alarm) in alarms(&template) {
-        let dimensions = list(&alarm["Dimensions"]);
-        let [dimension] = dimensions[..] else { panic!("{name} is on {dimensions:?}") };
-        let metric = alarm["MetricName"].as_str().unwrap_or_default();
-        match alarm["Namespace"].as_str() {
-            Some("AWS/SQS") => {
-                assert!(SQS_METRICS.contains(&metric), "{name} is on {metric}");
-                assert_eq!(dimension["Name"], "QueueName", "{name}");
-                let queue = target(&dimension["Value"]);
-                assert!(template.one(QUEUE, queue).is_object(), "{name} is on {queue}");
-                let of_name = json!({ "Fn::GetAtt": format!("{queue}.QueueName") });
-                assert_eq!(dimension["Value"], of_name, "{name}");
-            }
-            Some("Orderflow") => {
-                assert_eq!(dimension["Name"], "function", "{name}");
-                let names = by_function.get(&dimension["Value"].to_string());
-                let names = names.unwrap_or_else(|| panic!("{name} is on no function"));
-                assert!(names.contains(metric), "{name} is on {metric}, of {names:?}");
-            }
-            other => panic!("{name} is on a metric of {other:?}"),
+        let metrics = metrics_of(alarm);
+        assert!(!metrics.is_empty(), "{name}");
+        // AWS's own limit for an alarm.
+        assert!(metrics.len() <= 10, "{name} is on {} metrics", metrics.len());
+        for metric in metrics {
+            metric.check(&template, name);
         }
     }
 }
 
-/// What a function emits by its own code; its package is called as the first word of its binary.
-fn emitted_by_own(binary: &str) -> BTreeSet<String> {
-    let package = binary.split('-').next().unwrap_or_default();
-    emitted_by(&format!("../functions/{package}/src"))
+/// One that nobody watches would be found when something else is looked for.
+#[test]
+fn every_queue_function_and_table_has_its_alarms() {
+    let template = Template::read();
+    let watched: Vec<Metric> =
+        alarms(&template).into_iter().flat_map(|(_, alarm)| metrics_of(alarm)).collect();
+    let is_watched = |metric: &str, values: &[Value]| {
+        watched.iter().any(|one| {
+            one.name == metric && one.dimensions.iter().any(|(_, value)| values.contains(value))
+        })
+    };
+    for (name, function) in template.all(FUNCTION) {
+        let called = [function["FunctionName"].clone()];
+        for metric in ["Errors", "Throttles"] {
+            assert!(is_watched(metric, &called), "{metric} of {name}");
+        }
+        for mapping in mappings(function) {
+            let queue = target(&mapping["Queue"]);
+            let of_queue = [json!({ "Fn::GetAtt": format!("{queue}.QueueName") })];
+            assert!(is_watched("ApproximateNumberOfMessagesVisible", &of_queue), "{queue}");
+            assert!(is_watched("retried", &called), "{name}");
+        }
+    }
+    for (name, _) in template.all(TABLE) {
+        for metric in ["ReadThrottleEvents", "WriteThrottleEvents"] {
+            assert!(is_watched(metric, &[json!({ "Ref": name })]), "{metric} of {name}");
+        }
+    }
+    let thresholds: BTreeMap<&str, u64> = alarms(&template)
+        .into_iter()
+        .filter_map(|(name, alarm)| Some((name, alarm["Threshold"].as_u64()?)))
+        .collect();
+    for (name, wanted) in [
+        ("OrderBacklogAlarm", 1_000),
+        ("OrderLagAlarm", 60_000),
+        ("OrderErrorsAlarm", 5),
+        ("OutboxOldAlarm", 3 * 60),
+    ] {
+        assert_eq!(thresholds[name], wanted, "{name}");
+    }
+}
+
+/// No data is what a silent relay looks like.
+#[test]
+fn a_relay_that_does_not_run_raises_an_alarm() {
+    let template = Template::read();
+    let alarm = template.one(ALARM, "RelaySilentAlarm");
+    assert_eq!(alarm["TreatMissingData"], "breaching");
+    assert_eq!(alarm["Statistic"], "SampleCount");
+    assert_eq!(alarm["ComparisonOperator"], "LessThanThreshold");
 }

@@ -7,6 +7,8 @@ use serde_json::{Value, json};
 use crate::read::{FUNCTION, Template, list, target, within};
 
 const ROLE: &str = "AWS::IAM::Role";
+/// API Gateway's, for the logs of all APIs of the account: it refuses one that may do less than AWS's own policy.
+const API_LOGS_ROLE: &str = "ApiLogsRole";
 
 /// Where a `*` in a resource is right, because AWS has nothing finer: the action and why.
 const NOTHING_FINER: [(&str, &str); 1] = [(
@@ -82,7 +84,8 @@ fn each_function_has_a_role_of_its_own() {
         // SAM would add these to a role that it makes itself.
         assert!(function["Policies"].is_null(), "{name}: its grants belong into {role}");
     }
-    let all: BTreeSet<_> = template.all(ROLE).map(|(name, _)| name).collect();
+    let all: BTreeSet<_> =
+        template.all(ROLE).map(|(name, _)| name).filter(|name| *name != API_LOGS_ROLE).collect();
     assert_eq!(all, roles, "roles that no function has");
 }
 
@@ -94,7 +97,7 @@ fn a_role_is_lambdas_alone_and_its_grants_are_in_sight() {
         "Action": "sts:AssumeRole",
     }]);
     let template = Template::read();
-    for (name, role) in template.all(ROLE) {
+    for (name, role) in template.all(ROLE).filter(|(name, _)| *name != API_LOGS_ROLE) {
         assert_eq!(role["AssumeRolePolicyDocument"]["Statement"], lambda, "{name}");
         assert!(role["ManagedPolicyArns"].is_null(), "{name}: AWS decides what these allow");
     }
@@ -106,6 +109,23 @@ fn a_role_is_lambdas_alone_and_its_grants_are_in_sight() {
             "{name}: grants belong into roles"
         );
     }
+}
+
+/// No function has it: it writes the access logs of every API of the account.
+#[test]
+fn the_role_of_the_apis_logs_is_api_gateways_alone_and_allows_what_aws_says_it_needs() {
+    let template = Template::read();
+    let role = template.one(ROLE, API_LOGS_ROLE);
+    let api_gateway = json!([{
+        "Effect": "Allow",
+        "Principal": { "Service": "apigateway.amazonaws.com" },
+        "Action": "sts:AssumeRole",
+    }]);
+    assert_eq!(role["AssumeRolePolicyDocument"]["Statement"], api_gateway);
+    let policy =
+        "arn:${AWS::Partition}:iam::aws:policy/service-role/AmazonAPIGatewayPushToCloudWatchLogs";
+    assert_eq!(role["ManagedPolicyArns"], json!([{ "Fn::Sub": policy }]));
+    assert!(role["Policies"].is_null());
 }
 
 /// SES checks both for one call if the identity has a default configuration set.

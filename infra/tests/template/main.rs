@@ -2,9 +2,11 @@
 
 mod alarms;
 mod api;
+mod dashboard;
 mod functions;
 mod general;
 mod grants;
+mod metrics;
 mod parameters;
 mod queues;
 mod read;

@@ -4,6 +4,7 @@ mod commands;
 mod customer;
 mod dead_letters;
 mod lists;
+mod log_level;
 mod orders;
 mod reconcile;
 mod replay;
