@@ -14,7 +14,7 @@ use opentelemetry_proto::tonic::{
     trace::v1::{Span, span::SpanKind},
 };
 use prost::Message;
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// OTLP's own port; `make e2e-alone` deploys it.
 const COLLECTOR: &str = "127.0.0.1:4318";
@@ -107,9 +107,9 @@ async fn an_order_is_one_trace_relayed_and_redriven_events_included() -> Result<
     assert_eq!(stack.api.wait_until_settled(&order).await?, "confirmed");
     for (name, count) in [
         ("POST /orders", 1),
-        ("process product", 1),
-        ("process order", 1),
-        ("process notification", 1),
+        ("process product-consumer", 1),
+        ("process order-consumer", 1),
+        ("process notification-consumer", 1),
     ] {
         collector.wait_for(&trace, name, count).await?;
     }
@@ -122,7 +122,8 @@ async fn an_order_is_one_trace_relayed_and_redriven_events_included() -> Result<
     let server = spans.iter().find(|span| span.name == "POST /orders").context("the request")?;
     assert_eq!(server.kind(), SpanKind::Server);
     assert_eq!(hex(&server.parent_span_id), CALLER);
-    let consumer = spans.iter().find(|span| span.name == "process product").context("product")?;
+    let consumer =
+        spans.iter().find(|span| span.name == "process product-consumer").context("product")?;
     assert_eq!(consumer.kind(), SpanKind::Consumer);
     assert_eq!(consumer.parent_span_id, server.span_id, "the request has made its event");
     assert_eq!(text(consumer, "messaging.system"), Some("aws_sqs"));
@@ -131,7 +132,7 @@ async fn an_order_is_one_trace_relayed_and_redriven_events_included() -> Result<
     // A batch is linked with the spans of its messages.
     let linked = eventually("the batch of that message", 30.secs(), async || {
         let batches =
-            collector.all().into_iter().filter(|(_, span)| span.name == "receive product");
+            collector.all().into_iter().filter(|(_, span)| span.name == "receive product-consumer");
         let links = batches.flat_map(|(_, span)| span.links).map(|link| link.span_id);
         let links: BTreeSet<Vec<u8>> = links.collect();
         Ok(links.contains(&consumer.span_id).then_some(links))
@@ -145,12 +146,13 @@ async fn an_order_is_one_trace_relayed_and_redriven_events_included() -> Result<
         .context("a publication")?
         .name
         .clone();
-    let before = collector.count(&trace, "process product");
+    let before = collector.count(&trace, "process product-consumer");
     let publications = collector.count(&trace, &sent);
-    let created = stack.event(&order, "OrderCreated").await?;
-    stack.json(&["order", "republish", &order, "--event", &created, "--now", "--yes"]).await?;
+    let created: Value = serde_json::from_str(&stack.event(&order, "OrderCreated").await?)?;
+    let created = created["event_id"].as_str().context("an id")?;
+    stack.json(&["order", "republish", &order, "--event", created, "--now", "--yes"]).await?;
     collector.wait_for(&trace, &sent, publications + 1).await?;
-    collector.wait_for(&trace, "process product", before + 1).await?;
+    collector.wait_for(&trace, "process product-consumer", before + 1).await?;
     let relayed = collector.all().into_iter().filter(|(service, span)| {
         service.contains("-relay") && hex(&span.trace_id) == trace && span.name == sent
     });
@@ -178,8 +180,8 @@ async fn a_redriven_message_stays_in_its_trace() -> Result<()> {
         .send()
         .await?;
     let redriven = stack.json(&["dlq", "redrive", "product", "--all", "--yes"]).await?;
-    assert_eq!(redriven["done"], 1, "{redriven}");
-    collector.wait_for(&trace, "process product", 1).await?;
+    assert_eq!(redriven[0]["done"], 1, "{redriven}");
+    collector.wait_for(&trace, "process product-consumer", 1).await?;
     let spans = collector.of(&trace);
     ensure!(spans.iter().all(|span| hex(&span.parent_span_id) == CALLER));
     let failed = spans[0].status.clone().context("a status")?;

@@ -7,6 +7,8 @@ use e2e::{
     payments::{open_payment, order_becomes, pass_time, unpaid_order},
 };
 
+use jiff::{SignedDuration, Timestamp};
+
 use crate::{dead_letters::wait_until_nothing_moves, playing::Playing};
 
 /// Places an order while product-consumer is paused, and waits until the relay has published its event once more, as it does by itself of an order that
@@ -45,7 +47,7 @@ async fn a_stuck_event_is_published_again_and_its_order_settles() -> Result<()> 
     // As the relay leaves it if SNS refuses it for good.
     let event = stack.log(&order).await?[0]["event_id"].clone();
     let text = |text: &str| AttributeValue::S(text.to_owned());
-    let now = format!("{:.3}", jiff::Timestamp::now());
+    let now = format!("{:.3}", Timestamp::now());
     let table = stack.setting("EVENT_LOG_TABLE");
     let update = stack.dynamodb.update_item().table_name(table).key("order_id", text(&order));
     let update = update.key("event_id", event.clone());
@@ -95,6 +97,16 @@ async fn an_overdue_payment_is_ended_when_payment_consumer_works_again() -> Resu
     for _ in 0..3 {
         pass_time(&stack, &order).await?;
     }
+    let due = (Timestamp::now() - SignedDuration::from_mins(31)).to_string();
+    stack
+        .dynamodb
+        .update_item()
+        .table_name(stack.setting("ORDERS_TABLE"))
+        .key("order_id", AttributeValue::S(order.clone()))
+        .update_expression("SET payment_due_at = :due")
+        .expression_attribute_values(":due", AttributeValue::S(due))
+        .send()
+        .await?;
     playing.wait_until_raised().await?;
     stack.wait_until_drained(Queue::Notification).await?;
 
