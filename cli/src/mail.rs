@@ -7,9 +7,9 @@
 use std::collections::HashMap;
 
 use exactly_once::{
-    Item, TableError,
+    Item,
     inbox::MARKER_TTL,
-    table::{batch_get, number, text as attribute},
+    table::{batch_get_all, number, text as attribute},
 };
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
@@ -113,19 +113,14 @@ async fn note_types(stack: &Stack, mails: &mut [UnknownMail]) -> Result<(), CliE
         ]))
     };
     let keys: Vec<Item> = mails.iter().filter_map(key).collect();
-    if keys.is_empty() {
-        return Ok(());
-    }
-    let read = batch_get(&stack.dynamodb, stack.output("EventLogTable")?, keys, OPERATION).await?;
-    if read.unprocessed > 0 {
-        return Err(TableError::Unprocessed { operation: OPERATION.into() }.into());
-    }
+    let items =
+        batch_get_all(&stack.dynamodb, stack.output("EventLogTable")?, keys, OPERATION).await?;
     let event = |item: &Item| {
         let text = |name: &str| item.get(name)?.as_s().ok().cloned();
         let [event_type, ..] = glimpse(&text("body")?);
         Some((text("event_id")?, event_type?))
     };
-    let types: HashMap<String, String> = read.items.iter().filter_map(event).collect();
+    let types: HashMap<String, String> = items.iter().filter_map(event).collect();
     for mail in mails {
         mail.event_type = types.get(&mail.event_id).cloned();
     }

@@ -8,9 +8,9 @@
 use std::collections::HashMap;
 
 use exactly_once::{
-    Item, TableError,
+    Item,
     inbox::MARKER_TTL,
-    table::{batch_get, text},
+    table::{batch_get_all, text},
 };
 use futures::future::join_all;
 use jiff::{SignedDuration, Timestamp};
@@ -199,12 +199,9 @@ async fn markers(
         })
     });
     let table = stack.output("IdempotencyTable")?;
-    let read = batch_get(&stack.dynamodb, table, keys.collect(), OPERATION).await?;
-    if read.unprocessed > 0 {
-        return Err(TableError::Unprocessed { operation: OPERATION.into() }.into());
-    }
+    let items = batch_get_all(&stack.dynamodb, table, keys.collect(), OPERATION).await?;
     let by_key = |item: Item| Some((item.get("key")?.as_s().ok()?.clone(), item));
-    Ok(read.items.into_iter().filter_map(by_key).collect())
+    Ok(items.into_iter().filter_map(by_key).collect())
 }
 
 #[cfg(test)]

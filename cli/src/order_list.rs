@@ -5,7 +5,7 @@
 //! no order, within the bounds of [`pagination`](crate::pagination).
 
 use events::{Email, Money, Stamp};
-use exactly_once::{Item, TableError, table::batch_get};
+use exactly_once::{Item, table::batch_get_all};
 use jiff::{SignedDuration, Timestamp};
 use order::{
     order_index::{self, IndexPage, IndexPlace, IndexRange},
@@ -141,7 +141,7 @@ async fn rows(
     page: &IndexPage,
     is_wanted: impl Fn(&OrderRow) -> bool,
 ) -> Result<Page<OrderRow>, CliError> {
-    let next = page.places.last().filter(|_| page.has_more).map(ToString::to_string);
+    let next = page.next_place();
     let items = read_orders(stack, name, &page.places).await?;
     let items = items.iter().filter_map(OrderRow::read).filter(is_wanted).collect();
     Ok(Page { items, read: None, next })
@@ -156,14 +156,8 @@ pub(crate) async fn read_orders(
     name: &str,
     places: &[IndexPlace],
 ) -> Result<Vec<Item>, CliError> {
-    if places.is_empty() {
-        return Ok(Vec::new());
-    }
-    let read = batch_get(&stack.dynamodb, name, order_index::keys(places), OPERATION).await?;
-    if read.unprocessed > 0 {
-        return Err(TableError::Unprocessed { operation: OPERATION.into() }.into());
-    }
-    let mut items = read.items;
+    let mut items =
+        batch_get_all(&stack.dynamodb, name, order_index::keys(places), OPERATION).await?;
     let position = |item: &Item| {
         let id = item.get("order_id")?.as_s().ok()?;
         places.iter().position(|place| place.order_id == *id)

@@ -5,7 +5,7 @@
 
 use ::payment::rules::PaymentStatus;
 use events::{Money, Stamp};
-use exactly_once::{Item, TableError, table::batch_get};
+use exactly_once::{Item, table::batch_get_all};
 use jiff::{SignedDuration, Timestamp};
 use order::order_index::{self, IndexRange};
 use serde::Serialize;
@@ -120,19 +120,12 @@ async fn overdue(
         IndexRange { after: after.as_ref(), before: Some(&before), limit: request.entries() };
     let orders = stack.output("OrdersTable")?;
     let page = order_index::awaiting_payment(&stack.dynamodb, orders, range).await?;
-    let next = page.places.last().filter(|_| page.has_more).map(ToString::to_string);
-    if page.places.is_empty() {
-        return Ok(Page { items: Vec::new(), read: None, next });
-    }
+    let next = page.next_place();
     let (orders, read) = tokio::join!(
         read_orders(stack, orders, &page.places),
-        batch_get(&stack.dynamodb, payments, order_index::keys(&page.places), OPERATION),
+        batch_get_all(&stack.dynamodb, payments, order_index::keys(&page.places), OPERATION),
     );
-    let read = read?;
-    if read.unprocessed > 0 {
-        return Err(TableError::Unprocessed { operation: OPERATION.into() }.into());
-    }
-    let payments: Vec<PaymentRow> = read.items.iter().filter_map(PaymentRow::read).collect();
+    let payments: Vec<PaymentRow> = read?.iter().filter_map(PaymentRow::read).collect();
     let is_overdue = |row: &OrderRow| {
         row.status.as_deref() == Some("awaiting_payment")
             && row.payment_due_at.is_some_and(|due| due <= now)

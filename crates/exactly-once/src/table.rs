@@ -155,7 +155,24 @@ pub async fn batch_get(
     Ok(BatchRead { items, unprocessed: read.unprocessed })
 }
 
-/// The same for keys of several tables, each with the name of its table.
+/// The same for who needs all of them.
+///
+/// # Errors
+/// A call failed, or some keys were left unprocessed in every attempt.
+pub async fn batch_get_all(
+    client: &Client,
+    table: &str,
+    keys: Vec<Item>,
+    operation: &'static str,
+) -> Result<Vec<Item>, TableError> {
+    let read = batch_get(client, table, keys, operation).await?;
+    if read.unprocessed > 0 {
+        return Err(TableError::Unprocessed { operation: operation.into() });
+    }
+    Ok(read.items)
+}
+
+/// As [`batch_get`], for keys of several tables, each with the name of its table.
 ///
 /// # Errors
 /// A call failed.

@@ -80,6 +80,12 @@ impl IndexPage {
         places.truncate(limit);
         Self { places, has_more }
     }
+
+    /// From where to go on, as it is written; `None` at the end.
+    #[must_use]
+    pub fn next_place(&self) -> Option<String> {
+        self.places.last().filter(|_| self.has_more).map(ToString::to_string)
+    }
 }
 
 /// The orders that are pending, by when they were placed.
