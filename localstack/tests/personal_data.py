@@ -1,8 +1,9 @@
 """Tests that the functions of a stack have logged nobody's e-mail address, and with each line where it is from.
 
-    python3 localstack/stack.py with --mail-mode ses -- sh -c '... && python3 localstack/tests/personal_data.py'
+    python3 localstack/stack.py with --mail-mode ses -- sh -c '... && python3 localstack/tests/personal_data.py order-api ...'
 
-In: `ORDERFLOW_STACK`, the settings file of the stack, and its CloudWatch Logs since it began, after tests that used it.
+In: the functions, all of which the tests before have used; `ORDERFLOW_STACK`, the settings file of the stack, and its
+CloudWatch Logs since it began.
 Out: the lines that have an address or lack a field, and exit status 1. With `--mail-mode console` the mails themselves
 are in the log, which is what that mode is for.
 """
@@ -18,16 +19,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from orderflow_stack.virtual_environment import enter_stack_environment
 
 ADDRESS = re.compile(r"[\w.+-]+@[\w-]+(\.[\w-]+)+")
-# Who must have logged something, or else nothing was looked at.
-FUNCTIONS = [
-    "order-api",
-    "order-consumer",
-    "product-api",
-    "product-consumer",
-    "notification-consumer",
-    "notification-feedback-consumer",
-    "relay",
-]
 # As docs/telemetry.md has them.
 FIELDS_OF_LINES = {"timestamp", "level", "message", "service", "function", "cold_start"}
 # Of the line that each invocation, or each message of one, ends with.
@@ -62,8 +53,9 @@ def main() -> None:
     settings = dict(line.split("=", 1) for line in lines)
     # With the credentials that the stack was deployed with.
     os.environ.update(settings)
+    functions = sys.argv[1:] or sys.exit("error: name the functions whose logs are to be looked at")
     found, incomplete, silent, count = [], [], [], 0
-    for function in FUNCTIONS:
+    for function in functions:
         lines = logs.read_lines(settings["EMULATOR_URL"], function, 0)
         count += len(lines)
         found += [f"{function}: {line}" for line in lines if ADDRESS.search(line)]
