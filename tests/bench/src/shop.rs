@@ -79,10 +79,16 @@ impl Shop {
     /// # Errors
     /// It has not been built, or it fails.
     pub async fn start(&self, function: Function) -> Result<Environment> {
+        Environment::start(self.command(function)).await.with_context(|| format!("{function:?}"))
+    }
+
+    /// How a function is run: with all of its variables but the address of the Runtime API.
+    #[must_use]
+    pub fn command(&self, function: Function) -> Command {
         let mut command = Command::new(self.binaries.join(function.binary()));
         command.env_clear().envs(variables(function, &self.endpoint.url())).stdin(Stdio::null());
         command.stdout(Stdio::null());
-        Environment::start(command).await.with_context(|| format!("{function:?}"))
+        command
     }
 
     /// Invokes a function, and says what it called and used.
