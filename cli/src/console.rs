@@ -7,7 +7,9 @@
 
 mod dead_list;
 mod lists;
+mod logged_metrics;
 mod rates;
+mod redrives;
 
 use std::{collections::HashSet, net::Ipv4Addr, path::PathBuf, sync::Arc};
 
@@ -42,6 +44,7 @@ use crate::{
 };
 use dead_list::{DeadLetters, DeadList};
 use rates::{Chart, Rates};
+use redrives::{Redrive, Redrives};
 
 const PAGE: &str = include_str!("console/index.html");
 const STYLE: &str = include_str!("console/style.css");
@@ -66,6 +69,7 @@ struct Console {
     dead: DeadLetters,
     metrics: QueueMetrics,
     rates: Rates,
+    redrives: Redrives,
 }
 
 #[derive(Debug, Clone)]
@@ -90,8 +94,8 @@ pub(crate) async fn serve(stack: Stack, port: u16, output: Output) -> Result<(),
     let url = format!("http://127.0.0.1:{port}/#token={token}");
     let guard = Guard { token, port };
     let (dead, metrics) = (DeadLetters::default(), QueueMetrics::default());
-    let rates = Rates::default();
-    let console = Arc::new(Console { stack, output, guard, dead, metrics, rates });
+    let (rates, redrives) = (Rates::default(), Redrives::default());
+    let console = Arc::new(Console { stack, output, guard, dead, metrics, rates, redrives });
     let sampled = Arc::clone(&console);
     tokio::spawn(async move { sampled.rates.sample(&sampled.stack).await });
     output.say(&Address { url }, |address| {
@@ -220,12 +224,14 @@ struct Look {
     #[serde(flatten)]
     status: Status,
     dead_list_at: Option<Timestamp>,
+    redrives: Vec<Redrive>,
 }
 
 async fn status(State(console): State<Arc<Console>>) -> Answer<Look> {
     let status = Status::of(&console.stack, &console.metrics).await?;
     console.dead.follow(&console.stack, status.queues.iter().map(|queue| queue.dead).collect());
-    Ok(Json(Look { status, dead_list_at: console.dead.at() }))
+    let (dead_list_at, redrives) = (console.dead.at(), console.redrives.all());
+    Ok(Json(Look { status, dead_list_at, redrives }))
 }
 
 async fn rates(State(console): State<Arc<Console>>) -> Answer<Vec<Chart>> {
@@ -315,6 +321,10 @@ async fn change(
         drop(reserved);
         let refreshed = console.dead.refresh(stack).await;
         let done = done?;
+        if matches!(change, Change::Redrive) {
+            let (stack, dead) = (stack.clone(), console.dead.clone());
+            console.redrives.watch(stack, queue.clone(), letters, dead);
+        }
         refreshed.map(|_| Changed { done, copy })
     });
     changed.await.map_err(CliError::local("changing dead letters"))?.map(Json)

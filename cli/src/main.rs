@@ -22,6 +22,7 @@ mod log_level;
 mod mail;
 mod marker;
 mod masking;
+mod metrics;
 mod order;
 mod order_list;
 mod outbox;
@@ -66,7 +67,7 @@ use crate::{
     pagination::PageRequest,
     payment::{OrderPayment, Refund},
     reconcile::Report,
-    select::DeadLetter,
+    select::{DeadLetter, Selection},
     stack::{Queue, Stack},
     status::{QueueMetrics, Status},
     trace::Trace,
@@ -220,7 +221,11 @@ async fn dlq(stack: &Stack, command: Dlq, output: Output, yes: bool) -> Result<(
             bar.finish_and_clear();
             if let Some(limit) = wait {
                 let limit = Duration::try_from(limit).map_err(CliError::local("waiting"))?;
-                done.became = Some(redriven::watch(stack, queue, &listing.letters, limit).await?);
+                let everything = Selection::default();
+                let list_dead =
+                    || async { Ok(dlq::list(stack, queue, &everything).await?.letters) };
+                let letters = &listing.letters;
+                done.became = Some(redriven::watch(stack, queue, letters, limit, list_dead).await?);
             }
             report(output, "sent to its queue again", done)?;
             listing.require_complete()

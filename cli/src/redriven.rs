@@ -1,4 +1,4 @@
-//! `dlq redrive --wait`: what became of the letters that were sent to their queue again.
+//! `dlq redrive --wait`, and the console after a redrive: what became of the letters that were sent to their queue again.
 //!
 //! In: the letters, and for how long to wait. Out: how many were handled, how many died again and why, and of how many nobody knows yet. What was
 //! handled is known by its consumer's marker of the event, or, for want of one, by the letter's having left the queue for good; what died again, by its
@@ -14,9 +14,8 @@ use exactly_once::{Item, table::batch_get};
 use serde::Serialize;
 
 use crate::{
-    dlq,
     error::CliError,
-    select::{DeadLetter, Selection},
+    select::DeadLetter,
     stack::{Queue, Stack},
     status::counts,
 };
@@ -47,16 +46,20 @@ impl Became {
     }
 }
 
-/// Waits until it is known of each letter, or the time is over.
+/// Waits until it is known of each letter, or the time is over. `list_dead` lists the queue's dead letters as they are then.
 ///
 /// # Errors
 /// AWS does not answer.
-pub(crate) async fn watch(
+pub(crate) async fn watch<D>(
     stack: &Stack,
     queue: &Queue,
     letters: &[DeadLetter],
     limit: Duration,
-) -> Result<Became, CliError> {
+    list_dead: impl Fn() -> D,
+) -> Result<Became, CliError>
+where
+    D: Future<Output = Result<Vec<DeadLetter>, CliError>>,
+{
     let begun = Instant::now();
     let mut open: Vec<&DeadLetter> = letters.iter().collect();
     let mut became = Became::default();
@@ -66,8 +69,7 @@ pub(crate) async fn watch(
         let is_drained = counts(stack, &queue.url).await?.iter().all(|count| *count == 0);
         let handled = markers(stack, queue, &open).await?;
         let dead = if counts(stack, &queue.dlq_url).await?.iter().any(|count| *count > 0) {
-            let everything = Selection::default();
-            dlq::list(stack, queue, &everything).await?.letters
+            list_dead().await?
         } else {
             Vec::new()
         };

@@ -6,10 +6,9 @@
 
 use std::{
     collections::HashMap,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
-use aws_sdk_cloudwatch::types::{Dimension, Metric, MetricDataQuery, MetricStat};
 use aws_sdk_sqs::types::QueueAttributeName;
 use exactly_once::outbox::Backlog;
 use futures::future::try_join_all;
@@ -19,14 +18,14 @@ use serde::Serialize;
 use crate::{
     consumer,
     error::CliError,
+    metrics::{MetricId, MetricOwner, Minutes, Statistic, of_cloudwatch},
     output::{Output, counted, table},
     stack::{Queue, Stack},
     when::short,
 };
 
 /// How far back metrics are looked for: SQS reports each minute, some minutes late.
-const METRICS_WINDOW: Duration = Duration::from_secs(10 * 60);
-const METRICS_PERIOD_SECONDS: i32 = 60;
+const METRICS_WINDOW: SignedDuration = SignedDuration::from_mins(10);
 /// How long an answer of CloudWatch is used again.
 pub(crate) const METRICS_PAUSE: Duration = Duration::from_secs(60);
 /// If the stack does not say when an order has been pending for too long.
@@ -337,43 +336,26 @@ impl QueueMetrics {
 
 /// The newest value of each metric of each queue, by name and the queue's index; empty where there are none.
 async fn metrics(stack: &Stack) -> HashMap<String, u64> {
-    const METRICS: [(&str, &str, &str); 3] = [
-        ("age", "ApproximateAgeOfOldestMessage", "Maximum"),
-        ("sent", "NumberOfMessagesSent", "Sum"),
-        ("done", "NumberOfMessagesDeleted", "Sum"),
+    const METRICS: [(&str, &str, Statistic); 3] = [
+        ("age", "ApproximateAgeOfOldestMessage", Statistic::Maximum),
+        ("sent", "NumberOfMessagesSent", Statistic::Sum),
+        ("done", "NumberOfMessagesDeleted", Statistic::Sum),
     ];
-    let now = SystemTime::now();
-    let queries = stack.queues.iter().enumerate().flat_map(|(index, queue)| {
-        METRICS.map(|(id, metric, statistic)| {
-            let name = queue.url.rsplit('/').next().unwrap_or_default();
-            let dimension = Dimension::builder().name("QueueName").value(name).build();
-            let metric =
-                Metric::builder().namespace("AWS/SQS").metric_name(metric).dimensions(dimension);
-            let stat = MetricStat::builder()
-                .metric(metric.build())
-                .period(METRICS_PERIOD_SECONDS)
-                .stat(statistic)
-                .build();
-            MetricDataQuery::builder().id(format!("{id}{index}")).metric_stat(stat).build()
+    let now = Timestamp::now();
+    let wanted = stack.queues.iter().enumerate().flat_map(|(index, queue)| {
+        METRICS.map(|(id, name, statistic)| {
+            let of = MetricOwner::Queue(queue.url.clone());
+            (format!("{id}{index}"), MetricId { of, name, statistic })
         })
     });
-    let answer = stack
-        .cloudwatch
-        .get_metric_data()
-        .start_time((now - METRICS_WINDOW).into())
-        .end_time(now.into())
-        .scan_by(aws_sdk_cloudwatch::types::ScanBy::TimestampDescending)
-        .set_metric_data_queries(Some(queries.collect()))
-        .send()
-        .await;
+    let (ids, metrics): (Vec<String>, Vec<MetricId>) = wanted.unzip();
+    let minutes = Minutes::between(now - METRICS_WINDOW, now);
     // Metrics are a help, not the subject: without them the rest still stands.
-    let results = answer.ok().and_then(|answer| answer.metric_data_results).unwrap_or_default();
-    results
-        .into_iter()
-        .filter_map(|result| {
-            let newest = *result.values.unwrap_or_default().first()?;
-            Some((result.id?, newest.max(0.0).round() as u64))
-        })
+    let values = of_cloudwatch(stack, &metrics, minutes).await.unwrap_or_default();
+    let newest = |values: Vec<Option<f64>>| values.into_iter().flatten().next_back();
+    ids.into_iter()
+        .zip(values)
+        .filter_map(|(id, values)| Some((id, newest(values)?.max(0.0).round() as u64)))
         .collect()
 }
 

@@ -248,6 +248,7 @@ async function look() {
   $("stack").textContent = `stack ${status.stack}`;
   showFlow(status);
   showFacts(status);
+  showRedrives(status.redrives);
   before = status;
   showLive();
   // The server makes one list for all pages, when the counts change and when one of them asks.
@@ -425,6 +426,16 @@ function showDeadAge() {
 
 function say(text) {
   $("dead-said").textContent = text;
+}
+
+// What became of the last redrives.
+function showRedrives(redrives) {
+  const line = (one) => {
+    const letters = one.letters === 1 ? "1 letter" : `${one.letters} letters`;
+    const became = one.became ?? "being handled …";
+    return make("li", { "data-redriven": one.queue }, `${new Date(one.at).toLocaleTimeString()}: ${letters} of ${one.queue} redriven: ${became}`);
+  };
+  replaceKeepingFocus($("redrives"), redrives.map(line));
 }
 
 // Redrives or drops these letters, queue by queue; asks unless it is one that is redriven.

@@ -10,9 +10,11 @@ const STROKES = {
   in: ["--accent", []], done: ["--good", [7, 4]], waiting: ["--warn", [2, 3]], dead: ["--bad", [9, 3, 2, 3]],
   handled: ["--good", []], duplicate: ["--soft", [7, 4]], retried: ["--warn", [2, 3]], "dead-lettered": ["--bad", [9, 3, 2, 3]],
   "in flight": ["--accent", []], "orders pending": ["--accent", []], "events to publish": ["--warn", [2, 3]],
+  placed: ["--accent", []], confirmed: ["--good", [7, 4]], rejected: ["--bad", [9, 3, 2, 3]], cancelled: ["--warn", [2, 3]],
+  expired: ["--bad", [2, 3]], shipped: ["--soft", []], "to be paid": ["--warn", [7, 4]], p50: ["--accent", []], p99: ["--warn", [7, 4]],
 };
 const OTHER_STROKES = [["--accent", []], ["--good", [7, 4]], ["--warn", [2, 3]], ["--bad", [9, 3, 2, 3]]];
-const SOURCES = { cloudwatch: "from CloudWatch", console: "counted by this console since it began" };
+const SOURCES = { cloudwatch: "from CloudWatch", logs: "from the functions' log lines", console: "counted by this console since it began" };
 
 const plots = new Map(); // what is drawn, by the chart's title
 

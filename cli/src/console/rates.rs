@@ -1,8 +1,9 @@
-//! The last hour as charts: what each queue and consumer did, minute by minute.
+//! The last hour as charts: what became of orders, and what each queue and consumer did, minute by minute.
 //!
 //! In: CloudWatch's metrics, and the status, which is looked at again and again while the console runs. Out: charts of numbers with
-//! their moments. Guarantees: a chart says where it is from; what CloudWatch does not have (an emulator's queues) is drawn from the
-//! console's own samples, which begin when it starts; a minute without a value is a gap, never a zero that nobody measured.
+//! their moments. Guarantees: a chart says where it is from; what CloudWatch does not have (an emulator's) is read from the functions'
+//! log lines, or drawn from the console's own samples, which begin when it starts; a minute without a value is a gap, never a zero
+//! that nobody measured.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -10,48 +11,54 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aws_sdk_cloudwatch::types::{Dimension, Metric, MetricDataQuery, MetricDataResult, MetricStat};
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
+use super::logged_metrics::LoggedMetrics;
 use crate::{
     error::CliError,
+    metrics::{MetricId, MetricOwner, Minutes, Statistic, of_cloudwatch},
     stack::Stack,
     status::{METRICS_PAUSE, QueueStatus, Status},
 };
 
 /// How far back charts go.
 const WINDOW: SignedDuration = SignedDuration::from_hours(1);
-const PERIOD_SECONDS: i32 = 60;
 /// How often the console looks at the status for its charts, with no page open too.
 pub(crate) const SAMPLE_PAUSE: Duration = Duration::from_secs(10);
 /// Maximum number of samples that are kept: an hour of them.
 const SAMPLES_MAX: usize = 360;
 
+/// A line of a chart: its name, and the metric that it shows.
+type Measured = (&'static str, &'static str, Statistic);
+
 /// What a queue does, by SQS's own metrics.
 const QUEUE_LINES: [Measured; 3] = [
-    Measured { line: "in", metric: "NumberOfMessagesSent", statistic: "Sum" },
-    Measured { line: "done", metric: "NumberOfMessagesDeleted", statistic: "Sum" },
-    Measured {
-        line: "waiting",
-        metric: "ApproximateNumberOfMessagesVisible",
-        statistic: "Maximum",
-    },
+    ("in", "NumberOfMessagesSent", Statistic::Sum),
+    ("done", "NumberOfMessagesDeleted", Statistic::Sum),
+    ("waiting", "ApproximateNumberOfMessagesVisible", Statistic::Maximum),
 ];
 /// What a consumer does, by the metrics that it writes.
 const CONSUMER_LINES: [Measured; 4] = [
-    Measured { line: "handled", metric: "done", statistic: "Sum" },
-    Measured { line: "duplicate", metric: "duplicate", statistic: "Sum" },
-    Measured { line: "retried", metric: "retried", statistic: "Sum" },
-    Measured { line: "dead-lettered", metric: "dead_lettered", statistic: "Sum" },
+    ("handled", "done", Statistic::Sum),
+    ("duplicate", "duplicate", Statistic::Sum),
+    ("retried", "retried", Statistic::Sum),
+    ("dead-lettered", "dead_lettered", Statistic::Sum),
 ];
-
-#[derive(Debug, Clone, Copy)]
-struct Measured {
-    line: &'static str,
-    metric: &'static str,
-    statistic: &'static str,
-}
+/// What became of orders, by the function that says so.
+const OUTCOME_LINES: [(&str, Measured); 7] = [
+    ("order-api", ("placed", "orders_placed", Statistic::Sum)),
+    ("order-consumer", ("to be paid", "orders_awaiting_payment", Statistic::Sum)),
+    ("order-consumer", ("confirmed", "orders_confirmed", Statistic::Sum)),
+    ("order-consumer", ("rejected", "orders_rejected", Statistic::Sum)),
+    ("order-api", ("cancelled", "orders_cancelled", Statistic::Sum)),
+    ("order-consumer", ("expired", "orders_expired", Statistic::Sum)),
+    ("order-api", ("shipped", "orders_shipped", Statistic::Sum)),
+];
+const SETTLED_LINES: [(&str, Measured); 2] = [
+    ("order-consumer", ("p50", "order_settled_ms", Statistic::P50)),
+    ("order-consumer", ("p99", "order_settled_ms", Statistic::P99)),
+];
 
 /// Some lines over the same moments.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -68,6 +75,8 @@ pub(crate) struct Chart {
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Source {
     CloudWatch,
+    /// The metrics in the functions' log lines, of which CloudWatch has made none.
+    Logs,
     Console,
 }
 
@@ -82,8 +91,14 @@ pub(crate) struct Line {
 #[derive(Debug, Default)]
 pub(crate) struct Rates {
     samples: Mutex<VecDeque<Sample>>,
+    metrics: tokio::sync::Mutex<Metrics>,
+}
+
+#[derive(Debug, Default)]
+struct Metrics {
     /// What CloudWatch said last, and when.
-    metrics: tokio::sync::Mutex<Option<(Instant, Vec<Chart>)>>,
+    last: Option<(Instant, Vec<Chart>)>,
+    logged: LoggedMetrics,
 }
 
 /// What the status counted at one moment.
@@ -143,29 +158,39 @@ impl Rates {
             let samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
             samples.iter().cloned().collect()
         };
-        let mut charts = vec![sampled_flow(&samples)];
-        for queue in &stack.queues {
-            let title = queue_title(&queue.name);
-            let of_queue = measured.iter().find(|chart| chart.title == title);
-            charts.push(of_queue.cloned().unwrap_or_else(|| sampled_queue(&samples, &queue.name)));
-        }
-        charts.extend(
-            measured
-                .into_iter()
-                .filter(|chart| !charts.iter().any(|c| c.title == chart.title))
-                .collect::<Vec<_>>(),
-        );
+        let sampled = stack.queues.iter().map(|queue| sampled_queue(&samples, &queue.name));
+        let sampled = std::iter::once(sampled_flow(&samples)).chain(sampled);
+        let has = |title: &str| measured.iter().any(|chart| chart.title == title);
+        let mut charts: Vec<Chart> = sampled.filter(|chart| !has(&chart.title)).collect();
+        charts.extend(measured);
         Ok(charts)
     }
 
     async fn measured(&self, stack: &Stack) -> Result<Vec<Chart>, CliError> {
-        let mut last = self.metrics.lock().await;
-        if let Some((_, charts)) = last.as_ref().filter(|(at, _)| at.elapsed() < METRICS_PAUSE) {
-            return Ok(charts.clone());
+        let mut metrics = self.metrics.lock().await;
+        let Metrics { last, logged } = &mut *metrics;
+        let now = Timestamp::now();
+        let minutes = Minutes::between(now - WINDOW, now);
+        let wanted = wanted(stack);
+        let charts = match last {
+            Some((at, charts)) if at.elapsed() < METRICS_PAUSE => charts.clone(),
+            _ => {
+                let charts = from_cloudwatch(stack, &wanted, minutes).await?;
+                *last = Some((Instant::now(), charts.clone()));
+                charts
+            }
+        };
+        let has_metrics_of_functions = wanted
+            .iter()
+            .any(|one| !one.is_of_queue() && charts.iter().any(|c| c.title == one.title));
+        if has_metrics_of_functions {
+            return Ok(charts);
         }
-        let charts = measured(stack, Timestamp::now()).await?;
-        *last = Some((Instant::now(), charts.clone()));
-        Ok(charts)
+        let of_functions: Vec<Wanted> = wanted.into_iter().filter(|w| !w.is_of_queue()).collect();
+        let ids: Vec<MetricId> = of_functions.iter().flat_map(Wanted::ids).collect();
+        logged.read(stack, &ids, minutes).await?;
+        let values = ids.iter().map(|id| logged.values(id, minutes)).collect();
+        Ok(drawn(of_functions, values, minutes, Source::Logs).chain(charts).collect())
     }
 }
 
@@ -219,106 +244,113 @@ fn sampled<const LINES: usize>(
     }
 }
 
-/// A chart that CloudWatch is asked for.
+/// A chart of metrics.
+#[derive(Debug, Clone)]
 struct Wanted {
     title: String,
     unit: &'static str,
-    namespace: &'static str,
-    dimension: (&'static str, String),
-    lines: &'static [Measured],
+    lines: Vec<(&'static str, MetricId)>,
 }
 
+impl Wanted {
+    fn is_of_queue(&self) -> bool {
+        self.lines.iter().any(|(_, id)| matches!(id.of, MetricOwner::Queue(_)))
+    }
+
+    fn ids(&self) -> impl Iterator<Item = MetricId> {
+        self.lines.iter().map(|(_, id)| id.clone())
+    }
+}
+
+/// All of them, what became of orders first.
 fn wanted(stack: &Stack) -> Vec<Wanted> {
+    let line = |of: MetricOwner, (line, name, statistic): Measured| {
+        (line, MetricId { of, name, statistic })
+    };
+    let of_functions = |lines: &[(&str, Measured)]| {
+        let line = |(function, measured): &(&str, Measured)| {
+            line(MetricOwner::Function(format!("{}-{function}", stack.name)), *measured)
+        };
+        lines.iter().map(line).collect::<Vec<_>>()
+    };
+    let orders = [
+        Wanted {
+            title: "Orders by outcome".to_owned(),
+            unit: "orders a minute",
+            lines: of_functions(&OUTCOME_LINES),
+        },
+        Wanted {
+            title: "From order to confirmation or rejection".to_owned(),
+            unit: "milliseconds",
+            lines: of_functions(&SETTLED_LINES),
+        },
+    ];
     let queues = stack.queues.iter().map(|queue| Wanted {
         title: queue_title(&queue.name),
         unit: "messages a minute",
-        namespace: "AWS/SQS",
-        dimension: ("QueueName", queue.url.rsplit('/').next().unwrap_or_default().to_owned()),
-        lines: &QUEUE_LINES,
+        lines: QUEUE_LINES.map(|m| line(MetricOwner::Queue(queue.url.clone()), m)).to_vec(),
     });
     let consumers = stack.queues.iter().map(|queue| Wanted {
         title: format!("{}-consumer", queue.name),
         unit: "messages a minute",
-        namespace: "Orderflow",
-        dimension: ("function", queue.consumer.clone()),
-        lines: &CONSUMER_LINES,
+        lines: CONSUMER_LINES
+            .map(|m| line(MetricOwner::Function(queue.consumer.clone()), m))
+            .to_vec(),
     });
-    queues.chain(consumers).collect()
+    orders.into_iter().chain(queues).chain(consumers).collect()
 }
 
-/// Those charts of which CloudWatch has something.
-async fn measured(stack: &Stack, now: Timestamp) -> Result<Vec<Chart>, CliError> {
-    let from = (now - WINDOW).as_second() / i64::from(PERIOD_SECONDS) * i64::from(PERIOD_SECONDS);
-    let wanted = wanted(stack);
-    let queries = wanted.iter().enumerate().flat_map(|(chart, one)| {
-        one.lines.iter().enumerate().map(move |(line, measured)| {
-            let (name, value) = &one.dimension;
-            let dimension = Dimension::builder().name(*name).value(value).build();
-            let metric = Metric::builder().namespace(one.namespace).metric_name(measured.metric);
-            let stat = MetricStat::builder()
-                .metric(metric.dimensions(dimension).build())
-                .period(PERIOD_SECONDS)
-                .stat(measured.statistic)
-                .build();
-            MetricDataQuery::builder().id(format!("c{chart}l{line}")).metric_stat(stat).build()
-        })
-    });
-    let call = stack.cloudwatch.get_metric_data().set_metric_data_queries(Some(queries.collect()));
-    let call = call.start_time(aws_sdk_cloudwatch::primitives::DateTime::from_secs(from));
-    let call = call.end_time(aws_sdk_cloudwatch::primitives::DateTime::from_secs(now.as_second()));
-    let results = call.send().await?.metric_data_results.unwrap_or_default();
-    let minutes = ((now.as_second() - from) / i64::from(PERIOD_SECONDS)) as usize + 1;
-    let chart = |(index, one): (usize, Wanted)| {
-        let line = |(line, measured): (usize, &Measured)| {
-            let id = format!("c{index}l{line}");
-            let result = results.iter().find(|result| result.id.as_deref() == Some(&id));
-            Line { name: measured.line, values: by_minute(result, from, minutes) }
-        };
-        let lines: Vec<Line> = one.lines.iter().enumerate().map(line).collect();
-        lines.iter().any(|line| line.values.iter().any(Option::is_some)).then(|| Chart {
-            title: one.title,
-            unit: one.unit,
-            source: Source::CloudWatch,
-            times: (0..minutes as i64).map(|m| from + m * i64::from(PERIOD_SECONDS)).collect(),
-            lines,
-        })
-    };
-    Ok(wanted.into_iter().enumerate().filter_map(chart).collect())
+async fn from_cloudwatch(
+    stack: &Stack,
+    wanted: &[Wanted],
+    minutes: Minutes,
+) -> Result<Vec<Chart>, CliError> {
+    let ids: Vec<MetricId> = wanted.iter().flat_map(Wanted::ids).collect();
+    let values = of_cloudwatch(stack, &ids, minutes).await?;
+    Ok(drawn(wanted.to_vec(), values, minutes, Source::CloudWatch).collect())
 }
 
-/// The values of a metric in the minutes since `from`.
-fn by_minute(result: Option<&MetricDataResult>, from: i64, minutes: usize) -> Vec<Option<f64>> {
-    let mut values = vec![None; minutes];
-    let result = result.iter().flat_map(|r| r.timestamps().iter().zip(r.values()));
-    for (at, value) in result {
-        let minute = usize::try_from((at.secs() - from) / i64::from(PERIOD_SECONDS)).ok();
-        if let Some(place) = minute.and_then(|minute| values.get_mut(minute)) {
-            *place = Some(*value);
-        }
-    }
-    values
+/// Those charts of which there is anything. The values are in the order of the charts' lines.
+fn drawn(
+    wanted: Vec<Wanted>,
+    values: Vec<Vec<Option<f64>>>,
+    minutes: Minutes,
+    source: Source,
+) -> impl Iterator<Item = Chart> {
+    let mut values = values.into_iter();
+    wanted.into_iter().filter_map(move |one| {
+        let values = values.by_ref();
+        let lines: Vec<Line> =
+            one.lines.iter().zip(values).map(|((name, _), values)| Line { name, values }).collect();
+        let is_known = lines.iter().any(|line| line.values.iter().any(Option::is_some));
+        let times = minutes.starts();
+        is_known.then_some(Chart { title: one.title, unit: one.unit, source, times, lines })
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use aws_sdk_cloudwatch::primitives::DateTime;
-
     use super::*;
 
     #[test]
-    fn a_minute_that_cloudwatch_has_nothing_of_is_a_gap() {
-        let result = MetricDataResult::builder()
-            .timestamps(DateTime::from_secs(1_200))
-            .values(7.0)
-            .timestamps(DateTime::from_secs(1_080))
-            .values(3.0)
-            // Outside of what was asked for.
-            .timestamps(DateTime::from_secs(9_000))
-            .values(1.0)
-            .build();
-        let values = by_minute(Some(&result), 1_080, 4);
-        assert_eq!(values, [Some(3.0), None, Some(7.0), None]);
-        assert_eq!(by_minute(None, 0, 2), [None, None]);
+    fn a_chart_without_any_value_is_none_and_the_next_ones_values_are_its_own() {
+        let id = || MetricId {
+            of: MetricOwner::Function("f".into()),
+            name: "done",
+            statistic: Statistic::Sum,
+        };
+        let wanted = |title: &str, lines: &[&'static str]| Wanted {
+            title: title.to_owned(),
+            unit: "orders",
+            lines: lines.iter().map(|line| (*line, id())).collect(),
+        };
+        let charts = vec![wanted("a", &["x", "y"]), wanted("b", &["x"]), wanted("c", &["x"])];
+        let values = [None, None, Some(3.0), None].map(|value| vec![value]).to_vec();
+        let minutes = Minutes { from: 60, count: 1 };
+        let charts: Vec<Chart> = drawn(charts, values, minutes, Source::Logs).collect();
+        assert_eq!(charts.len(), 1);
+        assert_eq!((charts[0].title.as_str(), &charts[0].times), ("b", &vec![60]));
+        assert_eq!(charts[0].lines, [Line { name: "x", values: vec![Some(3.0)] }]);
     }
 
     #[test]

@@ -149,6 +149,9 @@ async fn the_page_shows_counts_a_dead_letter_with_its_reason_and_a_time_line_and
     browser.click("#switch-product")?;
     browser.until(&format!("{label}.includes('1 dead, consumer on')"), 60.secs()).await?;
     browser.until(&format!("{row} !== undefined"), 30.secs()).await?;
+    let became = "document.getElementById('redrives').innerText";
+    let died_again = "1 letter of product redriven: 0 handled, 1 died again: unknown_type";
+    browser.until(&format!("{became}.includes('{died_again}')"), 60.secs()).await?;
     assert_eq!(browser.value("document.title")?, "Orderflow console", "no markup of a message ran");
     console.end()?;
     stack.json(&["dlq", "drop", "product", "--order", &poisoned, "--yes"]).await?;
@@ -414,6 +417,34 @@ async fn each_queue_has_a_chart_of_the_last_hour_that_says_where_it_is_from() ->
     let pending = "document.querySelector('[data-chart=\"Orders and outbox\"]').innerText";
     browser.until(&format!("/orders pending \\d+/.test({pending})"), 30.secs()).await?;
     browser.until("charts[0].times.length >= 2", 60.secs()).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn orders_are_charted_by_outcome_and_by_the_time_until_they_are_settled() -> Result<()> {
+    let stack = Stack::load().await?;
+    let lamp = stack.api.product("Charted", "1250", 1).await?;
+    for outcome in ["confirmed", "rejected"] {
+        let order = stack.api.order("charted@example.com", &[(&lamp, 1)]).await?;
+        assert_eq!(stack.api.wait_until_settled(&order).await?, outcome);
+    }
+    let console = Console::start(&stack)?;
+    let mut browser = Browser::start()?;
+    browser.open(&console.url)?;
+    let chart =
+        |title: &str| format!("document.querySelector('[data-chart=\"{title}\"]')?.innerText");
+    let (outcomes, settled) =
+        (chart("Orders by outcome"), chart("From order to confirmation or rejection"));
+    for line in ["placed", "confirmed", "rejected"] {
+        browser.until(&format!("/{line} [1-9]/.test({outcomes})"), 60.secs()).await?;
+    }
+    browser.until(&format!("/p50 [1-9]\\d*/.test({settled})"), 30.secs()).await?;
+    browser.until(&format!("/p99 [1-9]\\d*/.test({settled})"), 30.secs()).await?;
+    // Of the same orders, the longest time is no shorter than that of half of them.
+    let values = "charts.find(c => c.title.startsWith('From order')).lines.map(l => l.values.findLast(v => v !== null))";
+    assert_eq!(browser.value(&format!("{values}[0] <= {values}[1]"))?, true);
+    let consumer = chart("product-consumer");
+    browser.until(&format!("/handled [1-9]/.test({consumer})"), 30.secs()).await?;
     Ok(())
 }
 
