@@ -43,7 +43,12 @@ impl Stack {
             };
             let mut directives = line["_aws"]["CloudWatchMetrics"].as_array().into_iter().flatten();
             if line[label] == function && directives.any(is_of_alarm) {
-                values.push(line[metric].as_f64().context("a metric's value is a number")?);
+                let many = line[metric]
+                    .as_array()
+                    .map_or(std::slice::from_ref(&line[metric]), Vec::as_slice);
+                for value in many {
+                    values.push(value.as_f64().context("a metric's value is a number")?);
+                }
             }
         }
         Ok(values)

@@ -78,7 +78,7 @@ impl<'a> Playing<'a> {
     pub(crate) async fn end(self) -> Result<()> {
         let left: Vec<_> = self.steps[self.next..].iter().map(|step| &step.command).collect();
         ensure!(left.is_empty(), "{} was not played to its end: {left:?}", self.section);
-        eventually(&format!("{} to be over", self.section), 60.secs(), async || {
+        eventually(&format!("{} to be over", self.section), 180.secs(), async || {
             Ok((!self.is_raised().await?).then_some(()))
         })
         .await
@@ -101,6 +101,12 @@ impl<'a> Playing<'a> {
             }
             (Some("Orderflow"), Some(_)) if alarm.statistic() == Some(&Statistic::Sum) => {
                 Ok(stack.emitted(alarm, self.since).await?.iter().sum())
+            }
+            (Some("Orderflow"), Some(_)) if alarm.extended_statistic() == Some("p90") => {
+                let mut values = stack.emitted(alarm, self.since).await?;
+                values.sort_by(f64::total_cmp);
+                let rank = (values.len() * 9).div_ceil(10);
+                Ok(rank.checked_sub(1).map_or(0.0, |place| values[place]))
             }
             // The relay's, of which the newest counts.
             (Some("Orderflow"), Some(metric)) => {

@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result};
 use aws_sdk_dynamodb::types::AttributeValue;
+use aws_sdk_lambda::types::Environment;
 use e2e::{
     Queue, Seconds, Stack, eventually,
     payments::{open_payment, order_becomes, pass_time, unpaid_order},
@@ -38,6 +39,57 @@ async fn unheard_order(stack: &Stack, product: &str) -> Result<String> {
     Ok(order)
 }
 
+/// Puts an order's first event back into the outbox, and returns the event's id.
+async fn set_outbox(stack: &Stack, order: &str, shard: &str, since: Timestamp) -> Result<String> {
+    let event = stack.log(order).await?[0]["event_id"].clone();
+    let text = |text: &str| AttributeValue::S(text.to_owned());
+    let table = stack.setting("EVENT_LOG_TABLE");
+    let update = stack.dynamodb.update_item().table_name(table).key("order_id", text(order));
+    let update = update.key("event_id", event.clone());
+    let update = update.update_expression("SET outbox_shard = :shard, pending_since = :since");
+    let update = update.expression_attribute_values(":shard", text(shard));
+    let since = text(&format!("{since:.3}"));
+    update.expression_attribute_values(":since", since).send().await?;
+    Ok(event.as_s().ok().context("the event's id")?.clone())
+}
+
+/// Lets the relay's next sweeps look for SNS here; where it is, without.
+async fn set_sns_endpoint(stack: &Stack, endpoint: Option<&str>) -> Result<()> {
+    const VARIABLE: &str = "AWS_ENDPOINT_URL_SNS";
+    let name = stack.setting("RELAY_FUNCTION");
+    let now = stack.lambda.get_function_configuration().function_name(name).send().await?;
+    let mut variables =
+        now.environment().and_then(|e| e.variables()).cloned().context("the relay's variables")?;
+    match endpoint {
+        Some(endpoint) => variables.insert(VARIABLE.to_owned(), endpoint.to_owned()),
+        None => variables.remove(VARIABLE),
+    };
+    let environment = Environment::builder().set_variables(Some(variables)).build();
+    let change = stack.lambda.update_function_configuration().function_name(name);
+    change.environment(environment).send().await?;
+    stack.restart("RELAY").await
+}
+
+#[tokio::test]
+async fn an_event_that_sns_did_not_take_for_minutes_is_published_when_it_does() -> Result<()> {
+    let stack = Stack::load().await?;
+    let mut playing = Playing::begin(&stack, "outbox-old").await?;
+    let product = stack.api.product("Egg timer", "6.20", 10).await?;
+    let order = unheard_order(&stack, &product).await?;
+    // Nobody listens there.
+    set_sns_endpoint(&stack, Some("http://127.0.0.1:1")).await?;
+    let since = Timestamp::now() - SignedDuration::from_mins(4);
+    set_outbox(&stack, &order, "0", since).await?;
+    playing.wait_until_raised().await?;
+
+    playing.run("outbox list --pending", &[]).await?;
+    set_sns_endpoint(&stack, None).await?;
+    stack.sweep().await?.context("the sweep failed")?;
+    assert_eq!(stack.api.wait_until_settled(&order).await?, "awaiting_payment");
+    wait_until_nothing_moves(&stack).await?;
+    playing.end().await
+}
+
 #[tokio::test]
 async fn a_stuck_event_is_published_again_and_its_order_settles() -> Result<()> {
     let stack = Stack::load().await?;
@@ -45,18 +97,9 @@ async fn a_stuck_event_is_published_again_and_its_order_settles() -> Result<()> 
     let product = stack.api.product("Cake stand", "39.00", 10).await?;
     let order = unheard_order(&stack, &product).await?;
     // As the relay leaves it if SNS refuses it for good.
-    let event = stack.log(&order).await?[0]["event_id"].clone();
-    let text = |text: &str| AttributeValue::S(text.to_owned());
-    let now = format!("{:.3}", Timestamp::now());
-    let table = stack.setting("EVENT_LOG_TABLE");
-    let update = stack.dynamodb.update_item().table_name(table).key("order_id", text(&order));
-    let update = update.key("event_id", event.clone());
-    let update = update.update_expression("SET outbox_shard = :stuck, pending_since = :since");
-    let update = update.expression_attribute_values(":stuck", text("stuck"));
-    update.expression_attribute_values(":since", text(&now)).send().await?;
+    let event = set_outbox(&stack, &order, "stuck", Timestamp::now()).await?;
     playing.wait_until_raised().await?;
 
-    let event = event.as_s().ok().context("the event's id")?;
     let values = [("ORDER", order.as_str()), ("EVENT", event.as_str())];
     playing.run("outbox list", &values).await?;
     playing.run("outbox show EVENT", &values).await?;
