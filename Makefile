@@ -13,31 +13,33 @@ LONG ?=
 BIN_DIR ?=
 # stripe has the orders of the local stack paid, none not; empty is what the running stack has, or none.
 PAYMENTS ?=
+# A stack on AWS.
+STACK ?=
 
 export PORT PYTHON
-STACK = $(PYTHON) localstack/stack.py
+LOCAL = $(PYTHON) localstack/stack.py
 PAID = $(if $(PAYMENTS),--payments $(PAYMENTS))
 BUILT = $(if $(BIN_DIR),--no-build --bin-dir $(BIN_DIR))
 # Each kind of test has a stack of its own on a free port.
-WITH = PORT=0 $(STACK) with --emulator $(EMULATOR) $(or $(BUILT),--no-build)
+WITH = PORT=0 $(LOCAL) with --emulator $(EMULATOR) $(or $(BUILT),--no-build)
 
 .DEFAULT_GOAL := help
-.PHONY: help up down logs demo test check unit build bench profile chaos e2e e2e-shared e2e-alone e2e-demo e2e-lifecycle e2e-iam e2e-faults e2e-conformance e2e-chaos e2e-chaos-payments e2e-cli e2e-contract e2e-stripe e2e-payment runbook docs asyncapi actionlint client-test deny advisories console-test fuzz sim sim-mutants
+.PHONY: help deploy deploy-function smoke destroy up down logs demo test check unit build bench profile chaos e2e e2e-shared e2e-alone e2e-demo e2e-lifecycle e2e-account e2e-iam e2e-faults e2e-conformance e2e-chaos e2e-chaos-payments e2e-cli e2e-contract e2e-stripe e2e-payment runbook docs asyncapi actionlint client-test deny advisories console-test fuzz sim sim-mutants
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 up: ## build the functions and run the stack on this machine (PAYMENTS=stripe); again: deploy what has changed
-	@$(STACK) up --emulator $(EMULATOR) $(PAID) $(BUILT)
+	@$(LOCAL) up --emulator $(EMULATOR) $(PAID) $(BUILT)
 
 down: ## stop the stack; its data is gone
-	@$(STACK) down
+	@$(LOCAL) down
 
 logs: ## follow the logs of all functions
-	@$(STACK) logs
+	@$(LOCAL) logs
 
 demo: ## run the stack, place an order and watch it through to the mail
-	@$(STACK) demo --emulator $(EMULATOR) $(PAID) $(BUILT)
+	@$(LOCAL) demo --emulator $(EMULATOR) $(PAID) $(BUILT)
 
 test: check unit e2e ## everything: format, lints, all tests, each stack brought and taken away
 
@@ -63,7 +65,7 @@ build: ## the one dev build that tests and local functions share
 SIDE_BY_SIDE ?= -j4
 
 e2e: build ## the end-to-end tests, each group against a stack of its own
-	$(MAKE) $(SIDE_BY_SIDE) e2e-faults e2e-iam e2e-contract e2e-cli e2e-shared e2e-conformance e2e-alone e2e-payment e2e-lifecycle e2e-stripe e2e-demo
+	$(MAKE) $(SIDE_BY_SIDE) e2e-faults e2e-iam e2e-contract e2e-cli e2e-shared e2e-conformance e2e-alone e2e-payment e2e-lifecycle e2e-stripe e2e-account e2e-demo
 
 # Whose logs may have nobody's address in them, wherever the tests have used them.
 LOGGING = order-api order-consumer product-api product-consumer notification-consumer relay
@@ -104,11 +106,17 @@ runbook: build ## play docs/runbook.md: break a stack, follow each section, comp
 	  --param RetrySchedule=1,1 --param RelayAgeSeconds=2 --param OrderPendingMaxMinutes=0 --param OldestMessageMaxSeconds=60 -- \
 	  cargo test --workspace --test runbook -- --test-threads=1
 
+SMOKE = set -a && . $$ORDERFLOW_STACK && $(ACCOUNT) smoke --api-url $$API_URL --email smoke@example.com
+
 e2e-demo: build
 	$(WITH) --state .local/test/demo -- \
-	  $(STACK) demo --state .local/test/demo --no-build
+	  sh -c '$(LOCAL) demo --state .local/test/demo --no-build && $(SMOKE)'
 	$(WITH) --state .local/test/demo-paid --payments stripe -- \
-	  $(STACK) demo --state .local/test/demo-paid --no-build
+	  sh -c '$(LOCAL) demo --state .local/test/demo-paid --no-build && $(SMOKE)'
+
+# A second shop beside the first, deployed by what deploys to AWS.
+e2e-account: build
+	$(WITH) --state .local/test/account -- $(PYTHON) localstack/tests/account.py $(or $(BIN_DIR),target/debug)
 
 e2e-lifecycle: build
 	EMULATOR=$(EMULATOR) $(PYTHON) localstack/tests/lifecycle.py
@@ -151,6 +159,25 @@ sim: build ## the production functions in a simulated AWS, in virtual time: 200 
 # It builds in target/sim-mutants: the first time everything, then a few crates for each bug.
 sim-mutants: ## plants bugs into the functions, and says after how many of 2,000 seeds the simulation finds each (BUGS=lease)
 	$(PYTHON) tests/sim/mutants.py $(BUGS)
+
+# To AWS, with the caller's credentials. PARAMS is a list of KEY=VALUE; what is not in it stays as it was deployed.
+FN ?=
+REGION ?=
+PARAMS ?=
+API_URL ?=
+ACCOUNT = $(PYTHON) localstack/deploy.py
+
+deploy: ## deploy to AWS: STACK=shop [REGION=eu-central-1]; of a first deployment also PARAMS="MailMode=ses MailFrom=shop@example.com"
+	@$(ACCOUNT) up --stack "$(STACK)" --region "$(REGION)" --bin-dir "$(BIN_DIR)" $(PARAMS:%=--param '%')
+
+deploy-function: ## deploy the code of one function alone: FN=order-api STACK=shop [REGION=eu-central-1]
+	@$(ACCOUNT) function --function "$(FN)" --stack "$(STACK)" --region "$(REGION)"
+
+smoke: ## place an order by a deployed API, see it through, and cancel it: API_URL=https://...
+	@$(ACCOUNT) smoke --api-url "$(API_URL)" --region "$(REGION)"
+
+destroy: ## delete a stack from AWS, but its tables; asks first: STACK=shop [REGION=eu-central-1]
+	@$(ACCOUNT) destroy --stack "$(STACK)" --region "$(REGION)"
 
 # In the dev profile, which checks arithmetic for overflow. Its inputs are shared between two targets.
 fuzz: build ## the long fuzz run over events and HTTP bodies: 10 million inputs (ORDERFLOW_FUZZ_INPUTS each, ORDERFLOW_SEED=...)

@@ -1,6 +1,6 @@
 """One call of Orderflow's HTTP API: sends it, or shows the `curl` command that does the same.
 
-In: method, URL, body, and whether it is to be signed. Out: status and body of the answer.
+In: method, URL, body, and by whom it is to be signed. Out: status and body of the answer.
 Guarantees: an answer of any status is an `ApiAnswer`; its numbers stay text, so that 5000.00 is not taken for 5000.
 """
 
@@ -19,7 +19,32 @@ from orderflow_stack.credentials import CREDENTIALS, REGION
 from orderflow_stack.errors import StackError
 
 TIMEOUT_SECONDS = 30
-KEY, SECRET = CREDENTIALS["AWS_ACCESS_KEY_ID"], CREDENTIALS["AWS_SECRET_ACCESS_KEY"]
+
+
+@dataclass(frozen=True)
+class Signer:
+    """Who signs the calls that are for administrators."""
+
+    key: str
+    secret: str
+    token: str | None
+    region: str
+    # Whether a command that is shown may have them in it.
+    shows_credentials: bool
+
+    def sign(self, request: AWSRequest) -> None:
+        SigV4Auth(Credentials(self.key, self.secret, self.token), "execute-api", self.region).add_auth(request)
+
+    def format_curl_options(self) -> list[str]:
+        user = f"{self.key}:{self.secret}" if self.shows_credentials else '"$AWS_ACCESS_KEY_ID:$AWS_SECRET_ACCESS_KEY"'
+        token = [] if self.token is None else ["-H", '"x-amz-security-token: $AWS_SESSION_TOKEN"']
+        return ["--aws-sigv4", f'"aws:amz:{self.region}:execute-api"', "--user", user, *token]
+
+
+# With what every emulator is called.
+OF_EMULATOR = Signer(
+    CREDENTIALS["AWS_ACCESS_KEY_ID"], CREDENTIALS["AWS_SECRET_ACCESS_KEY"], None, REGION, shows_credentials=True
+)
 
 
 @dataclass(frozen=True)
@@ -43,7 +68,7 @@ class ApiCall:
     method: str
     url: str
     body: dict[str, Any] | None = None
-    signed: bool = False
+    signer: Signer | None = None
     headers: dict[str, str] = field(default_factory=dict)
 
     def send(self) -> ApiAnswer:
@@ -61,8 +86,8 @@ class ApiCall:
         if self.method != "GET":
             words += ["-X", self.method]
         words += [shlex.quote(self.url)]
-        if self.signed:
-            words += ["--aws-sigv4", f'"aws:amz:{REGION}:execute-api"', "--user", f"{KEY}:{SECRET}"]
+        if self.signer:
+            words += self.signer.format_curl_options()
         for name, value in self.headers.items():
             words += ["-H", shlex.quote(f"{name}: {value}")]
         if self.body is not None:
@@ -76,8 +101,8 @@ class ApiCall:
         headers = dict(self.headers)
         if self.body is not None:
             headers["content-type"] = "application/json"
-        if not self.signed:
+        if self.signer is None:
             return headers
         request = AWSRequest(self.method, self.url, headers=headers, data=self._encode_body())
-        SigV4Auth(Credentials(KEY, SECRET), "execute-api", REGION).add_auth(request)
+        self.signer.sign(request)
         return dict(request.headers)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from http import HTTPStatus
 
 from orderflow_stack import aws, logs
-from orderflow_stack.api_call import ApiAnswer, ApiCall
+from orderflow_stack.api_call import OF_EMULATOR, ApiAnswer, ApiCall
 from orderflow_stack.deployed_stack import DeployedStack, describe_stack
 from orderflow_stack.emulator import Emulator
 from orderflow_stack.errors import StackError
@@ -38,7 +38,7 @@ def run_demo(emulator: Emulator) -> None:
     is_paid = stack.parameters["Payments"] == "stripe"
 
     _print_title(1, "An administrator creates a product: 50 pieces at 1000")
-    product = _send(ApiCall("POST", f"{url}/products", PRODUCT, signed=True), HTTPStatus.CREATED)
+    product = _send(ApiCall("POST", f"{url}/products", PRODUCT, signer=OF_EMULATOR), HTTPStatus.CREATED)
 
     _print_title(2, f"A customer orders {QUANTITY} of it")
     items = [{"product_id": product["id"], "quantity": QUANTITY}]
@@ -186,7 +186,7 @@ def _wait_for_field(call: ApiCall, field: str, expected: str) -> None:
 
 def _wait_for_event(stack: DeployedStack, order_id: str, expected: str) -> None:
     """Shows of the order's events their types only."""
-    call = ApiCall("GET", f"{stack.api_url}/orders/{order_id}/events", signed=True)
+    call = ApiCall("GET", f"{stack.api_url}/orders/{order_id}/events", signer=OF_EMULATOR)
     types: list[str] = []
 
     def has_arrived() -> bool:
@@ -250,7 +250,7 @@ def _expect(what: str, actual: object, expected: object) -> None:
 
 
 def _explain_next_steps(emulator: Emulator, url: str, order_id: str) -> None:
-    admin = ApiCall("GET", f"{url}/products", signed=True)
+    admin = ApiCall("GET", f"{url}/products", signer=OF_EMULATOR)
     print(
         f"""
 Everything went as it should. The stack is left running:

@@ -1,6 +1,6 @@
 """Tests that the functions of a stack have logged nobody's e-mail address, and with each line where it is from.
 
-    python3 localstack/stack.py with --mail-mode ses -- sh -c '... && python3 localstack/tests/personal_data.py order-api ...'
+    python3 localstack/stack.py with --mail-mode ses -- sh -c '... && python3 localstack/tests/personal_data.py relay'
 
 In: the functions, all of which the tests before have used; `ORDERFLOW_STACK`, the settings file of the stack, and its
 CloudWatch Logs since it began.

@@ -1,0 +1,139 @@
+"""Tests deploy.py and `smoke`, and that two shops in one account do not touch each other.
+
+    python3 localstack/stack.py with -- python3 localstack/tests/account.py BIN_DIR
+
+In: `ORDERFLOW_STACK`, the settings file of a stack that is the first shop; the functions' binaries. Out: exit status 1
+at the first thing that is not as it should be. The second shop is deployed beside it into the same emulator, as into an
+account.
+"""
+
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from orderflow_stack.paths import REPOSITORY
+from orderflow_stack.virtual_environment import enter_stack_environment
+
+SECOND = "second-shop"
+# What an account has once, whoever asks for it, and what has its name within its API only.
+NOT_OF_THE_ACCOUNT = {"AWS::ApiGateway::Account", "AWS::ApiGateway::Stage"}
+PARAMETERS = {
+    "MailMode": "console",
+    "Architecture": "arm64" if platform.machine().lower() in ("arm64", "aarch64") else "x86_64",
+    "Observability": "basic",
+    "RetrySchedule": "1,2,4,8",
+}
+
+
+def run_deploy(*words: str, answer: str = "") -> tuple[int, str]:
+    result = subprocess.run(
+        [sys.executable, str(REPOSITORY / "localstack" / "deploy.py"), *words],
+        input=answer,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    return result.returncode, result.stdout
+
+
+def expect(subject: str, ran: tuple[int, str], code: int, said: str) -> str:
+    if ran[0] != code or said not in ran[1]:
+        sys.exit(f"error: {subject}: wanted exit {code} and {said!r}, got exit {ran[0]}:\n{ran[1]}")
+    print(f"ok: {subject}", flush=True)
+    return ran[1]
+
+
+def with_parameters(parameters: dict[str, str]) -> list[str]:
+    return [word for key, value in parameters.items() for word in ("--param", f"{key}={value}")]
+
+
+def list_resources(cloudformation: Any, stack: str) -> Iterator[tuple[str, str]]:
+    pages = cloudformation.get_paginator("list_stack_resources").paginate(StackName=stack)
+    for page in pages:
+        for resource in page["StackResourceSummaries"]:
+            if resource["ResourceType"] not in NOT_OF_THE_ACCOUNT:
+                yield resource["ResourceType"], resource.get("PhysicalResourceId", "")
+
+
+def read_outputs(cloudformation: Any, stack: str) -> dict[str, str]:
+    outputs = cloudformation.describe_stacks(StackName=stack)["Stacks"][0]["Outputs"]
+    return {output["OutputKey"]: output["OutputValue"] for output in outputs}
+
+
+def main() -> None:
+    enter_stack_environment()
+    # Not at the top: only the stack's environment has it for certain.
+    import boto3
+
+    from orderflow_stack.emulator_selection import select_emulator
+    from orderflow_stack.state import State
+
+    bin_dir = str(Path(sys.argv[1]).resolve())
+    lines = Path(os.environ["ORDERFLOW_STACK"]).read_text().splitlines()
+    settings = dict(line.split("=", 1) for line in lines)
+    first = settings["STACK_NAME"]
+    # As a caller's own settings would name an account.
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        del os.environ[name]
+    up = ("up", "--stack", SECOND, "--bin-dir", bin_dir)
+    os.environ.update({key: value for key, value in settings.items() if key.startswith("AWS_")})
+    os.environ["AWS_ENDPOINT_URL"] = settings["EMULATOR_URL"]
+
+    region = os.environ.pop("AWS_REGION")
+    expect("no region is said", run_deploy(*up), 1, "no AWS region: name it by REGION=")
+    os.environ["AWS_REGION"] = os.environ["AWS_DEFAULT_REGION"] = region
+    expect("a first deployment without MailMode is refused", run_deploy(*up), 1, "MailMode has no default")
+    unknown = with_parameters(PARAMETERS | {"MailMod": "ses"})
+    expect("an unknown parameter is refused", run_deploy(*up, *unknown), 1, "the template has no parameter MailMod")
+
+    said = expect("a second shop is deployed", run_deploy(*up, *with_parameters(PARAMETERS)), 0, "The API: http")
+    second_url = next(line for line in said.splitlines() if line.startswith("The API: ")).removeprefix("The API: ")
+    expect("what has not changed is not deployed", run_deploy(*up), 0, "Nothing has changed")
+    expect("one parameter is changed", run_deploy(*up, "--param", "LogLevel=debug"), 0, "The API: http")
+    cloudformation = boto3.client("cloudformation")
+    emulator = select_emulator(State(Path(os.environ["ORDERFLOW_STACK"]).parent))
+    emulator.complete_deployment(read_outputs(cloudformation, SECOND))
+    described = cloudformation.describe_stacks(StackName=SECOND)["Stacks"][0]["Parameters"]
+    deployed = {parameter["ParameterKey"]: parameter["ParameterValue"] for parameter in described}
+    wanted = PARAMETERS | {"LogLevel": "debug"}
+    if not wanted.items() <= deployed.items():
+        sys.exit(f"error: a parameter that was not named did not keep its value: {deployed}")
+
+    shared = set(list_resources(cloudformation, first)) & set(list_resources(cloudformation, SECOND))
+    if shared:
+        sys.exit(f"error: both shops have {sorted(shared)}")
+    print("ok: no resource is of both shops", flush=True)
+
+    # One after the other, so that what crosses over is seen.
+    dynamodb = boto3.client("dynamodb")
+    first_orders = read_outputs(cloudformation, first)["OrdersTable"]
+    smoke = ("smoke", "--email", "smoke@example.com", "--api-url")
+    expect("the second shop takes an order", run_deploy(*smoke, second_url), 0, "Everything went as it should")
+    if found := dynamodb.scan(TableName=first_orders)["Count"]:
+        sys.exit(f"error: the first shop has {found} orders of the second")
+    print("ok: the first shop has none of its orders", flush=True)
+    with ThreadPoolExecutor() as both:
+        ran = list(both.map(lambda url: run_deploy(*smoke, url), [settings["API_URL"], second_url]))
+    for name, one in zip((first, SECOND), ran, strict=True):
+        expect(f"{name} takes orders while the other does", one, 0, "Everything went as it should")
+    expect("an API that is not there fails", run_deploy(*smoke, f"{second_url}/none"), 1, "should be 200")
+
+    refused = run_deploy("destroy", "--stack", SECOND, answer="no\n")
+    expect("a stack is not deleted by another word than its name", refused, 1, "nothing is deleted")
+    expect(
+        "a stack is deleted by its name", run_deploy("destroy", "--stack", SECOND, answer=f"{SECOND}\n"), 0, "deleted"
+    )
+    expect("it is gone", run_deploy("destroy", "--stack", SECOND, "--yes"), 1, "is not deployed")
+    expect("the first shop goes on", run_deploy(*smoke, settings["API_URL"]), 0, "Everything went as it should")
+
+
+if __name__ == "__main__":
+    main()
