@@ -6,6 +6,7 @@ if it makes no sense.
 """
 
 import argparse
+import os
 from pathlib import Path
 
 from orderflow_stack import account, smoke
@@ -31,7 +32,11 @@ def run_command(arguments: list[str]) -> None:
 
 def _build_parser() -> argparse.ArgumentParser:
     region = argparse.ArgumentParser(add_help=False)
-    region.add_argument("--region", type=_parse_optional, help="default: that of the AWS settings")
+    # Of the environment's two variables boto3 knows one, and the SDKs of the functions the other.
+    named = os.environ.get("AWS_REGION")
+    region.add_argument(
+        "--region", type=lambda text: text or named, default=named, help="default: that of the AWS settings"
+    )
     stack = argparse.ArgumentParser(add_help=False, parents=[region])
     stack.add_argument("--stack", required=True, type=_parse_stack, metavar="NAME", help="the CloudFormation stack")
     parser = argparse.ArgumentParser(prog="deploy.py", description="Orderflow in an AWS account.")
@@ -72,11 +77,6 @@ def _parse_function(text: str) -> str:
     if not text:
         raise argparse.ArgumentTypeError("no function is named: FN=order-api")
     return text
-
-
-def _parse_optional(text: str) -> str | None:
-    # `make` passes on a variable that nobody has set.
-    return text or None
 
 
 def _parse_url(text: str) -> str:

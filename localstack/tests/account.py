@@ -89,7 +89,7 @@ def main() -> None:
 
     region = os.environ.pop("AWS_REGION")
     expect("no region is said", run_deploy(*up), 1, "no AWS region: name it by REGION=")
-    os.environ["AWS_REGION"] = os.environ["AWS_DEFAULT_REGION"] = region
+    os.environ["AWS_REGION"] = region
     expect("a first deployment without MailMode is refused", run_deploy(*up), 1, "MailMode has no default")
     unknown = with_parameters(PARAMETERS | {"MailMod": "ses"})
     expect("an unknown parameter is refused", run_deploy(*up, *unknown), 1, "the template has no parameter MailMod")
@@ -98,7 +98,7 @@ def main() -> None:
     second_url = next(line for line in said.splitlines() if line.startswith("The API: ")).removeprefix("The API: ")
     expect("what has not changed is not deployed", run_deploy(*up), 0, "Nothing has changed")
     expect("one parameter is changed", run_deploy(*up, "--param", "LogLevel=debug"), 0, "The API: http")
-    cloudformation = boto3.client("cloudformation")
+    cloudformation = boto3.client("cloudformation", region_name=region)
     emulator = select_emulator(State(Path(os.environ["ORDERFLOW_STACK"]).parent))
     emulator.complete_deployment(read_outputs(cloudformation, SECOND))
     described = cloudformation.describe_stacks(StackName=SECOND)["Stacks"][0]["Parameters"]
@@ -113,7 +113,7 @@ def main() -> None:
     print("ok: no resource is of both shops", flush=True)
 
     # One after the other, so that what crosses over is seen.
-    dynamodb = boto3.client("dynamodb")
+    dynamodb = boto3.client("dynamodb", region_name=region)
     first_orders = read_outputs(cloudformation, first)["OrdersTable"]
     smoke = ("smoke", "--email", "smoke@example.com", "--api-url")
     expect("the second shop takes an order", run_deploy(*smoke, second_url), 0, "Everything went as it should")
