@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+from awscli.customizations.cloudformation.yamlhelper import yaml_dump, yaml_parse
 from botocore.exceptions import BotoCoreError, ClientError
 
 from orderflow_stack import binaries
 from orderflow_stack.errors import StackError
+from orderflow_stack.index_steps import plan_deployments
 from orderflow_stack.paths import LOCAL_DIRECTORY, REPOSITORY
 from orderflow_stack.state import State
 from orderflow_stack.virtual_environment import STACK_ENVIRONMENT
@@ -87,8 +89,32 @@ def deploy(account: Account, stack: str, parameters: dict[str, str], bin_dir: Pa
         *("cloudformation", "package", "--template-file", str(template)),
         *("--s3-bucket", bucket, "--s3-prefix", stack, "--output-template-file", str(packaged)),
     )
+    steps = [(packaged, parameters)] if deployed is None else _plan_steps(account, stack, packaged, parameters)
+    for number, (step, of_step) in enumerate(steps, start=1):
+        if len(steps) > 1:
+            print(f"Step {number} of {len(steps)}: a table takes one new or deleted index at a time ...", flush=True)
+        _deploy_template(account, stack, bucket, step, of_step)
+    print(f"The API: {_api_url(account, stack)}\nTry it: make smoke API_URL={_api_url(account, stack)}", flush=True)
+
+
+def _plan_steps(
+    account: Account, stack: str, packaged: Path, parameters: dict[str, str]
+) -> list[tuple[Path, dict[str, str]]]:
+    """The templates to deploy one after the other, each with its parameters; the last is the packaged one."""
+    body = account.client("cloudformation").get_template(StackName=stack, TemplateStage="Original")["TemplateBody"]
+    deployed = yaml_parse(body) if isinstance(body, str) else body
+    plan = plan_deployments(deployed, yaml_parse(packaged.read_text()))
+    steps = []
+    for number, template in enumerate([*plan.before, *plan.then[:-1]], start=1):
+        file = packaged.with_name(f"step-{number}.yaml")
+        file.write_text(yaml_dump(template))
+        steps.append((file, {} if number <= len(plan.before) else parameters))
+    return [*steps, (packaged, parameters)]
+
+
+def _deploy_template(account: Account, stack: str, bucket: str, template: Path, parameters: dict[str, str]) -> None:
     output = account.run_cli(
-        *("cloudformation", "deploy", "--template-file", str(packaged), "--no-execute-changeset"),
+        *("cloudformation", "deploy", "--template-file", str(template), "--no-execute-changeset"),
         *("--stack-name", stack, "--no-fail-on-empty-changeset", "--s3-bucket", bucket, "--s3-prefix", stack),
         *("--capabilities", *CAPABILITIES),
         *(("--parameter-overrides", *(f"{key}={value}" for key, value in parameters.items())) if parameters else ()),
@@ -99,7 +125,6 @@ def deploy(account: Account, stack: str, parameters: dict[str, str], bin_dir: Pa
         _wait_until_deployed(account, stack)
     else:
         print("Nothing has changed since the last deployment.", flush=True)
-    print(f"The API: {_api_url(account, stack)}\nTry it: make smoke API_URL={_api_url(account, stack)}", flush=True)
 
 
 def deploy_function(account: Account, stack: str, function: str) -> None:

@@ -9,6 +9,9 @@ use crate::read::{FUNCTION, Template, list, target, within};
 const ROLE: &str = "AWS::IAM::Role";
 /// API Gateway's, for the logs of all APIs of the account: it refuses one that may do less than AWS's own policy.
 const API_LOGS_ROLE: &str = "ApiLogsRole";
+const BACKUP_ROLE: &str = "BackupRole";
+/// Roles that services of AWS have, and no function.
+const OF_SERVICES: [&str; 2] = [API_LOGS_ROLE, BACKUP_ROLE];
 
 /// Where a `*` in a resource is right, because AWS has nothing finer: the action and why.
 const NOTHING_FINER: [(&str, &str); 1] = [(
@@ -84,8 +87,11 @@ fn each_function_has_a_role_of_its_own() {
         // SAM would add these to a role that it makes itself.
         assert!(function["Policies"].is_null(), "{name}: its grants belong into {role}");
     }
-    let all: BTreeSet<_> =
-        template.all(ROLE).map(|(name, _)| name).filter(|name| *name != API_LOGS_ROLE).collect();
+    let all: BTreeSet<_> = template
+        .all(ROLE)
+        .map(|(name, _)| name)
+        .filter(|name| !OF_SERVICES.contains(name))
+        .collect();
     assert_eq!(all, roles, "roles that no function has");
 }
 
@@ -97,7 +103,7 @@ fn a_role_is_lambdas_alone_and_its_grants_are_in_sight() {
         "Action": "sts:AssumeRole",
     }]);
     let template = Template::read();
-    for (name, role) in template.all(ROLE).filter(|(name, _)| *name != API_LOGS_ROLE) {
+    for (name, role) in template.all(ROLE).filter(|(name, _)| !OF_SERVICES.contains(name)) {
         assert_eq!(role["AssumeRolePolicyDocument"]["Statement"], lambda, "{name}");
         assert!(role["ManagedPolicyArns"].is_null(), "{name}: AWS decides what these allow");
     }
@@ -109,6 +115,23 @@ fn a_role_is_lambdas_alone_and_its_grants_are_in_sight() {
             "{name}: grants belong into roles"
         );
     }
+}
+
+/// No function has it: AWS Backup reads the tables by it.
+#[test]
+fn the_role_of_backups_is_aws_backups_alone_and_allows_what_aws_says_it_needs() {
+    let template = Template::read();
+    let role = template.one(ROLE, BACKUP_ROLE);
+    let backup = json!([{
+        "Effect": "Allow",
+        "Principal": { "Service": "backup.amazonaws.com" },
+        "Action": "sts:AssumeRole",
+    }]);
+    assert_eq!(role["AssumeRolePolicyDocument"]["Statement"], backup);
+    let policy =
+        "arn:${AWS::Partition}:iam::aws:policy/service-role/AWSBackupServiceRolePolicyForBackup";
+    assert_eq!(role["ManagedPolicyArns"], json!([{ "Fn::Sub": policy }]));
+    assert!(role["Policies"].is_null());
 }
 
 /// No function has it: it writes the access logs of every API of the account.

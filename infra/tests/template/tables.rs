@@ -1,5 +1,7 @@
 //! The tables.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
 use crate::read::{TABLE, Template, list};
@@ -63,6 +65,36 @@ fn every_table_but_that_of_idempotency_outlives_the_stack() {
         assert_eq!(resource["DeletionPolicy"], deleted, "DeletionPolicy of {name}");
         assert_eq!(resource["UpdateReplacePolicy"], replaced, "UpdateReplacePolicy of {name}");
     }
+}
+
+/// What is not in the selection would be missed when it is too late.
+#[test]
+fn every_table_that_outlives_the_stack_can_be_backed_up_and_the_backups_outlive_it_too() {
+    let template = Template::read();
+    let selection = template.one("AWS::Backup::BackupSelection", "BackupSelection");
+    let selected = list(&selection["BackupSelection"]["Resources"]);
+    let selected: BTreeSet<String> = selected.into_iter().map(ToString::to_string).collect();
+    let tables: BTreeSet<String> = template
+        .all(TABLE)
+        .map(|(name, _)| (name, &template.0["Resources"][name]))
+        .filter(|(_, resource)| resource["DeletionPolicy"] != "Delete")
+        .map(|(name, resource)| {
+            let table = json!({ "Fn::GetAtt": format!("{name}.Arn") });
+            match &resource["Condition"] {
+                Value::Null => table,
+                condition => json!({ "Fn::If": [condition, table, { "Ref": "AWS::NoValue" }] }),
+            }
+        })
+        .map(|table| table.to_string())
+        .collect();
+    assert_eq!(selected, tables);
+    let off = json!({ "Fn::Not": [{ "Fn::Equals": [{ "Ref": "BackupDays" }, 0] }] });
+    assert_eq!(template.0["Conditions"]["BackedUp"], off);
+    assert_eq!(template.0["Parameters"]["BackupDays"]["Default"], 0);
+    for name in ["BackupVault", "BackupPlan", "BackupSelection", "BackupRole"] {
+        assert_eq!(template.0["Resources"][name]["Condition"], "BackedUp", "{name}");
+    }
+    assert_eq!(template.0["Resources"]["BackupVault"]["DeletionPolicy"], "Retain");
 }
 
 #[test]
