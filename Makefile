@@ -24,7 +24,7 @@ BUILT = $(if $(BIN_DIR),--no-build --bin-dir $(BIN_DIR))
 WITH = PORT=0 $(LOCAL) with --emulator $(EMULATOR) $(or $(BUILT),--no-build)
 
 .DEFAULT_GOAL := help
-.PHONY: help deploy deploy-function smoke destroy up down logs demo test check unit build bench profile chaos e2e e2e-shared e2e-alone e2e-demo e2e-lifecycle e2e-account e2e-iam e2e-faults e2e-conformance e2e-chaos e2e-chaos-payments e2e-cli e2e-contract e2e-stripe e2e-payment runbook docs asyncapi actionlint client-test deny advisories console-test fuzz sim sim-mutants
+.PHONY: help deploy deploy-function smoke destroy up down logs demo test check unit build bench profile chaos e2e e2e-shared e2e-alone e2e-demo e2e-lifecycle e2e-account e2e-upgrade e2e-fraud-score e2e-iam e2e-faults e2e-conformance e2e-chaos e2e-chaos-payments e2e-cli e2e-contract e2e-stripe e2e-payment runbook docs asyncapi actionlint client-test deny advisories console-test fuzz sim sim-mutants
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -65,7 +65,7 @@ build: ## the one dev build that tests and local functions share
 SIDE_BY_SIDE ?= -j4
 
 e2e: build ## the end-to-end tests, each group against a stack of its own
-	$(MAKE) $(SIDE_BY_SIDE) e2e-faults e2e-iam e2e-contract e2e-cli e2e-shared e2e-conformance e2e-alone e2e-payment e2e-lifecycle e2e-stripe e2e-account e2e-demo
+	$(MAKE) $(SIDE_BY_SIDE) e2e-faults e2e-iam e2e-contract e2e-cli e2e-shared e2e-conformance e2e-alone e2e-payment e2e-lifecycle e2e-stripe e2e-account e2e-upgrade e2e-fraud-score e2e-demo
 
 # Whose logs may have nobody's address in them, wherever the tests have used them.
 LOGGING = order-api order-consumer product-api product-consumer notification-consumer relay
@@ -117,6 +117,14 @@ e2e-demo: build
 # A second shop beside the first, deployed by what deploys to AWS.
 e2e-account: build
 	$(WITH) --state .local/test/account -- $(PYTHON) localstack/tests/account.py $(or $(BIN_DIR),target/debug)
+
+# A shop of the first release, with its data, becomes one of today.
+e2e-upgrade: build
+	$(WITH) --state .local/test/upgrade -- $(PYTHON) localstack/tests/upgrade.py $(or $(BIN_DIR),target/debug)
+
+# A subscriber that is no part of the workspace, with what it needs from PyPI.
+e2e-fraud-score: build
+	$(WITH) --state .local/test/fraud-score -- $(PYTHON) localstack/tests/fraud_score.py
 
 e2e-lifecycle: build
 	EMULATOR=$(EMULATOR) $(PYTHON) localstack/tests/lifecycle.py

@@ -413,6 +413,7 @@ impl Report {
 #[cfg(test)]
 mod tests {
     use events::{Currency, Money, StockLine};
+    use order::tags::Tags;
     use serde_json::json;
 
     use super::*;
@@ -443,6 +444,7 @@ mod tests {
             reason: None,
             created_at: at.into(),
             updated_at: at.into(),
+            tags: Tags::default(),
         };
         let product = Product {
             product_id: "p1".parse().expect("an id"),

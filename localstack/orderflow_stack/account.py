@@ -3,7 +3,8 @@
 In: the AWS settings of the caller, the name of a stack, parameters of the template. Out: a deployed stack and the URL
 of its API on the screen, or a `StackError` with what failed.
 Guarantees: nothing is built or changed before it is known who is calling, where, and whether a parameter is missing; a
-parameter that is not named keeps its value; a deployment that fails is rolled back by CloudFormation.
+parameter that is not named keeps its value, unless that was the default, which may be another one now; a deployment
+that fails is rolled back by CloudFormation.
 """
 
 import os
@@ -20,7 +21,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from orderflow_stack import binaries
 from orderflow_stack.errors import StackError
-from orderflow_stack.index_steps import plan_deployments
+from orderflow_stack.index_steps import Template, plan_deployments
 from orderflow_stack.paths import LOCAL_DIRECTORY, REPOSITORY
 from orderflow_stack.state import State
 from orderflow_stack.virtual_environment import STACK_ENVIRONMENT
@@ -89,7 +90,7 @@ def deploy(account: Account, stack: str, parameters: dict[str, str], bin_dir: Pa
         *("cloudformation", "package", "--template-file", str(template)),
         *("--s3-bucket", bucket, "--s3-prefix", stack, "--output-template-file", str(packaged)),
     )
-    steps = [(packaged, parameters)] if deployed is None else _plan_steps(account, stack, packaged, parameters)
+    steps = [(packaged, parameters)] if deployed is None else _plan_steps(account, deployed, packaged, parameters)
     for number, (step, of_step) in enumerate(steps, start=1):
         if len(steps) > 1:
             print(f"Step {number} of {len(steps)}: a table takes one new or deleted index at a time ...", flush=True)
@@ -98,18 +99,34 @@ def deploy(account: Account, stack: str, parameters: dict[str, str], bin_dir: Pa
 
 
 def _plan_steps(
-    account: Account, stack: str, packaged: Path, parameters: dict[str, str]
+    account: Account, stack: dict[str, Any], packaged: Path, parameters: dict[str, str]
 ) -> list[tuple[Path, dict[str, str]]]:
     """The templates to deploy one after the other, each with its parameters; the last is the packaged one."""
-    body = account.client("cloudformation").get_template(StackName=stack, TemplateStage="Original")["TemplateBody"]
+    described = account.client("cloudformation").get_template(StackName=stack["StackName"], TemplateStage="Original")
+    body = described["TemplateBody"]
     deployed = yaml_parse(body) if isinstance(body, str) else body
-    plan = plan_deployments(deployed, yaml_parse(packaged.read_text()))
+    wanted = yaml_parse(packaged.read_text())
+    plan = plan_deployments(deployed, wanted)
+    current = {one["ParameterKey"]: one["ParameterValue"] for one in stack.get("Parameters", [])}
+    parameters = _renew_defaults(deployed, wanted, current) | parameters
     steps = []
     for number, template in enumerate([*plan.before, *plan.then[:-1]], start=1):
         file = packaged.with_name(f"step-{number}.yaml")
         file.write_text(yaml_dump(template))
         steps.append((file, {} if number <= len(plan.before) else parameters))
     return [*steps, (packaged, parameters)]
+
+
+def _renew_defaults(deployed: Template, wanted: Template, current: dict[str, str]) -> dict[str, str]:
+    """What nobody has chosen becomes today's default: CloudFormation would keep the default of the older template, which
+    may be out of bounds by now."""
+    renewed = {}
+    for name, parameter in wanted["Parameters"].items():
+        before, now = deployed["Parameters"].get(name, {}).get("Default"), parameter.get("Default")
+        if None not in (before, now) and before != now and current.get(name) == str(before):
+            print(f"{name}: {before} was the default, and becomes {now}", flush=True)
+            renewed[name] = str(now)
+    return renewed
 
 
 def _deploy_template(account: Account, stack: str, bucket: str, template: Path, parameters: dict[str, str]) -> None:

@@ -5,7 +5,7 @@ use axum::{Router, routing::any};
 use crate::Problem;
 
 /// Each path, as the template writes it, with its methods, as the header `Allow` does.
-pub const ROUTES: [(&str, &str); 15] = [
+pub const ROUTES: [(&str, &str); 16] = [
     ("/admin/orders/{id}", "GET, HEAD"),
     ("/admin/orders/{id}/cancel", "POST"),
     ("/admin/products", "GET, HEAD"),
@@ -15,6 +15,7 @@ pub const ROUTES: [(&str, &str); 15] = [
     ("/orders/{id}", "GET, HEAD"),
     ("/orders/{id}/cancel", "POST"),
     ("/orders/{id}/ship", "POST"),
+    ("/orders/{id}/tags", "PUT"),
     ("/orders/{id}/events", "GET, HEAD"),
     ("/orders/{id}/payment", "GET, HEAD"),
     ("/payments/webhook", "POST"),
@@ -26,7 +27,7 @@ pub const ROUTES: [(&str, &str); 15] = [
 const PRODUCT_CALLS: &str = "POST /products and PATCH /products/{id} take it";
 
 /// Every field that some call takes, and which.
-const FIELDS: [(&str, &str); 12] = [
+const FIELDS: [(&str, &str); 13] = [
     ("active", PRODUCT_CALLS),
     ("customer_email", "POST /orders takes it, beside items"),
     ("items", "POST /orders takes it"),
@@ -44,6 +45,7 @@ const FIELDS: [(&str, &str); 12] = [
     ("category", PRODUCT_CALLS),
     ("stock", "POST /products takes it; POST /products/{id}/stock changes it by delta"),
     ("currency", "POST /products takes it"),
+    ("tags", "PUT /orders/{id}/tags takes it"),
     ("delta", "POST /products/{id}/stock takes it"),
 ];
 

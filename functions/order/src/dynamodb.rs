@@ -46,6 +46,7 @@ use crate::{
         CatalogEntry, Decision, Order, Payments, SagaReply, Settlement, Status, Transition,
         interpret_settlement, settle,
     },
+    tags::Tags,
 };
 
 /// The index of customers' orders.
@@ -367,6 +368,23 @@ impl Orders {
     /// The table did not answer.
     pub async fn get(&self, id: &OrderId) -> Result<Option<Order>, TableError> {
         self.get_item(id).await?.map(|item| self.read(item)).transpose()
+    }
+
+    /// Has an order have these tags and no others. Returns whether there is such an order.
+    ///
+    /// # Errors
+    /// The table did not answer.
+    pub async fn set_tags(&self, id: &OrderId, tags: &Tags) -> Result<bool, TableError> {
+        let call = self.client.update_item().table_name(&self.table);
+        let call = call.key("order_id", text(id.as_str()));
+        let call = call.condition_expression("attribute_exists(order_id)");
+        let call = if tags.is_empty() {
+            call.update_expression("REMOVE tags")
+        } else {
+            let tags = AttributeValue::L(tags.iter().map(text).collect());
+            call.update_expression("SET tags = :tags").expression_attribute_values(":tags", tags)
+        };
+        is_applied(call.send().await, "UpdateItem tags")
     }
 
     async fn get_item(&self, id: &OrderId) -> Result<Option<Item>, TableError> {

@@ -9,7 +9,7 @@ use axum::{
     http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
     middleware,
     response::{IntoResponse, Response},
-    routing::{get, post},
+    routing::{get, post, put},
 };
 use events::{
     Currency, Email, Line, MaskedEmail, Money, OrderId, ProductId, Quantity, Stamp, StockLine,
@@ -33,6 +33,7 @@ use crate::{
         Decision, LINES_MAX, Order, OrderRequest, Payments, Status, cancel, changed_total,
         check_payable, place, ship,
     },
+    tags::Tags,
 };
 
 #[derive(Debug, Clone)]
@@ -52,6 +53,7 @@ pub fn routes(api: OrderApi) -> Router {
         .route("/orders/{id}", get(show_order))
         .route("/orders/{id}/cancel", post(cancel_order))
         .route("/orders/{id}/ship", post(ship_order))
+        .route("/orders/{id}/tags", put(tag_order))
         .route("/admin/orders/{id}", get(show_order_to_administrator))
         .route("/admin/orders/{id}/cancel", post(cancel_order_as_administrator))
         .route("/orders/{id}/events", get(show_history))
@@ -99,6 +101,9 @@ pub(crate) struct OrderResponse {
     reason: Option<String>,
     created_at: Stamp,
     updated_at: Stamp,
+    /// Only as administrators see it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tags: Option<Tags>,
 }
 
 impl OrderResponse {
@@ -106,6 +111,12 @@ impl OrderResponse {
     fn masked(order: Order) -> Self {
         let masked = ShownEmail::Masked(order.customer_email.masked());
         Self { customer_email: masked, ..order.into() }
+    }
+
+    /// With its tags, of which its customer does not know.
+    fn for_administrators(order: Order) -> Self {
+        let tags = Some(order.tags.clone());
+        Self { tags, ..order.into() }
     }
 }
 
@@ -124,6 +135,7 @@ impl From<Order> for OrderResponse {
             reason,
             created_at,
             updated_at,
+            tags: None,
         }
     }
 }
@@ -293,7 +305,8 @@ async fn show_order_to_administrator(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let order_id = parse_order_id(&id)?;
-    answer_order(&api, answer_by, order_id, (&method, &headers), OrderResponse::from).await
+    let show = OrderResponse::for_administrators;
+    answer_order(&api, answer_by, order_id, (&method, &headers), show).await
 }
 
 async fn answer_order(
@@ -385,6 +398,25 @@ async fn ship_order(
     apply_transition(&api, (&caller, &after_answer, answer_by), &id, ship, "shipped").await
 }
 
+/// The tags of an order, all of them.
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct OrderTags {
+    pub(crate) tags: Tags,
+}
+
+async fn tag_order(
+    State(api): State<OrderApi>,
+    Path(id): Path<String>,
+    body: Bytes,
+) -> Result<Json<OrderTags>, Problem> {
+    let order_id = parse_order_id(&id)?;
+    let tags = parse_tags(&body)?;
+    if !api.orders.set_tags(&order_id, &tags).await? {
+        return Err(order_not_found(&id));
+    }
+    Ok(Json(OrderTags { tags }))
+}
+
 async fn apply_transition(
     api: &OrderApi,
     (caller, after_answer, answer_by): (&Caller, &AfterAnswer, AnswerBy),
@@ -429,7 +461,7 @@ async fn list_orders(
     query.finish()?;
     let customer_email = customer_email.ok_or_else(Problem::internal)?;
     let (orders, next) = api.orders.of_customer(&customer_email, limit, after).await?;
-    let orders = orders.into_iter().map(OrderResponse::from).collect();
+    let orders = orders.into_iter().map(OrderResponse::for_administrators).collect();
     Ok(Json(OrderPage { orders, next_cursor: next.map(|next| next.encode()) }))
 }
 
@@ -471,6 +503,17 @@ pub fn parse_order_request(body: &[u8]) -> Result<OrderRequest, Problem> {
         }
         _ => Err(Problem::internal()),
     }
+}
+
+/// Reads the tags that an order is to have.
+///
+/// # Errors
+/// What is wrong with them.
+pub fn parse_tags(body: &[u8]) -> Result<Tags, Problem> {
+    let mut fields = Fields::of_body(body)?;
+    let tags = fields.required("tags", Tags::EXPECTED);
+    fields.finish()?;
+    tags.ok_or_else(Problem::internal)
 }
 
 fn parse_line(fields: &mut Fields<'_>) -> Option<StockLine> {

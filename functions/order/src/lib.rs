@@ -15,4 +15,5 @@ pub mod order_token;
 mod outcomes;
 pub mod rules;
 pub mod stripe_amount;
+pub mod tags;
 pub mod wiring;

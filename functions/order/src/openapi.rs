@@ -13,8 +13,9 @@ use schemars::{Schema, SchemaGenerator, json_schema};
 use serde_json::{Value, json};
 
 use crate::{
-    http::{OrderHistory, OrderPage, OrderResponse, PlacedOrder, WAIT_SECONDS_MAX},
+    http::{OrderHistory, OrderPage, OrderResponse, OrderTags, PlacedOrder, WAIT_SECONDS_MAX},
     rules::{CatalogEntry, LINES_MAX, Order, OrderRequest, Status, place},
+    tags::Tags,
 };
 
 /// The calls of order-api.
@@ -107,6 +108,24 @@ pub fn operations() -> Vec<Operation> {
         ),
         transition("/orders/{id}/ship", "shipOrder", Status::Shipped, Administrators),
         Operation {
+            method: "PUT",
+            path: "/orders/{id}/tags",
+            id: "tagOrder",
+            summary: "Tag an order",
+            description: "Its tags become these, all of them. They change nothing of what becomes of the order, and customers \
+                          do not see them. Without an `Idempotency-Key`: a repetition comes to the same."
+                .into(),
+            access: Administrators,
+            parameters: vec![],
+            body: Some((order_tags, tags_examples())),
+            answers: vec![answer(
+                "The tags.",
+                (of::<OrderTags>, json!({ "tags": ["suspicious"] })),
+                &["Cache-Control"],
+            )],
+            problems: vec![],
+        },
+        Operation {
             method: "GET",
             path: "/orders/{id}/events",
             id: "getOrderHistory",
@@ -155,6 +174,12 @@ pub fn request_examples() -> Vec<(&'static str, Value)> {
             json!({ "customer_email": "test@example.com", "product_id": PRODUCT, "quantity": 2 }),
         ),
     ]
+}
+
+/// Bodies of PUT /orders/{id}/tags that are taken, by name.
+#[must_use]
+pub fn tags_examples() -> Vec<(&'static str, Value)> {
+    vec![("one", json!({ "tags": ["suspicious"] })), ("none", json!({ "tags": [] }))]
 }
 
 const PRODUCT: &str = "7d0e2a3c-53f1-4f0e-8f51-1c3a3f0f9a11";
@@ -277,6 +302,16 @@ fn event_example() -> Value {
 
 fn any_object(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "object", "required": ["openapi"] })
+}
+
+fn order_tags(generator: &mut SchemaGenerator) -> Schema {
+    let tags = of::<Tags>(generator);
+    let body = json_schema!({
+        "type": "object",
+        "required": ["tags"],
+        "properties": { "tags": tags },
+    });
+    named(generator, "NewOrderTags", body)
 }
 
 fn order_request(generator: &mut SchemaGenerator) -> Schema {

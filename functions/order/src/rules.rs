@@ -11,7 +11,7 @@ use http_api::FieldError;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-use crate::stripe_amount::StripeAmount;
+use crate::{stripe_amount::StripeAmount, tags::Tags};
 
 /// Maximum number of lines of an order, as sent.
 pub const LINES_MAX: usize = events::LINES_MAX;
@@ -94,6 +94,8 @@ pub struct Order {
     pub created_at: Stamp,
     /// When its status last changed.
     pub updated_at: Stamp,
+    #[serde(default, skip_serializing_if = "Tags::is_empty")]
+    pub tags: Tags,
 }
 
 /// One product of an order at the price at which it was ordered.
@@ -232,6 +234,7 @@ pub fn place(
         reason: None,
         created_at: now,
         updated_at: now,
+        tags: Tags::default(),
     })
 }
 

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// What only an administrator may call, once it exists.
-const ADMINS: [(&str, &str); 15] = [
+const ADMINS: [(&str, &str); 16] = [
     ("GET", "/admin/products"),
     ("HEAD", "/admin/products"),
     ("GET", "/admin/products/{id}"),
@@ -23,6 +23,7 @@ const ADMINS: [(&str, &str); 15] = [
     ("PATCH", "/products/{id}"),
     ("POST", "/products/{id}/stock"),
     ("POST", "/orders/{id}/ship"),
+    ("PUT", "/orders/{id}/tags"),
     ("GET", "/orders/{id}/events"),
     ("GET", "/orders"),
     ("GET", "/admin/orders/{id}"),

@@ -112,6 +112,7 @@ fn is_taken(call: &str, body: &[u8]) -> bool {
     let id = || "a-product".parse().expect("an id");
     match call {
         "placeOrder" => order::http::parse_order_request(body).is_ok(),
+        "tagOrder" => order::http::parse_tags(body).is_ok(),
         "createProduct" => {
             product::http::parse_new_product(body, id(), &events::Currency::default()).is_ok()
         }

@@ -61,6 +61,7 @@ fn no_body_makes_the_readers_of_requests_panic_or_answer_with_a_5xx() {
             of(product::http::parse_product_change(input)),
             of(product::http::parse_stock_change(input)),
         ];
+        of(order::http::parse_tags(input));
         of(request_key(&keyed, "a@example.com", "POST", "/orders", input));
         match taken {
             [true, ..] => "an order",

@@ -13,3 +13,4 @@ mod order_token;
 mod poison;
 mod products;
 mod saga;
+mod tags;

@@ -83,6 +83,8 @@ async fn an_order_is_shipped_listed_and_its_history_read() -> Result<()> {
     ] {
         expect_status(&api.admin(method, &path, "").await?, 200)?;
     }
+    let tags = r#"{"tags":["allowed"]}"#;
+    expect_status(&api.admin("PUT", &format!("/orders/{order}/tags"), tags).await?, 200)?;
     published(&stack, &order, 4).await?;
     mailed(&stack, &order, 3).await
 }
