@@ -118,7 +118,7 @@ def _plan_steps(
 
 
 def _renew_defaults(deployed: Template, wanted: Template, current: dict[str, str]) -> dict[str, str]:
-    """What nobody has chosen becomes today's default: CloudFormation would keep the default of the older template, which
+    """What nobody has chosen becomes today's default: CloudFormation would keep that of the older template, which
     may be out of bounds by now."""
     renewed = {}
     for name, parameter in wanted["Parameters"].items():
