@@ -57,7 +57,7 @@ async fn what_is_no_list_of_tags_is_refused_and_tags_of_no_order_are_kept_nowher
     let absent = uuid::Uuid::new_v4().to_string();
     let answer = api.admin("PUT", &format!("/orders/{absent}/tags"), tags.clone()).await?;
     expect_status(&answer, 404)?;
-    assert_eq!(stack.item(stack.setting("ORDERS_TABLE"), "order_id", &absent).await?, None);
+    assert_eq!(stack.item("ORDERS_TABLE", "order_id", &absent).await?, None);
     if stack.can(Capability::RefusesUnsignedCalls) {
         let answer = api.call("PUT", &format!("/orders/{order}/tags"), tags).await?;
         expect_status(&answer, 403)?;
