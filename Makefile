@@ -114,13 +114,13 @@ e2e-demo: build
 	$(WITH) --state .local/test/demo-paid --payments stripe -- \
 	  sh -c '$(LOCAL) demo --state .local/test/demo-paid --no-build && $(SMOKE)'
 
-# A second shop beside the first, deployed by what deploys to AWS.
+# A second shop beside the first, deployed by what deploys to AWS. On MiniStack, whatever EMULATOR is: LocalStack changes no API in place.
 e2e-account: build
-	$(WITH) --state .local/test/account -- $(PYTHON) localstack/tests/account.py $(or $(BIN_DIR),target/debug)
+	$(WITH) --emulator ministack --state .local/test/account -- $(PYTHON) localstack/tests/account.py $(or $(BIN_DIR),target/debug)
 
-# A shop of the first release, with its data, becomes one of today.
+# A shop of the first release, with its data, becomes one of today. On MiniStack, too.
 e2e-upgrade: build
-	$(WITH) --state .local/test/upgrade -- $(PYTHON) localstack/tests/upgrade.py $(or $(BIN_DIR),target/debug)
+	$(WITH) --emulator ministack --state .local/test/upgrade -- $(PYTHON) localstack/tests/upgrade.py $(or $(BIN_DIR),target/debug)
 
 # A subscriber that is no part of the workspace, with what it needs from PyPI.
 e2e-fraud-score: build
