@@ -1,5 +1,6 @@
 //! The operator's command against a stack, one test at a time: several of them pause consumers.
 
+mod analytics;
 mod commands;
 mod customer;
 mod dead_letters;

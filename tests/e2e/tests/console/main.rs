@@ -3,6 +3,7 @@
 //! The tests run one at a time: each leaves an empty DLQ.
 //! With `ORDERFLOW_PICTURES=<directory>` the first test leaves its screenshots there: docs/ has them from a run.
 
+mod analytics;
 mod browser;
 mod cors;
 mod lists;
