@@ -6,6 +6,7 @@ use clap::{Arg, Args, CommandFactory, Parser, Subcommand};
 use clap_complete::{ArgValueCandidates, Shell};
 use jiff::SignedDuration;
 
+use ::analytics::rules::Day;
 use events::Name;
 use order::rules::Status;
 use payment::rules::PaymentStatus;
@@ -125,6 +126,9 @@ pub(crate) enum Command {
     /// Look at the products and their stock
     #[command(subcommand, alias = "products")]
     Product(ProductCommand),
+    /// Look at units and revenue by day
+    #[command(subcommand)]
+    Analytics(AnalyticsCommand),
     /// Look at the mails of which nobody knows whether they were sent
     #[command(subcommand, alias = "mails")]
     Mail(MailCommand),
@@ -363,6 +367,25 @@ fn one_of<T: Copy>(all: &[T], written: fn(T) -> &'static str, text: &str) -> Res
 }
 
 #[derive(Debug, Subcommand)]
+pub(crate) enum AnalyticsCommand {
+    /// What came to each status on each day: pieces, and for how much they were ordered
+    #[command(after_help = "\
+A day is one of UTC, and the day of the event: an order that is placed on one day and confirmed on the next is pending there and confirmed \
+here. At most 92 days.")]
+    Daily {
+        /// The first day, such as 2026-05-03; without it two weeks
+        #[arg(long, value_name = "DAY")]
+        from: Option<Day>,
+        /// The last day; without it today
+        #[arg(long, value_name = "DAY")]
+        to: Option<Day>,
+        /// Of each product, and not of all together
+        #[arg(long)]
+        products: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
 pub(crate) enum ProductCommand {
     /// A line for each product with its stock: all, or those of a category, or of which there are few
     #[command(after_help = format!("\
@@ -479,7 +502,7 @@ pub(crate) enum Outbox {
 
 #[derive(Debug, Args)]
 pub(crate) struct Replay {
-    /// Where to: product, order, notification
+    /// Where to: product, order, notification, analytics
     #[arg(long, value_name = "NAME", value_parser = not_empty, add = ArgValueCandidates::new(completions::queues))]
     pub queue: String,
     /// From this moment on, such as 2h (ago), 2025-11-20 or 2025-11-20T10:00:00Z

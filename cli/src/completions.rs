@@ -19,7 +19,8 @@ const VARIABLE: &str = "COMPLETE";
 /// How long a person waits for Tab.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 /// The queues of infra/template.yaml; `payment` is there only where orders are paid.
-const TEMPLATE_QUEUES: [&str; 5] = ["product", "order", "notification", "feedback", "payment"];
+const TEMPLATE_QUEUES: [&str; 6] =
+    ["product", "order", "notification", "feedback", "payment", "analytics"];
 
 /// Answers and ends the process, if it is a shell that asks.
 pub(crate) fn complete() {

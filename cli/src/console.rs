@@ -5,6 +5,7 @@
 //! no browser sends anywhere, and comes with each call in a header, which no other site's page can set. Host and
 //! Origin are checked on every request, so that neither a rebound name nor a form of another origin gets through.
 
+mod analytics;
 mod dead_list;
 mod lists;
 mod logged_metrics;
@@ -53,6 +54,7 @@ const CHARTS: &str = include_str!("console/charts.js");
 // uPlot (https://github.com/leeoniya/uPlot, MIT) as npm has it, which a test compares: an operator's machine may have no npm.
 const UPLOT: &str = include_str!("console/uplot/uPlot.iife.min.js");
 const UPLOT_STYLE: &str = include_str!("console/uplot/uPlot.min.css");
+const ANALYTICS_SCRIPT: &str = include_str!("console/analytics.js");
 const LISTS_SCRIPT: &str = include_str!("console/lists.js");
 const LISTS_STYLE: &str = include_str!("console/lists.css");
 
@@ -115,8 +117,10 @@ fn routes(console: Arc<Console>) -> Router {
         .route("/charts.js", file("text/javascript; charset=utf-8", CHARTS))
         .route("/uplot.js", file("text/javascript; charset=utf-8", UPLOT))
         .route("/uplot.css", file("text/css; charset=utf-8", UPLOT_STYLE))
+        .route("/analytics.js", file("text/javascript; charset=utf-8", ANALYTICS_SCRIPT))
         .route("/lists.js", file("text/javascript; charset=utf-8", LISTS_SCRIPT))
         .route("/lists.css", file("text/css; charset=utf-8", LISTS_STYLE))
+        .merge(analytics::routes())
         .merge(lists::routes())
         .route("/api/status", get(status))
         .route("/api/rates", get(rates))

@@ -5,6 +5,7 @@
 //! can be decided without AWS is pure and tested there. Guarantee: however a command ends, the dead letters that it
 //! holds are given back.
 
+mod analytics;
 mod args;
 mod completions;
 mod console;
@@ -54,8 +55,9 @@ use jiff::Timestamp;
 
 use crate::{
     args::{
-        Arguments, Change, Command, Consumers, Customer, Dlq, DropChange, MailCommand, Order,
-        Outbox, Paging, PaymentCommand, ProductCommand, Replay, SuppressedCommand,
+        AnalyticsCommand, Arguments, Change, Command, Consumers, Customer, Dlq, DropChange,
+        MailCommand, Order, Outbox, Paging, PaymentCommand, ProductCommand, Replay,
+        SuppressedCommand,
     },
     dlq::Listing,
     dropped::{Dropped, Sent},
@@ -158,6 +160,11 @@ async fn carry_out(
             };
             let page = product::list(&stack, &selection, &paging.request()).await?;
             output.say(&page, product::text)
+        }
+        Command::Analytics(AnalyticsCommand::Daily { from, to, products }) => {
+            let days = analytics::days(from, to, Timestamp::now())?;
+            let daily = analytics::daily(&stack, days, products).await?;
+            output.say(&daily, |daily| analytics::text(daily))
         }
         Command::Mail(MailCommand::Unknown { paging }) => {
             output.say(&mail::list_unknown(&stack, &paging.request()).await?, mail::text)

@@ -7,6 +7,7 @@
 
 use std::collections::HashMap;
 
+use ::analytics::dynamodb::marker_owner;
 use exactly_once::{
     Item,
     inbox::MARKER_TTL,
@@ -17,12 +18,16 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 use crate::{
+    analytics,
     error::CliError,
     filter::Filter,
     log::{self, Logged},
     replay,
     stack::{Queue, Stack},
 };
+
+/// The queue whose consumer counts anew under another generation.
+const ANALYTICS: &str = "analytics";
 
 /// What a consumer has done with an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -155,7 +160,8 @@ pub(crate) async fn history(stack: &Stack, order: &str) -> Result<Vec<HandledEve
     let (markers, now) = (markers?, Timestamp::now());
     let handled = events.into_iter().map(|event| {
         let consumers = filters.iter().filter_map(|(queue, filter)| {
-            handled(&consumer_of(queue), filter.as_ref(), &event, &markers, now)
+            let marker = markers.get(&key(stack, queue, &event.event_id));
+            handled(&consumer_of(queue), filter.as_ref(), &event, marker, now)
         });
         HandledEvent { consumers: consumers.collect(), event }
     });
@@ -167,23 +173,28 @@ fn handled(
     consumer: &str,
     filter: Option<&Filter>,
     event: &Logged,
-    markers: &HashMap<String, Item>,
+    marker: Option<&Item>,
     now: Timestamp,
 ) -> Option<Handled> {
-    if let Some(marker) = markers.get(&key(consumer, &event.event_id)) {
+    if let Some(marker) = marker {
         return Some(Handled::read(consumer, marker, now));
     }
     let is_given = filter.and_then(|filter| filter.passes(&event.attributes).ok()).unwrap_or(false);
     is_given.then(|| Handled::absent(consumer))
 }
 
-/// By whose name the markers of a queue's consumer are kept.
+/// The consumer of a queue, by whose name its markers are kept.
 fn consumer_of(queue: &Queue) -> String {
     format!("{}-consumer", queue.name)
 }
 
-fn key(consumer: &str, event_id: &str) -> String {
-    format!("{consumer}#{event_id}")
+/// The key of a consumer's marker. Those of the analytics are of a generation.
+fn key(stack: &Stack, queue: &Queue, event_id: &str) -> String {
+    let mut owner = consumer_of(queue);
+    if queue.name == ANALYTICS {
+        owner = marker_owner(&owner, analytics::generation(stack));
+    }
+    format!("{owner}#{event_id}")
 }
 
 /// The markers that there are, by their keys.
@@ -194,9 +205,9 @@ async fn markers(
 ) -> Result<HashMap<String, Item>, CliError> {
     const OPERATION: &str = "BatchGetItem markers";
     let keys = events.iter().flat_map(|event| {
-        queues.iter().map(|queue| {
-            Item::from([("key".to_owned(), text(key(&consumer_of(queue), &event.event_id)))])
-        })
+        queues
+            .iter()
+            .map(|queue| Item::from([("key".to_owned(), text(key(stack, queue, &event.event_id)))]))
     });
     let table = stack.output("IdempotencyTable")?;
     let items = batch_get_all(&stack.dynamodb, table, keys.collect(), OPERATION).await?;

@@ -65,6 +65,7 @@ pub struct Inbox {
     clock: Clock,
     ids: Ids,
     unknown_attempts_max: u32,
+    is_kept_for_ever: bool,
 }
 
 /// What an effect is known by.
@@ -245,7 +246,15 @@ impl Inbox {
             clock,
             ids: Ids::default(),
             unknown_attempts_max: UNKNOWN_ATTEMPTS_MAX_DEFAULT,
+            is_kept_for_ever: false,
         }
+    }
+
+    /// Keeps the markers of transactions for ever: right where the effect has no guard of its own and a late delivery, such as a
+    /// replay of an old log, would have it again. Leases end all the same.
+    #[must_use]
+    pub fn keep_for_ever(self) -> Self {
+        Self { is_kept_for_ever: true, ..self }
     }
 
     /// Where the owners of leases come from, instead of the operating system's randomness.
@@ -278,9 +287,11 @@ impl Inbox {
             .item("key", self.key(key))
             .item("state", text(DONE))
             .item("done_at", milliseconds(now, Duration::ZERO))
-            .item("expires_at", seconds(now, MARKER_TTL))
             .condition_expression("attribute_not_exists(#key)")
             .expression_attribute_names("#key", "key");
+        if !self.is_kept_for_ever {
+            put = put.item("expires_at", seconds(now, MARKER_TTL));
+        }
         for (name, value) in attributes {
             put = put.item(name, value);
         }

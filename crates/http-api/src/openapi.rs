@@ -110,13 +110,19 @@ pub fn or_null(schema: &Schema) -> Value {
 /// `limit` and `cursor`, which every list takes.
 #[must_use]
 pub fn page_parameters() -> Vec<Parameter> {
+    page_parameters_of(PAGE_DEFAULT, PAGE_MAX)
+}
+
+/// The same of a list whose pages have other sizes.
+#[must_use]
+pub fn page_parameters_of(default: i32, max: i32) -> Vec<Parameter> {
     vec![
         Parameter {
             name: "limit",
             place: "query",
             required: false,
-            description: format!("Maximum number of entries, {PAGE_DEFAULT} by default."),
-            schema: json!({ "type": "integer", "minimum": 1, "maximum": PAGE_MAX, "default": PAGE_DEFAULT }),
+            description: format!("Maximum number of entries, {default} by default."),
+            schema: json!({ "type": "integer", "minimum": 1, "maximum": max, "default": default }),
             example: json!(20),
         },
         Parameter {

@@ -65,12 +65,17 @@ impl QueryFields {
 
     /// `limit`, the number of entries of a page, and `cursor`, from which it goes on.
     pub fn page<C: Cursor>(&mut self) -> (i32, Option<C>) {
-        let expected = format!("must be a whole number from 1 to {PAGE_MAX}");
-        let in_range = |limit: &i32| (1..=PAGE_MAX).contains(limit);
+        self.page_of(PAGE_DEFAULT, PAGE_MAX)
+    }
+
+    /// The same of a list whose pages have other sizes.
+    pub fn page_of<C: Cursor>(&mut self, default: i32, max: i32) -> (i32, Option<C>) {
+        let expected = format!("must be a whole number from 1 to {max}");
+        let in_range = |limit: &i32| (1..=max).contains(limit);
         let limit = self.optional("limit", &expected, |text| text.parse().ok().filter(in_range));
         let cursor =
             self.optional("cursor", "must be the next_cursor of an earlier page", C::decode);
-        (limit.unwrap_or(PAGE_DEFAULT), cursor)
+        (limit.unwrap_or(default), cursor)
     }
 
     /// Ends the reading.
@@ -81,7 +86,8 @@ impl QueryFields {
         if self.errors.is_empty() { Ok(()) } else { Err(Problem::invalid(self.errors)) }
     }
 
-    fn complain(&mut self, name: &str, message: impl Into<String>) {
+    /// Keeps a complaint of the caller's about a parameter.
+    pub fn complain(&mut self, name: &str, message: impl Into<String>) {
         self.errors.push(FieldError { field: name.to_owned(), message: message.into() });
     }
 }

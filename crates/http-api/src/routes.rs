@@ -5,11 +5,12 @@ use axum::{Router, routing::any};
 use crate::Problem;
 
 /// Each path, as the template writes it, with its methods, as the header `Allow` does.
-pub const ROUTES: [(&str, &str); 16] = [
+pub const ROUTES: [(&str, &str); 17] = [
     ("/admin/orders/{id}", "GET, HEAD"),
     ("/admin/orders/{id}/cancel", "POST"),
     ("/admin/products", "GET, HEAD"),
     ("/admin/products/{id}", "GET, HEAD"),
+    ("/analytics/daily", "GET, HEAD"),
     ("/openapi.json", "GET, HEAD"),
     ("/orders", "GET, HEAD, POST"),
     ("/orders/{id}", "GET, HEAD"),

@@ -16,7 +16,7 @@ use crate::{stripe_amount::StripeAmount, tags::Tags};
 /// Maximum number of lines of an order, as sent.
 pub const LINES_MAX: usize = events::LINES_MAX;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
     /// Accepted; stock is not taken yet.

@@ -11,7 +11,9 @@ use crate::{
 };
 
 /// What only an administrator may call, once it exists.
-const ADMINS: [(&str, &str); 16] = [
+const ADMINS: [(&str, &str); 18] = [
+    ("GET", "/analytics/daily"),
+    ("HEAD", "/analytics/daily"),
     ("GET", "/admin/products"),
     ("HEAD", "/admin/products"),
     ("GET", "/admin/products/{id}"),

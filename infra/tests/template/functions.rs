@@ -160,6 +160,18 @@ fn every_function_of_orders_is_told_how_they_are_paid() {
     }
 }
 
+/// The one would show what the other does not count into.
+#[test]
+fn the_analytics_that_are_counted_are_those_that_are_shown() {
+    let template = Template::read();
+    for name in ["AnalyticsApi", "AnalyticsConsumer"] {
+        let variables = &template.one(FUNCTION, name)["Environment"]["Variables"];
+        assert_eq!(variables["ANALYTICS_TABLE"], json!({ "Ref": "AnalyticsTable" }), "{name}");
+        let generation = json!({ "Ref": "AnalyticsGeneration" });
+        assert_eq!(variables["ANALYTICS_GENERATION"], generation, "{name}");
+    }
+}
+
 /// What is begun in vain counts as an attempt.
 #[test]
 fn a_batch_of_mails_leaves_within_its_invocation_at_the_default_rate() {

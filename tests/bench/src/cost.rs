@@ -92,8 +92,8 @@ mod tests {
         assert_eq!(dollars("SNS"), Some(1.5));
         assert_eq!(dollars("SES"), Some(200.0));
         assert_eq!(dollars("Lambda, requests"), Some(1.0));
-        // Four messages, each sent, received and deleted.
-        assert!((dollars("SQS").unwrap_or_default() - 4.8).abs() < 1e-9);
+        // Six messages, each sent, received and deleted.
+        assert!((dollars("SQS").unwrap_or_default() - 7.2).abs() < 1e-9);
         // A tenth of a GB-second each.
         assert!((dollars("Lambda, time").unwrap_or_default() - 1.33334).abs() < 1e-9);
     }

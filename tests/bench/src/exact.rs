@@ -111,11 +111,18 @@ struct Environments {
     product_consumer: Environment,
     order_consumer: Environment,
     notification: Environment,
+    analytics: Environment,
 }
 
 impl Environments {
-    fn all(&self) -> [&Environment; 4] {
-        [&self.order_api, &self.product_consumer, &self.order_consumer, &self.notification]
+    fn all(&self) -> [&Environment; 5] {
+        [
+            &self.order_api,
+            &self.product_consumer,
+            &self.order_consumer,
+            &self.notification,
+            &self.analytics,
+        ]
     }
 }
 
@@ -131,6 +138,7 @@ pub async fn measure_all(binaries: &Path) -> Result<Vec<Scenario>> {
         product_consumer: shop.start(Function::Consumer(Queue::Product)).await?,
         order_consumer: shop.start(Function::Consumer(Queue::Order)).await?,
         notification: shop.start(Function::Consumer(Queue::Notification)).await?,
+        analytics: shop.start(Function::Consumer(Queue::Analytics)).await?,
     };
     let mut products = Vec::new();
     for _ in 0..10 {
@@ -156,7 +164,8 @@ async fn one_order(
     environments: &mut Environments,
     product: &str,
 ) -> Result<Vec<Scenario>> {
-    let Environments { order_api, product_consumer, order_consumer, notification } = environments;
+    let Environments { order_api, product_consumer, order_consumer, notification, analytics } =
+        environments;
     let mut whole = Scenario::named(WHOLE_ORDER);
     let measured = shop.measure(order_api, &order_request(product, EMAIL, None)).await?;
     body_of(&measured.invocation, 201)?;
@@ -174,6 +183,11 @@ async fn one_order(
     let measured = shop.deliver(notification, &shop.receive(Queue::Notification, 1)?).await?;
     whole.add(&measured);
     scenarios.push(Scenario::of("OrderConfirmed at notification-consumer", &measured));
+    for name in ["OrderCreated at analytics-consumer", "OrderConfirmed at analytics-consumer"] {
+        let measured = shop.deliver(analytics, &shop.receive(Queue::Analytics, 1)?).await?;
+        whole.add(&measured);
+        scenarios.push(Scenario::of(name, &measured));
+    }
     for queue in Queue::OF_EVENTS {
         ensure!(shop.aws().is_empty(&queue.url()), "an event of the order is left on {queue:?}");
     }
@@ -207,7 +221,8 @@ async fn ten_orders(
     for measured in place_orders(shop, environments, products).await? {
         whole.add(&measured);
     }
-    let Environments { product_consumer, order_consumer, notification, .. } = environments;
+    let Environments { product_consumer, order_consumer, notification, analytics, .. } =
+        environments;
     let mut scenarios = Vec::new();
     for (queue, name, consumer) in [
         (Queue::Product, "ten OrderCreated of ten products at product-consumer", product_consumer),
@@ -224,6 +239,13 @@ async fn ten_orders(
             whole.add(&shop.deliver(notification, &batch).await?);
             left -= size;
         }
+    }
+    for name in
+        ["ten OrderCreated at analytics-consumer", "ten OrderConfirmed at analytics-consumer"]
+    {
+        let measured = shop.deliver(analytics, &shop.receive(Queue::Analytics, 10)?).await?;
+        whole.add(&measured);
+        scenarios.push(Scenario::of(name, &measured));
     }
     scenarios.push(whole);
     Ok(scenarios)

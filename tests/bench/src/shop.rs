@@ -41,6 +41,7 @@ impl Function {
             Self::Consumer(Queue::Notification) => "notification-consumer",
             Self::Consumer(Queue::Feedback) => "notification-feedback-consumer",
             Self::Consumer(Queue::Payment) => "payment-consumer",
+            Self::Consumer(Queue::Analytics) => "analytics-consumer",
         }
     }
 }

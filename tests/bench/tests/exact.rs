@@ -33,9 +33,19 @@ OrderConfirmed at notification-consumer
   in a row  5, 5 of them until the answer
   written   3: idempotency 3
   read      1: suppressed 1
+OrderCreated at analytics-consumer
+  calls     1: TransactWriteItems 1
+  in a row  1, 1 of them until the answer
+  written   4: analytics 2, idempotency 2
+  read      0
+OrderConfirmed at analytics-consumer
+  calls     1: TransactWriteItems 1
+  in a row  1, 1 of them until the answer
+  written   4: analytics 2, idempotency 2
+  read      0
 the whole of a confirmed order of one line
-  calls     18: BatchGetItem 2, GetItem 3, PublishBatch 3, SendEmail 2, TransactWriteItems 3, UpdateItem 5
-  written   26: event-log 6, idempotency 9, orders 4, orders/index/by_customer_keys 1, orders/index/pending 2, products 2, reservations 2
+  calls     20: BatchGetItem 2, GetItem 3, PublishBatch 3, SendEmail 2, TransactWriteItems 5, UpdateItem 5
+  written   34: analytics 4, event-log 6, idempotency 13, orders 4, orders/index/by_customer_keys 1, orders/index/pending 2, products 2, reservations 2
   read      5: idempotency 1, orders 1, products 1, suppressed 2
 POST /orders with Idempotency-Key
   calls     3: BatchGetItem 1, PublishBatch 1, TransactWriteItems 1
@@ -57,9 +67,19 @@ ten StockReserved at order-consumer
   in a row  3, 3 of them until the answer
   written   70: event-log 20, idempotency 20, orders 20, orders/index/pending 10
   read      10: orders 10
+ten OrderCreated at analytics-consumer
+  calls     1: TransactWriteItems 1
+  in a row  1, 1 of them until the answer
+  written   40: analytics 20, idempotency 20
+  read      0
+ten OrderConfirmed at analytics-consumer
+  calls     1: TransactWriteItems 1
+  in a row  1, 1 of them until the answer
+  written   40: analytics 20, idempotency 20
+  read      0
 ten confirmed orders of one line, in batches
-  calls     135: BatchGetItem 11, GetItem 30, PublishBatch 12, SendEmail 20, TransactWriteItems 12, UpdateItem 50
-  written   260: event-log 60, idempotency 90, orders 40, orders/index/by_customer_keys 10, orders/index/pending 20, products 20, reservations 20
+  calls     137: BatchGetItem 11, GetItem 30, PublishBatch 12, SendEmail 20, TransactWriteItems 14, UpdateItem 50
+  written   340: analytics 40, event-log 60, idempotency 130, orders 40, orders/index/by_customer_keys 10, orders/index/pending 20, products 20, reservations 20
   read      50: idempotency 10, orders 10, products 10, suppressed 20
 ten OrderCreated of one product at product-consumer
   calls     2: PublishBatch 1, TransactWriteItems 1

@@ -20,8 +20,13 @@ const DESCRIPTION: &str = "Orders, and the products that can be ordered. An orde
 /// Every call of the API.
 #[must_use]
 pub fn operations() -> Vec<Operation> {
-    [order::openapi::operations(), product::openapi::operations(), payment::openapi::operations()]
-        .concat()
+    [
+        order::openapi::operations(),
+        product::openapi::operations(),
+        payment::openapi::operations(),
+        analytics::openapi::operations(),
+    ]
+    .concat()
 }
 
 /// The description of the API in OpenAPI 3.1.
@@ -31,7 +36,7 @@ pub fn openapi() -> Value {
 }
 
 /// Each consumer of events, with the subscription in the template that says which it takes.
-pub const CONSUMERS: [(&str, &str, &[EventType]); 4] = [
+pub const CONSUMERS: [(&str, &str, &[EventType]); 5] = [
     (
         "product-consumer",
         "ProductSubscription",
@@ -68,6 +73,19 @@ pub const CONSUMERS: [(&str, &str, &[EventType]); 4] = [
             EventType::OrderRejected,
             EventType::OrderCancelled,
             EventType::OrderShipped,
+        ],
+    ),
+    (
+        "analytics-consumer",
+        "AnalyticsSubscription",
+        &[
+            EventType::OrderCreated,
+            EventType::OrderAwaitingPayment,
+            EventType::OrderConfirmed,
+            EventType::OrderRejected,
+            EventType::OrderCancelled,
+            EventType::OrderShipped,
+            EventType::OrderExpired,
         ],
     ),
 ];

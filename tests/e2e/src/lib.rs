@@ -27,7 +27,7 @@ use aws_credential_types::Credentials;
 pub use api::{Answer, Api};
 pub use orderflow::{Ran, bare_command, run_command};
 pub use queues::{Queue, new_event};
-pub use tables::Item;
+pub use tables::{Amounts, Item};
 pub use wait::{Seconds, eventually};
 
 #[derive(Debug, Clone)]

@@ -24,6 +24,8 @@ pub enum Queue {
     Payment,
     /// What SES says of mails.
     Feedback,
+    /// What is counted by day.
+    Analytics,
 }
 
 /// An event that happens now.
@@ -34,7 +36,7 @@ pub fn new_event(correlation_id: CorrelationId, body: Body) -> Event {
 
 impl Queue {
     /// Those of every stack.
-    pub const ALL: [Self; 3] = [Self::Product, Self::Notification, Self::Order];
+    pub const ALL: [Self; 4] = [Self::Product, Self::Notification, Self::Order, Self::Analytics];
 
     /// As the settings write it.
     #[must_use]
@@ -45,6 +47,7 @@ impl Queue {
             Self::Order => "ORDER",
             Self::Payment => "PAYMENT",
             Self::Feedback => "FEEDBACK",
+            Self::Analytics => "ANALYTICS",
         }
     }
 }

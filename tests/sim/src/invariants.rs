@@ -27,10 +27,11 @@ use simulated_aws::{Call, SimulatedAws, Step, update_of_statement};
 use tokio::time::Instant;
 
 use crate::{
+    analytics::{AnalyticsRows, rows_of_event},
     books::{Item, number, text},
     hostile::Poison,
     shop::{
-        EVENT_LOG, IDEMPOTENCY, ORDERS, PRODUCTS, Queue, RESERVATIONS, SHARDS_DEFAULT,
+        ANALYTICS, EVENT_LOG, IDEMPOTENCY, ORDERS, PRODUCTS, Queue, RESERVATIONS, SHARDS_DEFAULT,
         STOCK_CHANGES, UNPUBLISHED, variables,
     },
     transactions::describe,
@@ -58,6 +59,8 @@ const UNKNOWN_SENDS_MAX: usize = 3;
 const PRODUCT_MARKERS: &str = "product-consumer#";
 const ORDER_MARKERS: &str = "order-consumer#";
 const MAIL_MARKERS: &str = "notification-consumer#";
+/// Of the first generation.
+const ANALYTICS_MARKERS: &str = "analytics-consumer#1#";
 
 /// The observer's own view. Clones are the same.
 #[derive(Clone)]
@@ -115,7 +118,8 @@ impl Invariants {
         for row in aws.items(EVENT_LOG) {
             watch.check_on_its_way(text(&row, "order_id"), text(&row, "event_id"))?;
         }
-        for table in [ORDERS, PRODUCTS, RESERVATIONS, EVENT_LOG, IDEMPOTENCY, STOCK_CHANGES] {
+        watch.check_analytics_of_log(aws)?;
+        for (table, _) in KEYS {
             let seen = watch.rows.range(rows_of(table)).count();
             ensure!(seen == aws.items(table).len(), "{table}: a write was no step of any call");
         }
@@ -254,13 +258,14 @@ fn rows_of(table: &'static str) -> std::ops::RangeInclusive<(&'static str, Strin
 }
 
 /// The tables that are watched, each with its keys.
-const KEYS: [(&str, &[&str]); 6] = [
+const KEYS: [(&str, &[&str]); 7] = [
     (ORDERS, &["order_id"]),
     (PRODUCTS, &["product_id"]),
     (RESERVATIONS, &["order_id"]),
     (EVENT_LOG, &["order_id", "event_id"]),
     (IDEMPOTENCY, &["key"]),
     (STOCK_CHANGES, &["product_id", "change_id"]),
+    (ANALYTICS, &["day", "row"]),
 ];
 
 /// The writes of a call, each with its kind.
@@ -869,6 +874,8 @@ impl Watch {
                         .with_context(|| format!("a mail of order {order}"))
                 }
                 IDEMPOTENCY => check_marker(change, &changes),
+                // All of them together, below.
+                ANALYTICS => Ok(()),
                 _ => {
                     ensure!(change.before.is_none(), "a stock change was changed");
                     Ok(())
@@ -879,6 +886,7 @@ impl Watch {
                 self.check_life(aws, change).with_context(|| format!("{operation} of {key}"))?;
             }
         }
+        self.check_analytics(&changes).with_context(|| format!("{operation} of {ANALYTICS}"))?;
         if operation == "TransactWriteItems" {
             // Each line by itself: its write would be refused now.
             for (kind, write) in &writes {
@@ -1191,7 +1199,7 @@ impl Watch {
 
     /// Whoever may still come meets the marker: it outlives queue and DLQ.
     fn check_life(&self, aws: &SimulatedAws, change: &Change) -> Result<()> {
-        // Requests that change stock are remembered for ever.
+        // Requests that change stock, and events that are counted, are remembered for ever.
         if let Some(after) = change.after.as_ref().filter(|after| after.contains_key("expires_at"))
         {
             let expires = number(after, "expires_at")?;
@@ -1203,12 +1211,47 @@ impl Watch {
                 "it ends at {expires}, and a message may come until {until}"
             );
         }
-        let is_kept_for_ever = change.key.starts_with("product-api#");
+        // A sum has no other guard.
+        let is_counted = change.key.starts_with(ANALYTICS_MARKERS);
+        ensure!(
+            !is_counted || change.after.as_ref().is_none_or(|row| !row.contains_key("expires_at")),
+            "an event that was counted is forgotten"
+        );
+        let is_kept_for_ever = change.key.starts_with("product-api#") || is_counted;
         ensure!(
             is_kept_for_ever
                 || change.after.as_ref().is_none_or(|row| row.contains_key("expires_at")),
             "it is never removed"
         );
+        Ok(())
+    }
+
+    // Analytics.
+
+    /// What a step adds to the rows is what the events of its markers are about, and nothing is added without them.
+    fn check_analytics(&self, all: &[Change]) -> Result<()> {
+        let mut added = AnalyticsRows::default();
+        for change in all.iter().filter(|change| change.table == ANALYTICS) {
+            added.add(change.after.as_ref().context("a row is gone")?, 1)?;
+            if let Some(before) = &change.before {
+                added.add(before, -1)?;
+            }
+        }
+        let mut events = AnalyticsRows::default();
+        for marker in all.iter().filter(|change| change.is_new(IDEMPOTENCY, ANALYTICS_MARKERS)) {
+            let id = marker.key.trim_start_matches(ANALYTICS_MARKERS);
+            let row = self.row(EVENT_LOG, &format!("{}/{id}", self.order_of(id)));
+            let row = row.with_context(|| format!("a marker of {id}, which is not in the log"))?;
+            events.extend(rows_of_event(text(row, "body"))?)?;
+        }
+        ensure!(added == events, "{added:?} are added, and the events are about {events:?}");
+        Ok(())
+    }
+
+    /// Every event of the log is counted, once.
+    fn check_analytics_of_log(&self, aws: &SimulatedAws) -> Result<()> {
+        let (counted, logged) = (AnalyticsRows::counted(aws, 1)?, AnalyticsRows::of_log(aws)?);
+        ensure!(counted == logged, "{counted:?} are counted, and the log says {logged:?}");
         Ok(())
     }
 
@@ -1296,12 +1339,16 @@ impl Watch {
                 marker(MAIL_MARKERS).is_some_and(|row| text(row, "state") == "done")
                     || age > AGE_DAYS_MAX * 24 * 60 * 60
             }
+            (Queue::Analytics, _) if queue.event_types().contains(&event_type.as_str()) => {
+                marker(ANALYTICS_MARKERS).is_some()
+            }
             _ => true,
         };
         let consumer = match queue {
             Queue::Product => PRODUCT_MARKERS,
             Queue::Order => ORDER_MARKERS,
             Queue::Notification => MAIL_MARKERS,
+            Queue::Analytics => ANALYTICS_MARKERS,
             // The one has no events, and nobody pays here.
             Queue::Feedback | Queue::Payment => return Ok(()),
         };
@@ -1420,6 +1467,7 @@ fn check_marker(change: &Change, all: &[Change]) -> Result<()> {
         Some("product-consumer") => RESERVATIONS,
         Some("order-consumer" | "order-api") => ORDERS,
         Some("product-api") => PRODUCTS,
+        Some("analytics-consumer") => ANALYTICS,
         _ => bail!("a marker of nobody"),
     };
     ensure!(has(effect), "a marker without its effect in {effect}");

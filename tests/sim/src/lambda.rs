@@ -18,6 +18,7 @@ use std::{
     time::Duration,
 };
 
+use analytics::{dynamodb::AnalyticsConsumer, wiring::AnalyticsConsumerConfig};
 use anyhow::Result;
 use aws_config::SdkConfig;
 use exactly_once::Ids;
@@ -183,6 +184,8 @@ pub(crate) struct Lambda {
     shards: Rc<Cell<u64>>,
     /// How long a customer has to pay by Stripe, in minutes; `None` if orders are not paid.
     reservation_minutes: Rc<Cell<Option<u64>>>,
+    /// Which generation of the analytics is counted in environments that begin now.
+    analytics_generation: Rc<Cell<u64>>,
     state: Rc<RefCell<State>>,
     consumers: Rc<BTreeMap<Queue, Environments<Consumer>>>,
     relays: Rc<Environments<Relay>>,
@@ -212,6 +215,7 @@ impl Lambda {
             harshness,
             shards: Rc::new(Cell::new(SHARDS_DEFAULT)),
             reservation_minutes: Rc::default(),
+            analytics_generation: Rc::new(Cell::new(1)),
             state: Rc::new(RefCell::new(state)),
             consumers: Rc::new(consumers),
             relays: Rc::default(),
@@ -272,6 +276,13 @@ impl Lambda {
         self.reservation_minutes.set(Some(reservation_minutes));
     }
 
+    /// Deploys another generation of the analytics. Environments that are busy keep the old one.
+    pub(crate) fn count_analytics_anew(&self, generation: u64) {
+        self.aws.note(|| format!("the analytics are those of generation {generation}"));
+        self.analytics_generation.set(generation);
+        self.end_idle();
+    }
+
     fn end_idle(&self) {
         self.consumers.values().for_each(Environments::end);
         self.relays.end();
@@ -283,6 +294,8 @@ impl Lambda {
         if let Some(minutes) = self.reservation_minutes.get() {
             variables.extend(shop::payment_variables(minutes));
         }
+        let generation = self.analytics_generation.get().to_string();
+        variables.insert("ANALYTICS_GENERATION".to_owned(), generation);
         variables
     }
 
@@ -563,6 +576,7 @@ enum Consumer {
     Notification(EventConsumer, Notifier),
     Feedback(exactly_once::Consumer, FeedbackHandler),
     Payment(EventConsumer, Box<PaymentConsumer>),
+    Analytics(EventConsumer, AnalyticsConsumer),
 }
 
 impl Consumer {
@@ -598,6 +612,11 @@ impl Consumer {
                 let (consumer, handler) = read.consumer(config, ids);
                 Self::Payment(consumer, Box::new(handler))
             }
+            Queue::Analytics => {
+                let read = settings::read_from(variables, AnalyticsConsumerConfig::read)?;
+                let (consumer, handler) = read.consumer(config, ids);
+                Self::Analytics(consumer, handler)
+            }
         })
     }
 
@@ -630,6 +649,13 @@ impl Consumer {
             Self::Payment(consumer, handler) => {
                 let handle = async |event, trace, _| handler.handle(event, trace).await;
                 consumer.run(batch, deadline_ms, handle).await
+            }
+            Self::Analytics(consumer, handler) => {
+                let together =
+                    async |received, answers| handler.handle_together(received, answers).await;
+                let alone = async |event, _, _| handler.handle(event).await;
+                // In a box: a future of that many futures is deeper than the compiler looks.
+                Box::pin(consumer.run_together(batch, deadline_ms, together, alone)).await
             }
         };
         answer.batch_item_failures.into_iter().map(|failure| failure.item_identifier).collect()

@@ -7,6 +7,7 @@
 //! A run: products are made; customers order and cancel while faults strike; then the faults stop, and everything has to
 //! settle within [`SETTLING_MAX`]. Checked at each step: `invariants`; at the end: the books (`books`). What a seed does stands in its [`Plan`].
 
+mod analytics;
 mod answers;
 mod books;
 mod clients;
@@ -51,6 +52,7 @@ use operator::{Operator, Stranger};
 use plan::ORDERING;
 use shop::{Queue, STOCK_CHANGES};
 
+pub use analytics::{Rebuilt, count_anew};
 pub use answers::{
     AnswerCalls, answer_calls, published_after_death, published_after_nothing_took_it,
     transactions_of_late_cancellation,
@@ -257,7 +259,7 @@ async fn run(
     check_strangers(&lambda, &strangers)?;
     check_stock_changes(aws, &stock)?;
     for (body, reason) in &strangers.poison {
-        for queue in [Queue::Product, Queue::Notification] {
+        for queue in [Queue::Product, Queue::Notification, Queue::Analytics] {
             invariants.expect(Poison { queue, reason, body: body.clone() });
         }
     }
@@ -376,7 +378,8 @@ async fn deploy_newer(
     tokio::time::sleep(Duration::from_millis(aws.draw(0..20_000))).await;
     stranger.publish_next_minor_version().await?;
     let next_version = stranger.publish_next_version().await?;
-    let queue = Queue::OF_EVENTS[usize::try_from(aws.draw(0..3))?];
+    let queues = Queue::OF_EVENTS;
+    let queue = queues[usize::try_from(aws.draw(0..queues.len() as u64))?];
     let unknown_type = stranger.send_unknown_type(queue).await?;
     for body in [&next_version, &unknown_type] {
         lambda.expect_newer(body);
@@ -387,7 +390,8 @@ async fn deploy_newer(
     api.deploy();
     strangers.borrow_mut().newer.extend([
         (Queue::Product, next_version.clone()),
-        (Queue::Notification, next_version),
+        (Queue::Notification, next_version.clone()),
+        (Queue::Analytics, next_version),
         (queue, unknown_type),
     ]);
     Ok(())

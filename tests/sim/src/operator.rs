@@ -101,7 +101,8 @@ impl Operator {
         let aws = &self.lambda.aws;
         for _ in 0..ACTIONS {
             tokio::time::sleep(Duration::from_millis(aws.draw(0..25_000))).await;
-            let queue = Queue::OF_EVENTS[usize::try_from(aws.draw(0..3))?];
+            let queues = Queue::OF_EVENTS;
+            let queue = queues[usize::try_from(aws.draw(0..queues.len() as u64))?];
             match aws.draw(0..4) {
                 0 => {
                     self.lambda.pause(queue, true);
@@ -234,7 +235,7 @@ impl Stranger<'_> {
         (body, event.attributes.clone())
     }
 
-    /// Publishes an event whose data break the contract, for the queues `product` and `notification`; its body.
+    /// Publishes an event whose data break the contract, for the queues `product`, `notification` and `analytics`; its body.
     pub(crate) async fn publish_poison(&self) -> Result<String> {
         let (body, attributes) = self.twin(&first_event(self.aws, "OrderCreated").await?);
         let body = body.replace("\"customer_email\":", "\"customer\":");
@@ -243,7 +244,7 @@ impl Stranger<'_> {
         Ok(body)
     }
 
-    /// Publishes an event of the next major version, for the queues `product` and `notification`; its body.
+    /// Publishes an event of the next major version, for the queues `product`, `notification` and `analytics`; its body.
     pub(crate) async fn publish_next_version(&self) -> Result<String> {
         let (body, mut attributes) = self.twin(&first_event(self.aws, "OrderCreated").await?);
         let body = body.replace("\"event_version\":\"1.0\"", "\"event_version\":\"2.0\"");

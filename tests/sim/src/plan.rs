@@ -177,7 +177,7 @@ impl Plan {
         let mut harshness = Harshness {
             // Reservations are taken out of it: with them, the rest may be this small too.
             concurrency: if is_small { random.usize(2..8) } else { 1000 }
-                + if is_reserved { 22 } else { 0 },
+                + if is_reserved { 24 } else { 0 },
             is_reserved,
             stalls: if has_stalls { random.u64(0..100) } else { 0 },
             has_unruly_schedule,

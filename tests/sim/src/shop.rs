@@ -16,6 +16,7 @@ pub const EVENT_LOG: &str = "event-log";
 pub const IDEMPOTENCY: &str = "idempotency";
 pub const SUPPRESSED: &str = "suppressed";
 pub const STOCK_CHANGES: &str = "stock-changes";
+pub const ANALYTICS: &str = "analytics";
 const TOPIC_ARN: &str = "arn:aws:sns:simulated:0:orders";
 pub const PAYMENTS: &str = "payments";
 /// The secret that is shared with Stripe.
@@ -36,13 +37,17 @@ pub enum Queue {
     Feedback,
     /// Where orders are paid.
     Payment,
+    /// What is counted by day.
+    Analytics,
 }
 
 impl Queue {
     /// Those of every shop.
-    pub const ALL: [Self; 4] = [Self::Product, Self::Order, Self::Notification, Self::Feedback];
+    pub const ALL: [Self; 5] =
+        [Self::Product, Self::Order, Self::Notification, Self::Analytics, Self::Feedback];
     /// Those that subscribe to the orders' events.
-    pub const OF_EVENTS: [Self; 3] = [Self::Product, Self::Order, Self::Notification];
+    pub const OF_EVENTS: [Self; 4] =
+        [Self::Product, Self::Order, Self::Notification, Self::Analytics];
 
     fn name(self) -> &'static str {
         match self {
@@ -51,6 +56,7 @@ impl Queue {
             Self::Notification => "notification",
             Self::Feedback => "feedback",
             Self::Payment => "payment",
+            Self::Analytics => "analytics",
         }
     }
 
@@ -75,7 +81,7 @@ impl Queue {
     pub fn concurrency_max(self) -> usize {
         match self {
             Self::Product | Self::Order | Self::Payment => 10,
-            Self::Notification | Self::Feedback => 2,
+            Self::Notification | Self::Feedback | Self::Analytics => 2,
         }
     }
 
@@ -99,6 +105,15 @@ impl Queue {
             ],
             Self::Feedback => &[],
             Self::Payment => &["OrderAwaitingPayment", "OrderCancelled", "OrderPaymentOverdue"],
+            Self::Analytics => &[
+                "OrderCreated",
+                "OrderAwaitingPayment",
+                "OrderConfirmed",
+                "OrderRejected",
+                "OrderCancelled",
+                "OrderShipped",
+                "OrderExpired",
+            ],
         }
     }
 }
@@ -134,6 +149,7 @@ pub fn deploy(aws: &SimulatedAws) {
     table(RESERVATIONS, &["order_id"], &[]);
     table(STOCK_CHANGES, &["product_id", "change_id"], &[]);
     table(IDEMPOTENCY, &["key"], &[]);
+    table(ANALYTICS, &["day", "row"], &[]);
     table(SUPPRESSED, &["email"], &[]);
     table(EVENT_LOG, &["order_id", "event_id"], &[("outbox", ["outbox_shard", "pending_since"])]);
     aws.project_keys_only(ORDERS, "pending");
@@ -234,6 +250,8 @@ pub fn variables(queue: Queue, shards: u64) -> HashMap<String, String> {
         ("MAIL_FROM", "shop@example.com"),
         ("MAIL_CONFIGURATION_SET", "simulated"),
         ("SUPPRESSED_TABLE", SUPPRESSED),
+        ("ANALYTICS_TABLE", ANALYTICS),
+        ("ANALYTICS_GENERATION", "1"),
         ("MAIL_MAX_AGE_DAYS", &mail_max_age_days),
         ("MAILS_PER_SECOND", "14"),
         ("RELAY_AGE_SECONDS", "60"),

@@ -724,6 +724,18 @@ fn inbox(cases: &mut Cases) {
             "ExpressionAttributeValues": { ":pieces": n(-1) }, "ReturnValues": "ALL_NEW",
         }),
     );
+    for units in [2, 3] {
+        cases.add(
+            "two sums of one item, which begin and go on",
+            "UpdateItem",
+            IDEMPOTENCY,
+            json!({
+                "Key": { "key": s("row") }, "UpdateExpression": "ADD units :units, revenue :revenue",
+                "ExpressionAttributeValues": { ":units": n(units), ":revenue": n(100 * units) },
+                "ReturnValues": "ALL_NEW",
+            }),
+        );
+    }
 }
 
 fn refusals(cases: &mut Cases) {

@@ -173,7 +173,7 @@ async fn what_does_not_exist_ends_with_3_and_what_there_is() -> Result<()> {
     ];
     for command in unknown {
         let ran = stack.run(command).await?;
-        complains(&ran, 3, "there are feedback, notification, order, product");
+        complains(&ran, 3, "there are analytics, feedback, notification, order, product");
     }
     for command in ["show", "history", "cancel", "republish"] {
         let ran = stack.run(&["order", command, "no-such-order", "--yes"]).await?;
@@ -190,7 +190,7 @@ async fn status_counts_every_queue_the_outbox_and_the_orders() -> Result<()> {
     let status = stack.json(&["status"]).await?;
     let queues = status["queues"].as_array().context("queues")?;
     let names: Vec<_> = queues.iter().filter_map(|queue| queue["name"].as_str()).collect();
-    assert_eq!(names, ["feedback", "notification", "order", "product"]);
+    assert_eq!(names, ["analytics", "feedback", "notification", "order", "product"]);
     for queue in queues {
         for count in ["waiting", "in_flight", "delayed", "dead"] {
             assert!(queue[count].is_u64(), "{queue}");
@@ -223,7 +223,7 @@ async fn status_check_ends_with_a_code_of_its_own_while_there_is_a_dead_letter()
     );
     // Monitoring reads the same as everybody.
     let status: Value = serde_json::from_str(&alarmed.stdout)?;
-    assert_eq!(status["queues"][3]["dead"], 1, "{status}");
+    assert_eq!(crate::product_queue(&status)["dead"], 1, "{status}");
     stack.json(&["dlq", "drop", "product", "--all", "--no-copy", "--yes"]).await?;
     assert_eq!(stack.run(&["status", "--check"]).await?.code, 0);
     Ok(())
@@ -249,7 +249,7 @@ async fn status_shows_the_age_of_the_oldest_message_where_there_are_metrics() ->
     stack.api.order("measured@example.com", &[(&product, 1)]).await?;
     eventually("the age, and the rates that the emulator measures", 180.secs(), async || {
         let status = stack.json(&["status"]).await?;
-        let queue = &status["queues"][3];
+        let queue = crate::product_queue(&status);
         let rates = queue["sent_per_minute"].is_u64() && queue["done_per_minute"].is_u64();
         Ok((queue["oldest_age_seconds"] == AGE_SECONDS && rates).then_some(()))
     })
@@ -289,7 +289,7 @@ async fn a_paused_consumer_keeps_200_orders_waiting_and_after_resume_all_settle(
         .try_collect()
         .await?;
     let status = stack.json(&["status"]).await?;
-    let queue = &status["queues"][3];
+    let queue = crate::product_queue(&status);
     assert_eq!(queue["consumer"], "off");
     assert_eq!(queue["waiting"], ORDERS, "nothing is taken and nothing is lost: {queue}");
     assert!(status["orders"]["pending"].as_u64() >= Some(ORDERS), "{status}");
@@ -314,11 +314,11 @@ async fn pausing_asks_first_and_status_shows_for_how_long_a_consumer_has_been_of
     let stack = Stack::load().await?;
     let unasked = stack.run(&["pause", "product"]).await?;
     complains(&unasked, 1, "--yes");
-    assert_eq!(stack.json(&["status"]).await?["queues"][3]["consumer"], "on");
+    assert_eq!(crate::product_queue(&stack.json(&["status"]).await?)["consumer"], "on");
 
     stack.json(&["pause", "product", "--yes"]).await?;
     let status = stack.json(&["status"]).await?;
-    let queue = &status["queues"][3];
+    let queue = crate::product_queue(&status);
     let at = |value: &Value| value.as_str().and_then(|at| at.parse::<jiff::Timestamp>().ok());
     let since = at(&queue["consumer_since"]).with_context(|| format!("since when: {queue}"))?;
     let age = at(&status["at"]).context("the moment")?.duration_since(since).as_secs();

@@ -1,5 +1,6 @@
 //! The operator's command against a stack, one test at a time: several of them pause consumers.
 
+mod analytics;
 mod commands;
 mod customer;
 mod dead_letters;
@@ -10,3 +11,11 @@ mod reconcile;
 mod replay;
 mod suppressed;
 mod timeline;
+
+use serde_json::Value;
+
+/// What a status says of the queue `product`.
+fn product_queue(status: &Value) -> &Value {
+    let mut queues = status["queues"].as_array().into_iter().flatten();
+    queues.find(|queue| queue["name"] == "product").unwrap_or(&Value::Null)
+}

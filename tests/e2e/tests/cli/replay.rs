@@ -19,6 +19,8 @@ async fn assert_unchanged(stack: &Stack, product: &str, order: &str) -> Result<(
     assert_eq!(stack.api.status(order).await?, "confirmed");
     assert_eq!(stack.mails(order).await?.len(), 2, "nobody is mailed again");
     assert_eq!(stack.log(order).await?.len(), 3, "no event was made a second time");
+    let reported = stack.reported_amounts(order, product).await?;
+    assert_eq!(stack.counted_amounts(product).await?, reported, "nothing is counted again");
     Ok(())
 }
 
@@ -26,7 +28,7 @@ async fn assert_unchanged(stack: &Stack, product: &str, order: &str) -> Result<(
 async fn an_hour_replayed_to_every_queue_changes_nothing_and_mails_nobody() -> Result<()> {
     let stack = Stack::load().await?;
     let (product, order) = mailed(&stack, "All of it again").await?;
-    for queue in ["product", "order", "notification"] {
+    for queue in ["product", "order", "notification", "analytics"] {
         let replayed = stack.json(&["replay", "--queue", queue, "--from", "1h", "--yes"]).await?;
         assert!(replayed["sent"].as_u64() >= Some(1), "{replayed}");
         let chosen: u64 = replayed["events"]

@@ -3,6 +3,7 @@
 //! The tests run one at a time: each leaves an empty DLQ.
 //! With `ORDERFLOW_PICTURES=<directory>` the first test leaves its screenshots there: docs/ has them from a run.
 
+mod analytics;
 mod browser;
 mod cors;
 mod lists;
@@ -359,7 +360,10 @@ async fn pausing_asks_and_the_page_shows_for_how_long_a_consumer_has_been_off() 
     browser.until(&format!("{asked} === true"), 10.secs()).await?;
     browser.click("#question-no")?;
     browser.until(&format!("{asked} === false"), 10.secs()).await?;
-    assert_eq!(stack.json(&["status"]).await?["queues"][3]["consumer"], "on");
+    let status = stack.json(&["status"]).await?;
+    let queues = status["queues"].as_array().context("queues")?;
+    let product = queues.iter().find(|queue| queue["name"] == "product").context("a queue")?;
+    assert_eq!(product["consumer"], "on");
 
     browser.click("#switch-product")?;
     browser.until(&format!("{asked} === true"), 10.secs()).await?;

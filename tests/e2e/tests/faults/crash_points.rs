@@ -2,7 +2,7 @@
 //!
 //! The calls are not listed here: each scenario is played once undisturbed while the proxy notes them, and then
 //! once for each call and each way to break it. A point passes if its fault has struck and the order has still
-//! ended in the one right state: status, stock, one event of each kind, no mail lost.
+//! ended in the one right state: status, stock, one event of each kind, each counted once, no mail lost.
 
 use std::collections::HashSet;
 
@@ -143,6 +143,10 @@ async fn discover_points(stack: &Stack) -> Result<Vec<Point>> {
         let played = play(stack, scenario, &[]).await.with_context(|| format!("{scenario:?}"))?;
         let Played::Right(product) = played else { bail!("{scenario:?} did not go as it should") };
         for call in stack.calls(&product).await? {
+            // In how many transactions an order's events are counted depends on when they come; the first is always there.
+            if call.function == "analytics-consumer" && call.nth > 0 {
+                continue;
+            }
             // The tick's own query has to do with no order; it is broken in a test of its own.
             if scenario.given().iter().any(|given| given.call == call) || !seen.insert(call.clone())
             {
@@ -355,6 +359,9 @@ async fn ends_as(stack: &Stack, product: &str, order: &str, scenario: Scenario) 
         "events {events:?}, not {:?}",
         ending.events
     );
+    let (reported, counted) =
+        (stack.reported_amounts(order, product).await?, stack.counted_amounts(product).await?);
+    ensure!(counted == reported, "counted {counted:?}, and reported {reported:?}");
     let mails = stack.mails(order).await?;
     for mail in ending.mails {
         let wanted = format!("Order #{order} {mail}");

@@ -170,6 +170,22 @@ async fn products_are_changed_restocked_and_listed() -> Result<()> {
 }
 
 #[tokio::test]
+async fn an_order_is_counted_and_the_days_are_shown() -> Result<()> {
+    let Some(stack) = crate::enforcing().await? else { return Ok(()) };
+    let product = stack.api.product("Allowed, and counted", "10", 5).await?;
+    let order = stack.api.order("counted@example.com", &[(&product, 2)]).await?;
+    assert_eq!(stack.api.wait_until_settled(&order).await?, "confirmed");
+    let wanted = stack.reported_amounts(&order, &product).await?;
+    eventually("the order to be counted", 30.secs(), async || {
+        Ok((stack.counted_amounts(&product).await? == wanted).then_some(()))
+    })
+    .await?;
+    let today = Timestamp::now().to_string();
+    let path = format!("/analytics/daily?from={0}&to={0}", &today[..10]);
+    expect_status(&stack.api.admin("GET", &path, "").await?, 200)
+}
+
+#[tokio::test]
 async fn each_consumer_moves_poison_to_its_dlq() -> Result<()> {
     let Some(stack) = crate::enforcing().await? else { return Ok(()) };
     for queue in Queue::ALL {

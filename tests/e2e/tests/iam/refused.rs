@@ -106,6 +106,41 @@ async fn feedback_consumer_suppresses_an_address_and_reads_none() -> Result<()> 
 }
 
 #[tokio::test]
+async fn analytics_consumer_counts_and_neither_reads_nor_replaces_what_is_counted() -> Result<()> {
+    let Some(stack) = crate::enforcing().await? else { return Ok(()) };
+    let dynamodb = aws_sdk_dynamodb::Client::new(&stack.with_role_of("ANALYTICS_CONSUMER").await?);
+    let table = stack.setting("ANALYTICS_TABLE");
+    let add = dynamodb.update_item().table_name(table).key("day", text("0#tried"));
+    let add = add.key("row", text("tried")).update_expression("ADD units :none");
+    add.expression_attribute_values(":none", AttributeValue::N("0".into())).send().await?;
+    let key = dynamodb.get_item().table_name(table).key("day", text("0#tried"));
+    assert_refused(key.key("row", text("tried")).send().await);
+    let replaced = dynamodb.put_item().table_name(table).item("day", text("0#tried"));
+    assert_refused(replaced.item("row", text("forged")).send().await);
+    let orders = stack.setting("ORDERS_TABLE");
+    let read = dynamodb.get_item().table_name(orders).key("order_id", text("none"));
+    assert_refused(read.send().await);
+    Ok(())
+}
+
+#[tokio::test]
+async fn analytics_api_reads_days_and_counts_nothing() -> Result<()> {
+    let Some(stack) = crate::enforcing().await? else { return Ok(()) };
+    let dynamodb = aws_sdk_dynamodb::Client::new(&stack.with_role_of("ANALYTICS_API").await?);
+    let table = stack.setting("ANALYTICS_TABLE");
+    let day = dynamodb.query().table_name(table).key_condition_expression("#day = :day");
+    let day = day.expression_attribute_names("#day", "day");
+    day.expression_attribute_values(":day", text("0#none")).send().await?;
+    let add = dynamodb.update_item().table_name(table).key("day", text("0#none"));
+    let add = add.key("row", text("none")).update_expression("ADD units :none");
+    let add = add.expression_attribute_values(":none", AttributeValue::N("0".into()));
+    assert_refused(add.send().await);
+    let events = stack.setting("EVENT_LOG_TABLE");
+    assert_refused(dynamodb.scan().table_name(events).send().await);
+    Ok(())
+}
+
+#[tokio::test]
 async fn relay_looks_for_what_is_pending_and_makes_no_order() -> Result<()> {
     let Some(stack) = crate::enforcing().await? else { return Ok(()) };
     let dynamodb = aws_sdk_dynamodb::Client::new(&stack.with_role_of("RELAY").await?);

@@ -17,8 +17,14 @@ use uuid::Uuid;
 use crate::playing::Playing;
 
 /// All queues of a stack whose orders are paid.
-pub(crate) const QUEUES: [Queue; 5] =
-    [Queue::Product, Queue::Order, Queue::Payment, Queue::Notification, Queue::Feedback];
+pub(crate) const QUEUES: [Queue; 6] = [
+    Queue::Product,
+    Queue::Order,
+    Queue::Payment,
+    Queue::Notification,
+    Queue::Feedback,
+    Queue::Analytics,
+];
 
 /// Waits until no message is on any queue: what an order brings about has come to its end.
 pub(crate) async fn wait_until_nothing_moves(stack: &Stack) -> Result<()> {
@@ -167,6 +173,26 @@ async fn a_bounce_that_was_given_up_is_redriven_and_its_address_suppressed() -> 
     playing.run("dlq show feedback", &[]).await?;
     playing.run("dlq redrive feedback --all --wait 1m", &[]).await?;
     playing.run("suppressed list", &[]).await?;
+    playing.end().await
+}
+
+#[tokio::test]
+async fn an_event_that_was_given_up_is_redriven_and_counted() -> Result<()> {
+    let stack = Stack::load().await?;
+    let mut playing = Playing::begin(&stack, "analytics-dlq").await?;
+    let product = stack.api.product("Milk jug", "12.50", 10).await?;
+    stack.pause(Queue::Analytics).await?;
+    let order = stack.api.order("carol@example.com", &[(&product, 2)]).await?;
+    stack.api.wait_until_settled(&order).await?;
+    die(&stack, Queue::Analytics, &order, None).await?;
+    stack.resume(Queue::Analytics).await?;
+    playing.wait_until_raised().await?;
+
+    playing.run("dlq list analytics", &[]).await?;
+    playing.run("dlq redrive analytics --all --wait 1m", &[]).await?;
+    playing.run("analytics daily", &[]).await?;
+    let reported = stack.reported_amounts(&order, &product).await?;
+    ensure!(stack.counted_amounts(&product).await? == reported, "it is counted once");
     playing.end().await
 }
 

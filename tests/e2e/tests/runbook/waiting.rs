@@ -18,13 +18,14 @@ const BACKLOG: usize = 1_001;
 const MESSAGES_AT_ONCE: usize = 10;
 
 /// What each consumer takes, of an order that is settled: a duplicate for it.
-async fn duplicates(stack: &Stack, settled: &str) -> Result<[(Queue, String); 5]> {
+async fn duplicates(stack: &Stack, settled: &str) -> Result<[(Queue, String); 6]> {
     Ok([
         (Queue::Product, stack.event(settled, "OrderCreated").await?),
         (Queue::Order, stack.event(settled, "StockReserved").await?),
         (Queue::Payment, stack.event(settled, "OrderAwaitingPayment").await?),
         (Queue::Notification, stack.event(settled, "OrderAwaitingPayment").await?),
         (Queue::Feedback, bounce("bob@example.com", "Permanent").to_string()),
+        (Queue::Analytics, stack.event(settled, "OrderAwaitingPayment").await?),
     ])
 }
 
@@ -58,11 +59,14 @@ async fn queues_of_more_than_a_thousand_messages_are_worked_off() -> Result<()> 
     let mut of_notification = Playing::begin(&stack, "notification-backlog").await?;
     let mut of_feedback = Playing::begin(&stack, "feedback-backlog").await?;
     let mut of_payment = Playing::begin(&stack, "payment-backlog").await?;
+    let mut of_analytics = Playing::begin(&stack, "analytics-backlog").await?;
     for (queue, body) in duplicates(&stack, &settled).await? {
         stack.pause(queue).await?;
         send_backlog(&stack, queue, &body).await?;
     }
-    for playing in [&of_product, &of_order, &of_notification, &of_feedback, &of_payment] {
+    for playing in
+        [&of_product, &of_order, &of_notification, &of_feedback, &of_payment, &of_analytics]
+    {
         playing.wait_until_raised().await?;
     }
 
@@ -76,6 +80,8 @@ async fn queues_of_more_than_a_thousand_messages_are_worked_off() -> Result<()> 
     is_over(&stack, of_payment, Queue::Payment).await?;
     of_feedback.run("resume feedback", &[]).await?;
     is_over(&stack, of_feedback, Queue::Feedback).await?;
+    of_analytics.run("resume analytics", &[]).await?;
+    is_over(&stack, of_analytics, Queue::Analytics).await?;
     stack.resume(Queue::Notification).await?;
     is_over(&stack, of_notification, Queue::Notification).await?;
     wait_until_nothing_moves(&stack).await
@@ -137,6 +143,7 @@ async fn queues_whose_consumers_were_paused_are_worked_off_when_they_are_switche
     let mut of_notification = Playing::begin(&stack, "notification-waiting").await?;
     let mut of_feedback = Playing::begin(&stack, "feedback-waiting").await?;
     let mut of_payment = Playing::begin(&stack, "payment-waiting").await?;
+    let mut of_analytics = Playing::begin(&stack, "analytics-waiting").await?;
     for queue in QUEUES {
         stack.pause(queue).await?;
     }
@@ -147,12 +154,16 @@ async fn queues_whose_consumers_were_paused_are_worked_off_when_they_are_switche
     let awaiting = stack.event(&settled, "OrderAwaitingPayment").await?;
     stack.send(stack.queue(Queue::Payment), &awaiting).await?;
     stack.publish_feedback(&bounce("bob@example.com", "Permanent")).await?;
-    for playing in [&of_product, &of_order, &of_notification, &of_feedback, &of_payment] {
+    for playing in
+        [&of_product, &of_order, &of_notification, &of_feedback, &of_payment, &of_analytics]
+    {
         playing.wait_until_raised().await?;
     }
 
     of_feedback.run("resume feedback", &[]).await?;
     of_feedback.end().await?;
+    of_analytics.run("resume analytics", &[]).await?;
+    of_analytics.end().await?;
     of_payment.run("resume payment", &[]).await?;
     of_payment.end().await?;
     of_order.run("resume order", &[]).await?;
