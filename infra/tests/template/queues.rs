@@ -14,7 +14,7 @@ const POLICY: &str = "AWS::SQS::QueuePolicy";
 const SUBSCRIPTION: &str = "AWS::SNS::Subscription";
 
 /// What each queue of the design is for.
-const TAKES: [(&str, &[&str]); 4] = [
+const TAKES: [(&str, &[&str]); 5] = [
     ("ProductQueue", &["OrderCreated", "OrderCancelled", "OrderExpired"]),
     ("OrderQueue", &["StockReserved", "StockRejected", "PaymentSucceeded", "PaymentCancelled"]),
     (
@@ -31,6 +31,17 @@ const TAKES: [(&str, &[&str]); 4] = [
         ],
     ),
     ("PaymentQueue", &["OrderAwaitingPayment", "OrderCancelled", "OrderPaymentOverdue"]),
+    (
+        "PushQueue",
+        &[
+            "OrderAwaitingPayment",
+            "OrderConfirmed",
+            "OrderRejected",
+            "OrderCancelled",
+            "OrderShipped",
+            "OrderExpired",
+        ],
+    ),
 ];
 
 /// The dead-letter queue of each queue that has one.

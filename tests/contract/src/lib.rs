@@ -31,7 +31,7 @@ pub fn openapi() -> Value {
 }
 
 /// Each consumer of events, with the subscription in the template that says which it takes.
-pub const CONSUMERS: [(&str, &str, &[EventType]); 4] = [
+pub const CONSUMERS: [(&str, &str, &[EventType]); 5] = [
     (
         "product-consumer",
         "ProductSubscription",
@@ -68,6 +68,18 @@ pub const CONSUMERS: [(&str, &str, &[EventType]); 4] = [
             EventType::OrderRejected,
             EventType::OrderCancelled,
             EventType::OrderShipped,
+        ],
+    ),
+    (
+        "push-consumer",
+        "PushSubscription",
+        &[
+            EventType::OrderAwaitingPayment,
+            EventType::OrderConfirmed,
+            EventType::OrderRejected,
+            EventType::OrderCancelled,
+            EventType::OrderShipped,
+            EventType::OrderExpired,
         ],
     ),
 ];

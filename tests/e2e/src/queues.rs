@@ -22,6 +22,8 @@ pub enum Queue {
     Order,
     /// Where orders are paid by Stripe.
     Payment,
+    /// Where customers are told of their orders over WebSockets.
+    Push,
     /// What SES says of mails.
     Feedback,
 }
@@ -44,6 +46,7 @@ impl Queue {
             Self::Notification => "NOTIFICATION",
             Self::Order => "ORDER",
             Self::Payment => "PAYMENT",
+            Self::Push => "PUSH",
             Self::Feedback => "FEEDBACK",
         }
     }

@@ -3,7 +3,6 @@
 //! The tests run one at a time: each leaves an empty DLQ.
 //! With `ORDERFLOW_PICTURES=<directory>` the first test leaves its screenshots there: docs/ has them from a run.
 
-mod browser;
 mod cors;
 mod lists;
 
@@ -15,10 +14,9 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use aws_sdk_sqs::types::QueueAttributeName;
-use e2e::{Queue, Seconds, Stack, eventually};
+use e2e::{Queue, Seconds, Stack, browser::Browser, eventually};
 use serde_json::{Value, json};
 
-use browser::Browser;
 
 /// A running console; ends with the test.
 struct Console {
