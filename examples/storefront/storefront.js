@@ -58,9 +58,9 @@ async function loadProducts() {
   next = page.next_cursor;
   for (const product of page.products) {
     products.set(product.id, product);
-    const add = element("button", { type: "button", onclick: () => put(product.id, 1) }, "Add to the basket");
     // Several buttons say the same to the eye, and each says which to the ear.
-    add.setAttribute("aria-label", `Add ${product.name} to the basket`);
+    const which = element("span", { class: "unseen" }, `: ${product.name}`);
+    const add = element("button", { type: "button", onclick: () => put(product.id, 1) }, "Add to the basket", which);
     add.disabled = product.stock === 0;
     byId("products").append(element("li", { "data-product": product.id },
       element("strong", {}, product.name),
@@ -123,7 +123,7 @@ async function place(event) {
     // What was refused is another order when it is sent again; what had no answer is the same.
     if (error instanceof Problem && error.status < 500) attempt = null;
     const fields = error.fields?.length ? error.fields.map((f) => `${f.field} ${f.message}`) : [error.message];
-    byId("wrong").replaceChildren(...fields.map((text) => element("li", {}, text)));
+    byId("wrong").replaceChildren(...fields.map((text) => element("p", {}, text)));
   } finally {
     byId("place").disabled = false;
   }

@@ -32,7 +32,7 @@ def call_every_function(emulator: Emulator, stack: DeployedStack) -> None:
     _invoke_function(functions, stack.outputs["RelayFunction"], b"{}")
     if push_api := stack.outputs.get("PushApiFunction"):
         # That a connection has gone which nobody knows.
-        gone = b'{"requestContext":{"routeKey":"$disconnect","connectionId":"none"}}'
+        gone = b'{"requestContext":{"eventType":"DISCONNECT","connectionId":"none"}}'
         _invoke_function(functions, push_api, gone)
 
 

@@ -63,7 +63,8 @@ impl Update {
     /// As it is sent.
     #[must_use]
     pub fn to_json(&self) -> String {
-        serde_json::to_string(self).expect("an update has text keys only, so it always has a JSON form")
+        serde_json::to_string(self)
+            .expect("an update has text keys only, so it always has a JSON form")
     }
 }
 
@@ -171,8 +172,7 @@ mod tests {
     use super::*;
 
     fn sample(event_type: EventType) -> Event {
-        let path =
-            format!("{}/../../events/samples/{event_type}.json", env!("CARGO_MANIFEST_DIR"));
+        let path = format!("{}/../../events/samples/{event_type}.json", env!("CARGO_MANIFEST_DIR"));
         let bytes = fs::read(&path).expect("a sample of each type");
         Event::decode(&bytes).expect("an event")
     }

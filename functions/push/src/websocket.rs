@@ -1,6 +1,6 @@
 //! push-api: what a client says on its connection, and that the connection comes and goes.
 //!
-//! In: API Gateway's events of the routes `$connect`, `$disconnect`, `watch` and `$default`. Out: items of the table of
+//! In: API Gateway's events: a connection comes, goes, or brings a message. Out: items of the table of
 //! connections, and answers on the connection. Guarantees: a connection watches from before the state is read with which it is
 //! answered, so that no change falls between the two; what is refused is answered with why, and closed; what fails is closed,
 //! for the client to come again.
@@ -39,8 +39,28 @@ pub struct WebSocketEvent {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct RequestContext {
-    route_key: String,
+    event_type: EventType,
     connection_id: String,
+}
+
+/// What has happened on a connection. Not by the route: MiniStack takes a client's `{"action": "$disconnect"}` for that route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+enum EventType {
+    Connect,
+    Disconnect,
+    Message,
+}
+
+impl EventType {
+    /// As it stands in the log.
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Connect => "$connect",
+            Self::Disconnect => "$disconnect",
+            Self::Message => "message",
+        }
+    }
 }
 
 /// The answer to API Gateway. Of `$connect` it decides whether there is a connection; of the others it says nothing to anybody.
@@ -80,19 +100,15 @@ impl PushApi {
     /// Handles one event.
     pub async fn handle(&self, event: WebSocketEvent) -> WebSocketAnswer {
         let begun = Instant::now();
-        let WebSocketEvent { request_context: RequestContext { route_key, connection_id }, body } =
+        let WebSocketEvent { request_context: RequestContext { event_type, connection_id }, body } =
             event;
-        // A route that the template does not have has the name that a client gave it.
-        let route = match route_key.as_str() {
-            known @ ("$connect" | "$disconnect" | "watch") => known,
-            _ => "$default",
-        };
+        let route = event_type.as_str();
         let span = tracing::info_span!("request", route, order_id = Empty, status = Empty);
         let handled = async {
-            match route {
-                "$connect" => self.connect(&connection_id).await,
-                "$disconnect" => Ok(self.connections.remove(&connection_id).await?),
-                _ => self.message(&connection_id, &body.unwrap_or_default()).await,
+            match event_type {
+                EventType::Connect => self.connect(&connection_id).await,
+                EventType::Disconnect => Ok(self.connections.remove(&connection_id).await?),
+                EventType::Message => self.message(&connection_id, &body.unwrap_or_default()).await,
             }
         };
         let result = handled.instrument(span.clone()).await;
@@ -108,7 +124,7 @@ impl PushApi {
             let duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
             tracing::info!(duration_ms, "request answered");
         });
-        if result.is_err() && route != "$connect" && route != "$disconnect" {
+        if result.is_err() && event_type == EventType::Message {
             // Open, it would wait for an answer that does not come.
             let _ = self.gateway.close(&connection_id).await;
         }

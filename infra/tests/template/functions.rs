@@ -14,11 +14,14 @@ pub(crate) fn binary(function: &Value) -> &str {
     code.trim_start_matches("../target/lambda/").trim_end_matches('/')
 }
 
+/// What SAM has a function called by: nothing, where a WebSocket API calls it.
+pub(crate) fn events(function: &Value) -> impl Iterator<Item = &Value> {
+    function["Events"].as_object().into_iter().flat_map(|events| events.values())
+}
+
 /// The queues that a function is fed from, as the mappings' properties.
 pub(crate) fn mappings(function: &Value) -> impl Iterator<Item = &Value> {
-    // What a WebSocket API calls has none of SAM's events.
-    let events = function["Events"].as_object().into_iter().flat_map(|events| events.values());
-    events.filter(|event| event["Type"] == "SQS").map(|event| &event["Properties"])
+    events(function).filter(|event| event["Type"] == "SQS").map(|event| &event["Properties"])
 }
 
 #[test]

@@ -12,7 +12,6 @@ from orderflow_stack.emulator import Emulator, Settings
 from orderflow_stack.ports import HOST
 from orderflow_stack.virtual_environment import STACK_ENVIRONMENT
 
-
 # Below it are the APIs by id and stage, as LocalStack has them.
 EXECUTE_API_PATH = "/_aws/execute-api"
 

@@ -14,9 +14,9 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from orderflow_stack.stripe.server import API_KEY
+
 CONFIG_PATH = "/config.js"
-# No key of a real account: localstripe takes every one.
-PUBLISHABLE_KEY = "pk_test_orderflow"
 
 
 def build_config(settings: dict[str, str]) -> str:
@@ -25,8 +25,8 @@ def build_config(settings: dict[str, str]) -> str:
     config = {
         "api": settings["API_URL"],
         "live": settings.get("LIVE_UPDATES_URL", ""),
-        # localstripe's Stripe.js has no form for a card that it would confirm: the page pays by Stripe's card for tests.
-        "stripe": {"test": stripe, "key": PUBLISHABLE_KEY} if stripe else None,
+        # localstripe's Stripe.js confirms no card: the page pays by Stripe's card for tests, with what is no account's key.
+        "stripe": {"test": stripe, "key": API_KEY} if stripe else None,
     }
     return f"window.STOREFRONT = {json.dumps(config)};\n"
 

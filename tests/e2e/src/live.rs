@@ -14,6 +14,8 @@ use crate::Stack;
 #[derive(Debug)]
 pub struct Live {
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    /// The version of the newest message that [`Live::statuses_until`] has taken.
+    newest: u64,
 }
 
 /// What came on a connection.
@@ -30,7 +32,7 @@ impl Live {
     /// It is refused.
     pub async fn open(stack: &Stack) -> Result<Self> {
         let (socket, _) = connect_async(stack.setting("LIVE_UPDATES_URL")).await?;
-        Ok(Self { socket })
+        Ok(Self { socket, newest: 0 })
     }
 
     /// Opens one that watches an order which was placed here.
@@ -89,7 +91,7 @@ impl Live {
         }
     }
 
-    /// All statuses until one, each with its version and once: what a client makes of messages that come at least once and in any
+    /// All statuses until one, each with its version, and none that is not newer than those before: what a client makes of messages that come at least once and in any
     /// order.
     ///
     /// # Errors
@@ -104,9 +106,10 @@ impl Live {
             let message = self.message(&format!("{last} after {known:?}"), limit).await?;
             let version = message["version"].as_u64().context("a version")?;
             let status = message["status"].as_str().context("a status")?.to_owned();
-            if known.last().is_some_and(|(newest, _)| *newest >= version) {
+            if version <= self.newest {
                 continue;
             }
+            self.newest = version;
             known.push((version, status.clone()));
             if status == last {
                 return Ok(known);

@@ -17,7 +17,6 @@ use aws_sdk_sqs::types::QueueAttributeName;
 use e2e::{Queue, Seconds, Stack, browser::Browser, eventually};
 use serde_json::{Value, json};
 
-
 /// A running console; ends with the test.
 struct Console {
     process: Child,

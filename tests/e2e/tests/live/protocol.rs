@@ -53,8 +53,7 @@ async fn the_state_comes_first_and_says_nothing_of_the_customer() -> Result<()> 
 #[tokio::test]
 async fn whoever_does_not_have_the_order_s_token_is_refused_and_closed() -> Result<()> {
     let Some(stack) = crate::live_stack().await? else { return Ok(()) };
-    let (order, other) =
-        (new_order(&stack, "Watched").await?, new_order(&stack, "Another").await?);
+    let (order, other) = (new_order(&stack, "Watched").await?, new_order(&stack, "Another").await?);
     let others_token = stack.api.order_token(&other).context("a token")?;
     for (order, token) in
         [(order.as_str(), others_token.as_str()), (&order, ""), (&order, "A"), ("none", "A")]

@@ -92,8 +92,8 @@ async fn an_order_that_is_not_paid_and_one_that_is_short_are_told_with_their_rea
 }
 
 #[tokio::test]
-async fn every_connection_is_told_and_one_that_has_gone_is_forgotten_and_holds_up_none() -> Result<()>
-{
+async fn every_connection_is_told_and_one_that_has_gone_is_forgotten_and_holds_up_none()
+-> Result<()> {
     let Some(stack) = crate::live_stack().await? else { return Ok(()) };
     let (order, mut first) = watched(&stack, "Several").await?;
     let mut second = Live::watching(&stack, &order).await?;
@@ -129,8 +129,9 @@ async fn a_connection_that_is_closed_is_forgotten() -> Result<()> {
     let order = AttributeValue::S(order);
     let count = async || {
         let items = stack.items("CONNECTIONS_TABLE").await?;
-        let of_order =
-            |item: &&e2e::Item| item.get("order_id") == Some(&order) || item.get("watches") == Some(&order);
+        let of_order = |item: &&e2e::Item| {
+            item.get("order_id") == Some(&order) || item.get("watches") == Some(&order)
+        };
         anyhow::Ok(items.iter().filter(of_order).count())
     };
     assert_eq!(count().await?, 2, "what it watches, by both keys");
@@ -167,10 +168,9 @@ async fn a_redelivery_and_what_waited_for_a_paused_consumer_are_told_and_nothing
 #[tokio::test]
 async fn poison_goes_to_the_dlq_with_its_reason() -> Result<()> {
     let Some(stack) = crate::live_stack().await? else { return Ok(()) };
-    for (poison, reason) in [
-        ("poison for PUSH", "not_json"),
-        (r#"{"close_if_silent":7,"for":"PUSH"}"#, "schema"),
-    ] {
+    for (poison, reason) in
+        [("poison for PUSH", "not_json"), (r#"{"close_if_silent":7,"for":"PUSH"}"#, "schema")]
+    {
         stack.send(stack.queue(Queue::Push), poison).await?;
         let message = stack.message_with(stack.dlq(Queue::Push), poison).await?;
         let attributes = message.message_attributes().context("attributes")?;

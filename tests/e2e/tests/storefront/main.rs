@@ -88,7 +88,9 @@ async fn an_order_is_placed_paid_and_shipped_and_the_page_follows_it_live() -> R
     assert_eq!(browser.value("location.search + location.hash")?, "");
     expect_status(&stack.api.admin("POST", &format!("/orders/{order}/ship"), "").await?, 200)?;
     until_step(&mut browser, "Shipped").await?;
-    browser.until("document.getElementById('link').textContent === 'at its end'", 10.secs()).await?;
+    browser
+        .until("document.getElementById('link').textContent === 'at its end'", 10.secs())
+        .await?;
     assert_eq!(browser.value("document.getElementById('cancel').hidden")?, true);
     // To the address that the customer has typed.
     let shown = stack.api.admin("GET", &format!("/admin/orders/{order}"), "").await?;
@@ -126,7 +128,10 @@ async fn without_a_websocket_the_page_asks_and_is_told_all_the_same() -> Result<
     until_step(&mut browser, "To be paid").await?;
     let asks = "document.getElementById('link').textContent === 'asking every few seconds'";
     browser.until(asks, 30.secs()).await?;
-    expect_status(&stack.api.admin("POST", &format!("/admin/orders/{order}/cancel"), "").await?, 200)?;
+    expect_status(
+        &stack.api.admin("POST", &format!("/admin/orders/{order}/cancel"), "").await?,
+        200,
+    )?;
     until_step(&mut browser, "Cancelled").await
 }
 
@@ -139,7 +144,8 @@ async fn a_page_of_another_origin_cannot_call_the_api() -> Result<()> {
     ensure!(other != stack.setting("STOREFRONT_URL"), "the same origin");
     let mut browser = Browser::start()?;
     browser.open(&format!("{other}/"))?;
-    let trouble = "document.getElementById('trouble').textContent === 'The shop cannot be reached.'";
+    let trouble =
+        "document.getElementById('trouble').textContent === 'The shop cannot be reached.'";
     browser.until(trouble, 30.secs()).await?;
     assert_eq!(browser.value(&shown(&product))?, false);
     Ok(())
@@ -186,7 +192,8 @@ async fn axe_finds_nothing_that_keeps_a_keyboard_or_a_screen_reader_out() -> Res
         browser.scheme(scheme)?;
         let run = "axe.run().then(r => r.violations.map(v => v.id + ': ' + v.nodes.map(n => n.html).join(' ')))";
         assert_eq!(browser.value(run)?, json!([]), "{scheme} at {width}");
-        let overflow = "document.documentElement.scrollWidth > document.documentElement.clientWidth";
+        let overflow =
+            "document.documentElement.scrollWidth > document.documentElement.clientWidth";
         assert_eq!(browser.value(overflow)?, false, "{scheme} at {width} scrolls sideways");
     }
     Ok(())
