@@ -25,7 +25,7 @@ def build_config(settings: dict[str, str]) -> str:
     config = {
         "api": settings["API_URL"],
         "live": settings.get("LIVE_UPDATES_URL", ""),
-        # localstripe's Stripe.js confirms no card: the page pays by Stripe's card for tests, with what is no account's key.
+        # localstripe's Stripe.js confirms no card: the page pays by Stripe's card for tests. The key is no account's.
         "stripe": {"test": stripe, "key": API_KEY} if stripe else None,
     }
     return f"window.STOREFRONT = {json.dumps(config)};\n"
