@@ -278,8 +278,8 @@ async function showPayment(order) {
   byId("payment").hidden = false;
   byId("due").textContent = `Due: ${money(payment.amount, payment.currency)}`;
   byId("pay").disabled = false;
-  const confirm = shop.stripe.test ? payByTestCard : await mountCard(payment.client_secret);
-  byId("pay").textContent = shop.stripe.test ? "Pay by test card" : "Pay";
+  const confirm = shop.stripe.testCard ? payByTestCard : await mountCard(payment.client_secret);
+  byId("pay").textContent = shop.stripe.testCard ? "Pay by test card" : "Pay";
   byId("pay").onclick = async () => {
     byId("pay").disabled = true;
     try {
@@ -314,20 +314,10 @@ async function mountCard(clientSecret) {
   };
 }
 
-/** What Stripe.js would do, at a localstripe, with Stripe's card for tests: on this machine alone. */
+/** On a developer's machine, where no Stripe is: the server of this page pays by Stripe's card for tests. */
 async function payByTestCard(clientSecret) {
-  const send = async (path, form) => {
-    const body = new URLSearchParams({ key: shop.stripe.key, ...form });
-    const answer = await fetch(`${shop.stripe.test}/v1/${path}`, { method: "POST", body });
-    const json = await answer.json();
-    if (json.error) throw new Error(json.error.message);
-    return json;
-  };
-  const intent = `payment_intents/${clientSecret.split("_secret_")[0]}`;
-  const card = { "card[number]": "4242424242424242", "card[exp_month]": "12", "card[exp_year]": "2040", "card[cvc]": "123" };
-  const method = await send("payment_methods", { type: "card", ...card });
-  await send(intent, { payment_method: method.id });
-  await send(`${intent}/confirm`, {});
+  const answer = await fetch(shop.stripe.testCard, { method: "POST", body: clientSecret });
+  if (!answer.ok) throw new Error("The card was declined.");
 }
 
 async function cancelOrder() {

@@ -236,8 +236,9 @@ impl EventConsumer {
             let received = match read_other(&message) {
                 Some(other) => Received::Other(other),
                 None => {
-                    let trace = read_trace(&message, &self.ids);
-                    Received::Event { event: self.decode(&message)?, trace }
+                    // For the log line: nothing goes on with it.
+                    read_trace(&message, &self.ids);
+                    Received::Event(Box::new(self.decode(&message)?))
                 }
             };
             handler(received).await
@@ -278,11 +279,7 @@ impl EventConsumer {
 /// What came on a queue that has more than events.
 #[derive(Debug, Clone)]
 pub enum Received<O> {
-    Event {
-        event: Event,
-        /// What it goes on with.
-        trace: Trace,
-    },
+    Event(Box<Event>),
     Other(O),
 }
 

@@ -33,7 +33,7 @@ impl PushConsumer {
     /// A connection was not reached, and is tried again with the message.
     pub async fn handle(&self, received: Received<SilenceCheck>) -> Result<Handled, Failure> {
         match received {
-            Received::Event { event, .. } => self.push(&event).await,
+            Received::Event(event) => self.push(&event).await,
             Received::Other(SilenceCheck { close_if_silent }) => {
                 self.close_if_silent(&close_if_silent).await
             }

@@ -9,14 +9,20 @@ from a CDN, and its config.js written once.
 
 import http.server
 import json
+import re
 import sys
 from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from orderflow_stack.stripe.server import API_KEY
+from orderflow_stack.errors import StackError
+from orderflow_stack.stripe.checkout import list_calls
 
 CONFIG_PATH = "/config.js"
+# What Stripe.js would do in the page: pays the PaymentIntent of a client secret by Stripe's card for tests.
+TEST_CARD_PATH = "/test-card"
+CLIENT_SECRET = re.compile(r"pi_\w{1,100}_secret_\w{1,100}")
+CLIENT_SECRET_BYTES_MAX = 256
 
 
 def build_config(settings: dict[str, str]) -> str:
@@ -25,8 +31,8 @@ def build_config(settings: dict[str, str]) -> str:
     config = {
         "api": settings["API_URL"],
         "live": settings.get("LIVE_UPDATES_URL", ""),
-        # localstripe's Stripe.js confirms no card: the page pays by Stripe's card for tests. The key is no account's.
-        "stripe": {"test": stripe, "key": API_KEY} if stripe else None,
+        # localstripe's own Stripe.js pays with no card.
+        "stripe": {"testCard": TEST_CARD_PATH} if stripe else None,
     }
     return f"window.STOREFRONT = {json.dumps(config)};\n"
 
@@ -59,6 +65,23 @@ class PagesHandler(http.server.SimpleHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+
+    def do_POST(self) -> None:
+        length = int(self.headers.get("Content-Length", "0"))
+        secret = self.rfile.read(min(length, CLIENT_SECRET_BYTES_MAX)).decode(errors="replace")
+        stripe = read_settings(self.settings_file).get("STRIPE_ENDPOINT")
+        if self.path != TEST_CARD_PATH or not stripe or not CLIENT_SECRET.fullmatch(secret):
+            self.send_error(404)
+            return
+        try:
+            for call in list_calls(stripe, secret):
+                call.send()
+        except StackError as error:
+            self.log_error("%s", error)
+            self.send_error(402)
+            return
+        self.send_response(204)
+        self.end_headers()
 
     def end_headers(self) -> None:
         # Whoever changes a file sees it.
