@@ -138,7 +138,7 @@ async fn without_a_websocket_the_page_asks_and_is_told_all_the_same() -> Result<
 #[tokio::test]
 async fn a_page_of_another_origin_cannot_call_the_api() -> Result<()> {
     let stack = Stack::load().await?;
-    let product = stack.api.product("Not to be seen", "10", 20).await?;
+    let product = stack.api.product("Bread bin", "10", 20).await?;
     // The same page from the same server, under a name that makes it another origin.
     let other = stack.setting("STOREFRONT_URL").replace("127.0.0.1", "localhost");
     ensure!(other != stack.setting("STOREFRONT_URL"), "the same origin");
