@@ -253,7 +253,6 @@ console-test: build $(NPM) ## the operator's page in a real browser (/usr/bin/ch
 	  $(if $(PICTURES),env ORDERFLOW_PICTURES=$(abspath $(PICTURES))) cargo test --workspace --test console -- --test-threads=1
 
 # Not a part of `test`, either. MiniStack alone, whatever EMULATOR is: the page is to be seen live.
-storefront-test: build ## the storefront in a real browser (/usr/bin/chromium); PICTURES=docs takes its screenshots anew
-	$(NPM)
+storefront-test: build $(NPM) ## the storefront in a real browser (/usr/bin/chromium); PICTURES=docs takes its screenshots anew
 	$(WITH) --emulator ministack --state .local/test/storefront --mail-mode ses --payments stripe --param LiveUpdates=on --storefront -- \
 	  $(if $(PICTURES),env ORDERFLOW_PICTURES=$(abspath $(PICTURES))) cargo test --workspace --test storefront -- --test-threads=1

@@ -1,7 +1,7 @@
 //! What is said on a connection, and on the queue about one: docs/live-updates.md in types.
 //!
 //! In: the texts that clients send, events, orders as they are stored. Out: what is answered or posted. Guarantees: a client
-//! is told an order's id, status and version and why it was rejected or has expired, and nothing of its customer; what it
+//! is sent an order's id, status and version and why it was rejected or has expired, and nothing of its customer; what it
 //! sends is bounded before it is read.
 
 use events::{Body, Event, OrderId};
@@ -15,7 +15,7 @@ pub const MESSAGE_BYTES_MAX: usize = 1024;
 /// a word. Each is one call for each change.
 pub const WATCHERS_MAX: usize = 20;
 
-/// How far an order has come, as a client is told.
+/// How far an order has come, as a client is sent it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Update {
     pub order_id: OrderId,
@@ -34,7 +34,7 @@ impl Update {
     }
 
     /// The change that an event reports, or `None` if it reports none of an order's status. An event is enough: each status
-    /// has its version, so that nothing has to be read, and a change that was overtaken is told nevertheless.
+    /// has its version, so that nothing has to be read, and a change that was overtaken is sent nevertheless.
     #[must_use]
     pub fn of(event: &Event) -> Option<Self> {
         let (status, reason) = match &event.body {
@@ -44,7 +44,7 @@ impl Update {
             Body::OrderCancelled(_) => (Status::Cancelled, None),
             Body::OrderShipped(_) => (Status::Shipped, None),
             Body::OrderExpired(_) => (Status::Expired, None),
-            // Who watches an order was told that it is pending.
+            // Who watches an order knows that it is pending.
             Body::OrderCreated(_)
             | Body::OrderPaymentReminder(_)
             | Body::OrderPaymentOverdue(_)
@@ -72,7 +72,7 @@ impl Update {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(tag = "action", rename_all = "snake_case")]
 pub enum Request {
-    /// To be told the state of this order and each change of it. The token says that it may be.
+    /// To be sent the state of this order and each change of it. The token says that it may be.
     Watch { order_id: OrderId, order_token: String },
 }
 
@@ -87,14 +87,14 @@ pub fn parse_request(text: &str) -> Result<Request, Refusal> {
     serde_json::from_str(text).map_err(|_| Refusal::Unreadable)
 }
 
-/// Why a client is told nothing. It is told this, and its connection is closed.
+/// Why a client is sent no state. It is sent this, and its connection is closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
     /// The message is longer than [`MESSAGE_BYTES_MAX`].
     TooLarge,
     /// The message is no `watch`.
     Unreadable,
-    /// The token is not the order's. There may be no such order: who does not have its token is not told.
+    /// The token is not the order's. There may be no such order: who does not have its token does not learn that.
     WrongToken,
     /// There is no such order any more.
     UnknownOrder,
@@ -179,12 +179,12 @@ mod tests {
 
     #[test]
     fn every_event_of_an_order_that_changes_its_status_is_told_with_a_newer_version() {
-        let told: Vec<_> = EventType::ALL
+        let changes: Vec<_> = EventType::ALL
             .into_iter()
             .filter_map(|event_type| Some((event_type, Update::of(&sample(event_type))?)))
             .collect();
-        let types: Vec<_> = told.iter().map(|(event_type, _)| event_type.as_str()).collect();
-        let changes = [
+        let types: Vec<_> = changes.iter().map(|(event_type, _)| event_type.as_str()).collect();
+        let wanted = [
             "OrderConfirmed",
             "OrderRejected",
             "OrderCancelled",
@@ -192,8 +192,8 @@ mod tests {
             "OrderAwaitingPayment",
             "OrderExpired",
         ];
-        assert_eq!(types, changes);
-        for (event_type, update) in told {
+        assert_eq!(types, wanted);
+        for (event_type, update) in changes {
             assert!(update.version > Status::Pending.version(), "{event_type}");
             assert_eq!(update.reason.is_some(), event_type == EventType::OrderRejected);
         }

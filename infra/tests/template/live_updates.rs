@@ -1,4 +1,4 @@
-//! The WebSocket API, by which customers are told of their orders.
+//! The WebSocket API, by which customers follow their orders.
 
 use std::collections::BTreeSet;
 

@@ -45,7 +45,7 @@ impl Live {
         Ok(live)
     }
 
-    /// Asks to be told of an order.
+    /// Asks to watch an order.
     ///
     /// # Errors
     /// The connection is gone.

@@ -22,7 +22,7 @@ pub enum Queue {
     Order,
     /// Where orders are paid by Stripe.
     Payment,
-    /// Where customers are told of their orders over WebSockets.
+    /// Where customers follow their orders over WebSockets.
     Push,
     /// What SES says of mails.
     Feedback,

@@ -15,11 +15,11 @@ use jiff::Timestamp;
 
 const PROMPT: Duration = Duration::from_secs(15);
 
-fn told(statuses: &[(u64, &str)]) -> Vec<(u64, String)> {
+fn changes(statuses: &[(u64, &str)]) -> Vec<(u64, String)> {
     statuses.iter().map(|(version, status)| (*version, (*status).to_owned())).collect()
 }
 
-/// An order that awaits its payment, and a connection that was told so.
+/// An order that awaits its payment, and a connection that knows it.
 async fn watched(stack: &Stack, name: &str) -> Result<(String, Live)> {
     let product = stack.api.product(name, "10", 50).await?;
     let order = stack.api.order("pushed@example.com", &[(&product, 1)]).await?;
@@ -49,7 +49,7 @@ async fn each_change_of_an_order_arrives_from_its_placing_to_its_shipping() -> R
     expect_status(&stack.api.admin("POST", &format!("/orders/{order}/ship"), "").await?, 200)?;
     known.extend(live.statuses_until("shipped", PROMPT).await?);
     known.retain(|(version, _)| *version > 1);
-    assert_eq!(known, told(&[(2, "awaiting_payment"), (3, "confirmed"), (4, "shipped")]));
+    assert_eq!(known, changes(&[(2, "awaiting_payment"), (3, "confirmed"), (4, "shipped")]));
     Ok(())
 }
 
@@ -78,7 +78,7 @@ async fn an_order_that_is_not_paid_and_one_that_is_short_are_told_with_their_rea
     let (unpaid, mut live) = watched(&stack, "Not paid").await?;
     open_payment(&stack, &unpaid).await?;
     let_time_run_out(&stack, &unpaid).await?;
-    assert_eq!(live.statuses_until("expired", 60.secs()).await?, told(&[(4, "expired")]));
+    assert_eq!(live.statuses_until("expired", 60.secs()).await?, changes(&[(4, "expired")]));
     let product = stack.api.product("Scarce", "10", 1).await?;
     stack.pause(Queue::Product).await?;
     let short = stack.api.order("short@example.com", &[(&product, 2)]).await?;
@@ -112,7 +112,7 @@ async fn every_connection_is_told_and_one_that_has_gone_is_forgotten_and_holds_u
     }
     stack.api.cancel(&order).await?;
     for live in [&mut first, &mut second] {
-        assert_eq!(live.statuses_until("cancelled", PROMPT).await?, told(&[(4, "cancelled")]));
+        assert_eq!(live.statuses_until("cancelled", PROMPT).await?, changes(&[(4, "cancelled")]));
     }
     eventually("the gone connection to be forgotten", 30.secs(), async || {
         let items = stack.items("CONNECTIONS_TABLE").await?;
