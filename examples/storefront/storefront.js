@@ -232,11 +232,14 @@ function listen(order) {
       socket.send(JSON.stringify({ action: "watch", order_id: order.order.id, order_token: order.token }));
     socket.onmessage = ({ data }) => {
       const message = JSON.parse(data);
-      clearTimeout(impatient);
       if (message.error) {
         said.refused = true;
       } else if (message.order_id === order.order.id) {
-        said.something = true;
+        // Only who has been sent the state is up to date: a change may be an old one that comes again.
+        if (message.kind === "state") {
+          clearTimeout(impatient);
+          said.something = true;
+        }
         if (order === current) {
           showLink("live", true);
           update(message);

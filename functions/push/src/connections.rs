@@ -6,10 +6,7 @@
 
 use std::time::Duration;
 
-use aws_sdk_dynamodb::{
-    Client,
-    types::{AttributeValue, ReturnValue},
-};
+use aws_sdk_dynamodb::{Client, types::AttributeValue};
 use events::OrderId;
 use exactly_once::{
     CallError, TableError,
@@ -110,10 +107,7 @@ impl Connections {
             .query()
             .table_name(&self.table)
             .key_condition_expression("order_id = :order")
-            .filter_expression("expires_at > :now")
-            .projection_expression("connection_id")
             .expression_attribute_values(":order", text(order_id.as_str()))
-            .expression_attribute_values(":now", number(now.as_second()))
             // One that has begun to watch before the event is among them for certain.
             .consistent_read(true)
             .send()
@@ -121,6 +115,7 @@ impl Connections {
             .map_err(CallError::of("Query watchers"))?;
         let items = answer.items.unwrap_or_default().into_iter();
         Ok(items
+            .filter(|item| !has_expired(item, now))
             .filter_map(|mut item| match item.remove("connection_id") {
                 Some(AttributeValue::S(id)) => Some(id),
                 _ => None,
@@ -154,19 +149,17 @@ impl Connections {
     /// # Errors
     /// The table did not answer: asking again is harmless.
     pub async fn remove(&self, connection_id: &str) -> Result<(), TableError> {
-        let answer = self
-            .client
-            .delete_item()
-            .table_name(&self.table)
+        // What it watches first: by the connection's own item that is found again if this ends half way.
+        if let ConnectionState::Watches(order) = self.state(connection_id).await? {
+            self.remove_watcher(&order, connection_id).await?;
+        }
+        let delete = self.client.delete_item().table_name(&self.table);
+        delete
             .set_key(Some(connection_key(connection_id)))
-            .return_values(ReturnValue::AllOld)
             .send()
             .await
             .map_err(CallError::of("DeleteItem connection"))?;
-        match answer.attributes.as_ref().and_then(watched) {
-            Some(order) => self.remove_watcher(order, connection_id).await,
-            None => Ok(()),
-        }
+        Ok(())
     }
 
     /// Forgets that a connection watches an order.
@@ -190,6 +183,11 @@ impl Connections {
 
 fn watched(item: &Item) -> Option<&str> {
     item.get("watches").and_then(|order| order.as_s().ok()).map(String::as_str)
+}
+
+fn has_expired(item: &Item, now: Timestamp) -> bool {
+    let expires_at = item.get("expires_at").and_then(|at| at.as_n().ok()?.parse::<i64>().ok());
+    expires_at.is_some_and(|at| at <= now.as_second())
 }
 
 fn watcher_key(order_id: &str, connection_id: &str) -> Item {

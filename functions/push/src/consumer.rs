@@ -15,7 +15,7 @@ use messaging::Received;
 use crate::{
     connections::{ConnectionState, Connections},
     gateway::{Delivery, Gateway},
-    protocol::{SilenceCheck, Update},
+    protocol::{Kind, SilenceCheck, Update},
 };
 
 /// Handles the messages of the queue `push`.
@@ -46,7 +46,7 @@ impl PushConsumer {
         if watchers.is_empty() {
             return Ok(Handled::Ignored);
         }
-        let text = update.to_json();
+        let text = update.to_json(Kind::Change);
         let posts = watchers.iter().map(|id| async { self.gateway.post(id, &text).await });
         let results = join_all(posts).await;
         let sent = results.iter().filter(|result| matches!(result, Ok(Delivery::Sent))).count();

@@ -62,10 +62,27 @@ impl Update {
 
     /// As it is sent.
     #[must_use]
-    pub fn to_json(&self) -> String {
-        serde_json::to_string(self)
+    pub fn to_json(&self, kind: Kind) -> String {
+        #[derive(Serialize)]
+        struct Sent<'a> {
+            kind: Kind,
+            #[serde(flatten)]
+            update: &'a Update,
+        }
+        serde_json::to_string(&Sent { kind, update: self })
             .expect("an update has text keys only, so it always has a JSON form")
     }
+}
+
+/// Why an update is sent. Whoever has had changes alone may have had old ones that came again: only after the state is a
+/// client up to date, and one that is not sent it connects again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// The answer to a `watch`.
+    State,
+    /// Something has happened to the order.
+    Change,
 }
 
 /// What a client wants.
@@ -204,11 +221,11 @@ mod tests {
         for event_type in EventType::ALL {
             let Some(update) = Update::of(&sample(event_type)) else { continue };
             let json: serde_json::Value =
-                serde_json::from_str(&update.to_json()).expect("an object");
+                serde_json::from_str(&update.to_json(Kind::Change)).expect("an object");
             let fields: Vec<_> = json.as_object().expect("an object").keys().cloned().collect();
-            let allowed = ["order_id", "reason", "status", "version"];
+            let allowed = ["kind", "order_id", "reason", "status", "version"];
             assert!(fields.iter().all(|field| allowed.contains(&field.as_str())), "{fields:?}");
-            assert!(!update.to_json().contains('@'), "{update:?}");
+            assert!(!json.to_string().contains('@'), "{update:?}");
         }
     }
 

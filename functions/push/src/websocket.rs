@@ -21,7 +21,7 @@ use tracing::{Instrument, Span, field::Empty};
 use crate::{
     connections::Connections,
     gateway::{Delivery, Gateway},
-    protocol::{Refusal, Request, SilenceCheck, Update, WATCHERS_MAX, parse_request},
+    protocol::{Kind, Refusal, Request, SilenceCheck, Update, WATCHERS_MAX, parse_request},
 };
 
 /// How long a connection may be open without having sent a `watch`. SQS holds the message back that ends it.
@@ -150,7 +150,9 @@ impl PushApi {
         };
         match answer {
             Answer::Watching(update) => {
-                if self.gateway.post(connection_id, &update.to_json()).await? == Delivery::Gone {
+                if self.gateway.post(connection_id, &update.to_json(Kind::State)).await?
+                    == Delivery::Gone
+                {
                     self.connections.remove(connection_id).await?;
                 }
             }
@@ -212,8 +214,6 @@ impl OrderStates {
             .get_item()
             .table_name(&self.table)
             .key("order_id", text(order_id.as_str()))
-            .projection_expression("#status, reason")
-            .expression_attribute_names("#status", "status")
             .consistent_read(true)
             .send()
             .await

@@ -40,8 +40,7 @@ async fn the_state_comes_first_and_says_nothing_of_the_customer() -> Result<()> 
     assert_eq!(stack.api.wait_until_settled(&order).await?, "awaiting_payment");
     let mut live = Live::watching(&stack, &order).await?;
     let state = live.message("the state", PROMPT).await?;
-    let wanted =
-        serde_json::json!({ "order_id": order, "version": 2, "status": "awaiting_payment" });
+    let wanted = serde_json::json!({ "kind": "state", "order_id": order, "version": 2, "status": "awaiting_payment" });
     assert_eq!(state, wanted);
     // Again on the same connection: the state as it is now.
     live.watch(&order, &stack.api.order_token(&order).context("a token")?).await?;

@@ -86,6 +86,7 @@ async fn an_order_that_is_not_paid_and_one_that_is_short_are_told_with_their_rea
     assert_eq!(live.message("the state", PROMPT).await?["status"], "pending");
     stack.resume(Queue::Product).await?;
     let rejected = live.message("the rejection", 60.secs()).await?;
+    assert_eq!(rejected["kind"], "change");
     assert_eq!((&rejected["version"], &rejected["status"]), (&4.into(), &"rejected".into()));
     assert_eq!(rejected["reason"], "Out of stock: Scarce");
     Ok(())
