@@ -10,6 +10,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    rc::Rc,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -28,6 +29,7 @@ use push::{
 use serde_json::{Value, json};
 use simulated_aws::{Answer, ExternalCall, Faults, QueueSettings, Received, SimulatedAws, Table};
 use tokio::{
+    sync::Notify,
     task::{JoinHandle, spawn_local},
     time::{Instant, sleep, timeout},
 };
@@ -42,9 +44,13 @@ const SECRET: &str = "the-secret-of-the-simulated-shop-that-signs";
 /// For how long something goes wrong.
 const FAULTS_TIME: Duration = Duration::from_secs(10 * 60);
 /// Between two changes of an order, at most.
-const STEP_MS_MAX: u64 = 60_000;
+const STEP_MS_MAX: u64 = 20_000;
 /// How late an event comes on the queue.
 const EVENT_LATE_MS: std::ops::Range<u64> = 10..5_000;
+/// How soon after a move was announced it is made, and somebody begins to watch.
+const AROUND_A_MOVE_MS: std::ops::Range<u64> = 0..300;
+/// How long somebody waits for a move before he begins to watch: less than silence may last.
+const SILENCE_SOME: Duration = Duration::from_secs(8);
 /// How long a customer waits for the state before he connects again.
 const PATIENCE: Duration = Duration::from_secs(15);
 const LOOK: Duration = Duration::from_millis(200);
@@ -137,6 +143,8 @@ struct World {
     tokens: OrderTokens,
     queue_url: String,
     dlq_url: String,
+    /// An order is about to move on.
+    moves: Rc<Notify>,
 }
 
 impl World {
@@ -260,6 +268,8 @@ impl World {
     async fn move_on(self, order: OrderId, path: Vec<Status>) -> Result<()> {
         for status in path {
             sleep(Duration::from_millis(self.aws.draw(1..STEP_MS_MAX))).await;
+            self.moves.notify_waiters();
+            sleep(Duration::from_millis(self.aws.draw(AROUND_A_MOVE_MS))).await;
             self.write_status(&order, status).await?;
             let body = event(&order, status)?;
             for _ in 0..self.aws.draw(1..3) {
@@ -287,11 +297,16 @@ impl World {
                 continue;
             }
             self.sockets.open(&id);
+            // As a change is made: that is when one could fall between the state and what is pushed.
+            if self.aws.draw(0..4) != 0 {
+                let _ = timeout(SILENCE_SOME, self.moves.notified()).await;
+                sleep(Duration::from_millis(self.aws.draw(AROUND_A_MOVE_MS))).await;
+            }
             let token = self.tokens.token(&order);
             let watch = json!({ "action": "watch", "order_id": order, "order_token": token });
             self.invoke("MESSAGE", &id, Some(watch.to_string())).await?;
             // Some go when they have seen enough of it for now; the last stays.
-            let stays = self.aws.draw(0..2) == 0;
+            let stays = self.aws.draw(0..3) != 0;
             let leaves = if stays {
                 ends
             } else {
@@ -486,5 +501,14 @@ async fn deploy(seed: u64) -> Result<World> {
     let sockets = WebSockets::new(&aws);
     let config = settings::aws_with(simulated_aws::loader()).await;
     let tokens = OrderTokens::new(SECRET, SECRET)?;
-    Ok(World { aws, config, ids: Ids::seeded(seed), sockets, tokens, queue_url, dlq_url })
+    Ok(World {
+        aws,
+        config,
+        ids: Ids::seeded(seed),
+        sockets,
+        tokens,
+        queue_url,
+        dlq_url,
+        moves: Rc::default(),
+    })
 }

@@ -33,7 +33,7 @@ fn who_is_connected_misses_no_change_whatever_the_functions_die_of() -> Result<(
         all.silences.extend(report.silences);
     }
     // Else the seeds would show nothing.
-    assert!(all.sessions > 400 && all.followed > 100 && all.dropped > 100, "{all:?}");
+    assert!(all.sessions > 300 && all.followed > 100 && all.dropped > 100, "{all:?}");
     Ok(())
 }
 
