@@ -103,7 +103,7 @@ impl PushApi {
         let WebSocketEvent { request_context: RequestContext { event_type, connection_id }, body } =
             event;
         let route = event_type.as_str();
-        let span = tracing::info_span!("request", route, order_id = Empty, status = Empty);
+        let span = tracing::info_span!("connection", route, order_id = Empty, status = Empty);
         let handled = async {
             match event_type {
                 EventType::Connect => self.connect(&connection_id).await,
@@ -122,7 +122,7 @@ impl PushApi {
                 tracing::error!(error = %ErrorChain(error), "the connection was not served");
             }
             let duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-            tracing::info!(duration_ms, "request answered");
+            tracing::info!(duration_ms, "connection served");
         });
         if result.is_err() && event_type == EventType::Message {
             // Open, it would wait for an answer that does not come.
