@@ -30,7 +30,7 @@ use serde_json::{Value, json};
 use simulated_aws::{Answer, ExternalCall, Faults, QueueSettings, Received, SimulatedAws, Table};
 use tokio::{
     sync::Notify,
-    task::{JoinHandle, spawn_local},
+    task::spawn_local,
     time::{Instant, sleep, timeout},
 };
 
@@ -414,7 +414,7 @@ async fn run(seed: u64, faults: Faults) -> Result<LiveReport> {
         vec![AwaitingPayment, Expired],
         vec![Rejected],
     ];
-    let mut followed: Vec<(Vec<Status>, JoinHandle<Result<Vec<Session>>>)> = Vec::new();
+    let mut followed = Vec::new();
     let mut moving = Vec::new();
     for number in 0..ORDERS_COUNT {
         let order: OrderId = format!("order-{number}").parse()?;
