@@ -19,18 +19,20 @@ STACK ?=
 export PORT PYTHON
 LOCAL = $(PYTHON) localstack/stack.py
 PAID = $(if $(PAYMENTS),--payments $(PAYMENTS))
+# What the emulator can: MiniStack has WebSocket APIs, LocalStack's free edition has none.
+LIVE = $(if $(filter ministack,$(EMULATOR)),--param LiveUpdates=on)
 BUILT = $(if $(BIN_DIR),--no-build --bin-dir $(BIN_DIR))
 # Each kind of test has a stack of its own on a free port.
 WITH = PORT=0 $(LOCAL) with --emulator $(EMULATOR) $(or $(BUILT),--no-build)
 
 .DEFAULT_GOAL := help
-.PHONY: help deploy deploy-function smoke destroy up down logs demo test check unit build bench profile chaos e2e e2e-shared e2e-alone e2e-demo e2e-lifecycle e2e-account e2e-upgrade e2e-fraud-score e2e-iam e2e-faults e2e-conformance e2e-chaos e2e-chaos-payments e2e-cli e2e-contract e2e-stripe e2e-payment runbook docs asyncapi actionlint client-test deny advisories console-test fuzz sim sim-mutants
+.PHONY: help deploy deploy-function smoke destroy up down logs demo test check unit build bench profile chaos e2e e2e-shared e2e-alone e2e-demo e2e-lifecycle e2e-account e2e-upgrade e2e-fraud-score e2e-iam e2e-faults e2e-conformance e2e-chaos e2e-chaos-payments e2e-cli e2e-contract e2e-stripe e2e-payment e2e-live runbook storefront storefront-test docs asyncapi actionlint client-test deny advisories console-test fuzz sim sim-mutants
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 up: ## build the functions and run the stack on this machine (PAYMENTS=stripe); again: deploy what has changed
-	@$(LOCAL) up --emulator $(EMULATOR) $(PAID) $(BUILT)
+	@$(LOCAL) up --emulator $(EMULATOR) $(LIVE) $(PAID) $(BUILT)
 
 down: ## stop the stack; its data is gone
 	@$(LOCAL) down
@@ -38,8 +40,11 @@ down: ## stop the stack; its data is gone
 logs: ## follow the logs of all functions
 	@$(LOCAL) logs
 
-demo: ## run the stack, place an order and watch it through to the mail
-	@$(LOCAL) demo --emulator $(EMULATOR) $(PAID) $(BUILT)
+demo: ## run the stack, place an order and watch it through to the mail; serves the storefront, too
+	@$(LOCAL) demo --storefront --emulator $(EMULATOR) $(LIVE) $(PAID) $(BUILT)
+
+storefront: ## run the stack, and serve a shop's page on it (examples/storefront); PAYMENTS=stripe has orders paid
+	@$(LOCAL) up --storefront --emulator $(EMULATOR) $(LIVE) $(PAID) $(BUILT)
 
 test: check unit e2e ## everything: format, lints, all tests, each stack brought and taken away
 
@@ -65,7 +70,7 @@ build: ## the one dev build that tests and local functions share
 SIDE_BY_SIDE ?= -j4
 
 e2e: build ## the end-to-end tests, each group against a stack of its own
-	$(MAKE) $(SIDE_BY_SIDE) e2e-faults e2e-iam e2e-contract e2e-cli e2e-shared e2e-conformance e2e-alone e2e-payment e2e-lifecycle e2e-stripe e2e-account e2e-upgrade e2e-fraud-score e2e-demo
+	$(MAKE) $(SIDE_BY_SIDE) e2e-faults e2e-iam e2e-contract e2e-cli e2e-shared e2e-conformance e2e-alone e2e-payment e2e-live e2e-lifecycle e2e-stripe e2e-account e2e-upgrade e2e-fraud-score e2e-demo
 
 # Whose logs may have nobody's address in them, wherever the tests have used them.
 LOGGING = order-api order-consumer product-api product-consumer notification-consumer relay
@@ -100,6 +105,12 @@ e2e-payment: build
 	  $(if $(filter ministack,$(EMULATOR)),--server-env AUTH=true) -- \
 	  sh -c 'cargo test --workspace --test payment -- --test-threads=$(THREADS) && $(PERSONAL_DATA) $(LOGGING) payment-api payment-consumer'
 
+# The live updates, with what the roles allow and nothing else. One after the other: some pause a queue.
+e2e-live: build
+	$(WITH) --state .local/test/live --mail-mode ses --payments stripe $(LIVE) --param RetrySchedule=1,1 \
+	  $(if $(filter ministack,$(EMULATOR)),--server-env AUTH=true) -- \
+	  sh -c 'cargo test --workspace --test live -- --test-threads=1 --nocapture && $(if $(LIVE),$(PERSONAL_DATA) $(LOGGING) push-api push-consumer,true)'
+
 # Not a part of `e2e`: most of its time goes by in waiting, a minute of it until queues are old. On MiniStack, whatever EMULATOR is.
 runbook: build ## play docs/runbook.md: break a stack, follow each section, compare what is printed (UPDATE_RUNBOOK=1 writes it anew)
 	$(WITH) --emulator ministack --state .local/test/runbook --mail-mode ses --payments stripe --server-env AUTH=true --param Currency=EUR \
@@ -109,7 +120,7 @@ runbook: build ## play docs/runbook.md: break a stack, follow each section, comp
 SMOKE = set -a && . $$ORDERFLOW_STACK && $(ACCOUNT) smoke --api-url $$API_URL --email smoke@example.com
 
 e2e-demo: build
-	$(WITH) --state .local/test/demo -- \
+	$(WITH) --state .local/test/demo $(LIVE) --storefront -- \
 	  sh -c '$(LOCAL) demo --state .local/test/demo --no-build && $(SMOKE)'
 	$(WITH) --state .local/test/demo-paid --payments stripe -- \
 	  sh -c '$(LOCAL) demo --state .local/test/demo-paid --no-build && $(SMOKE)'
@@ -240,3 +251,8 @@ console-test: build $(NPM) ## the operator's page in a real browser (/usr/bin/ch
 	cmp $(NODE)/node_modules/uplot/dist/uPlot.min.css cli/src/console/uplot/uPlot.min.css
 	$(WITH) --state .local/test/console --mail-mode ses --param RetrySchedule=1,1,2 --param 'CorsOrigin=*' -- \
 	  $(if $(PICTURES),env ORDERFLOW_PICTURES=$(abspath $(PICTURES))) cargo test --workspace --test console -- --test-threads=1
+
+# Not a part of `test`, either. MiniStack alone, whatever EMULATOR is: the page is to be seen live.
+storefront-test: build $(NPM) ## the storefront in a real browser (/usr/bin/chromium); PICTURES=docs takes its screenshots anew
+	$(WITH) --emulator ministack --state .local/test/storefront --mail-mode ses --payments stripe --param LiveUpdates=on --storefront -- \
+	  $(if $(PICTURES),env ORDERFLOW_PICTURES=$(abspath $(PICTURES))) cargo test --workspace --test storefront -- --test-threads=1

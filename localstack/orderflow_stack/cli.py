@@ -29,6 +29,7 @@ class Options:
     parameters: dict[str, str] = field(default_factory=dict)
     functions_endpoint: str | None = None
     stripe_port: int = 0
+    storefront: bool = False
     server_env: dict[str, str] = field(default_factory=dict)
     via: Path | None = None
     program: list[str] = field(default_factory=list)
@@ -97,6 +98,11 @@ def _build_starting_options() -> argparse.ArgumentParser:
         "--payments",
         choices=("none", "stripe"),
         help="stripe has orders paid, by a localstripe that is started beside the emulator (default none)",
+    )
+    options.add_argument(
+        "--storefront",
+        action="store_true",
+        help="serve examples/storefront beside the emulator, and let its pages call the API",
     )
     options.add_argument(
         "--bin-dir",

@@ -22,6 +22,7 @@ from orderflow_stack.emulator_selection import select_emulator
 from orderflow_stack.errors import StackError
 from orderflow_stack.ports import build_url, find_free_port
 from orderflow_stack.state import State
+from orderflow_stack.storefront.server import StorefrontServer
 from orderflow_stack.stripe.server import StripeServer
 from orderflow_stack.teardown import tear_down
 
@@ -36,7 +37,7 @@ def run_command(options: Options) -> None:
         case "logs":
             follow_logs(state)
         case "demo":
-            demo.run_demo(bring_up(state, options))
+            demo.run_demo(bring_up(state, options), StorefrontServer(state))
         case _:
             bring_up(state, options)
 
@@ -97,6 +98,8 @@ def bring_up(state: State, options: Options) -> Emulator:
     )
     if StripeServer(state).is_running():
         print(f"Orders are paid by the Stripe (localstripe) at {StripeServer(state).url}", flush=True)
+    if options.storefront:
+        print(f"The storefront: {StorefrontServer(state).url}/", flush=True)
     return emulator
 
 
@@ -114,6 +117,7 @@ def _clear_killed_server(state: State) -> None:
     if not recorded.is_running():
         # What localstripe knows is of orders that are gone.
         StripeServer(state).stop()
+        StorefrontServer(state).stop()
         recorded.stop()
 
 

@@ -14,6 +14,7 @@ from orderflow_stack.api_call import OF_EMULATOR, ApiAnswer, ApiCall
 from orderflow_stack.deployed_stack import DeployedStack, describe_stack
 from orderflow_stack.emulator import Emulator
 from orderflow_stack.errors import StackError
+from orderflow_stack.storefront.server import StorefrontServer
 from orderflow_stack.stripe.checkout import list_calls
 
 PRODUCT = {"name": "Test Laptop", "price": 1000, "stock": 50, "category": "electronics"}
@@ -31,7 +32,7 @@ WAIT_TIMEOUT_SECONDS = 60
 POLL_INTERVAL_SECONDS = 0.2
 
 
-def run_demo(emulator: Emulator) -> None:
+def run_demo(emulator: Emulator, storefront: StorefrontServer) -> None:
     begun = logs.read_clock()
     stack = describe_stack(emulator)
     url = stack.api_url
@@ -74,7 +75,8 @@ def run_demo(emulator: Emulator) -> None:
     if is_paid:
         _play_expiry(emulator, stack, items)
         _play_refund(stack, items)
-    _explain_next_steps(emulator, url, order["id"])
+    page = storefront.url if storefront.is_running() else None
+    _explain_next_steps(emulator, url, order["id"], page)
 
 
 def _pay(order: ApiCall, token: str, stripe: str) -> None:
@@ -249,7 +251,7 @@ def _expect(what: str, actual: object, expected: object) -> None:
         raise StackError(f"{what} should be {expected} and is {actual}")
 
 
-def _explain_next_steps(emulator: Emulator, url: str, order_id: str) -> None:
+def _explain_next_steps(emulator: Emulator, url: str, order_id: str, storefront: str | None) -> None:
     admin = ApiCall("GET", f"{url}/products", signer=OF_EMULATOR)
     print(
         f"""
@@ -261,6 +263,9 @@ The API:   {url}
 As admin:  {admin.format_curl_command()}
 {emulator.name}: {emulator.url}"""
     )
+    if storefront:
+        print(f"""
+The whole as a customer sees it, products, an order and its live status: open {storefront}/""")
 
 
 def _print_title(number: int, text: str) -> None:

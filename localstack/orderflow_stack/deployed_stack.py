@@ -19,6 +19,8 @@ class DeployedStack:
     parameters: dict[str, str]
     # No slash at the end.
     api_url: str
+    # Of the WebSocket API, if it is there.
+    live_updates_url: str | None
 
 
 def describe_stack(emulator: Emulator) -> DeployedStack:
@@ -26,4 +28,12 @@ def describe_stack(emulator: Emulator) -> DeployedStack:
     stack = cloudformation.describe_stacks(StackName=STACK_NAME)["Stacks"][0]
     outputs = {output["OutputKey"]: output["OutputValue"] for output in stack.get("Outputs", [])}
     parameters = {parameter["ParameterKey"]: parameter["ParameterValue"] for parameter in stack.get("Parameters", [])}
-    return DeployedStack(outputs, parameters, emulator.build_api_url(outputs["ApiId"], outputs["ApiStage"]))
+    stage = outputs["ApiStage"]
+    live = outputs.get("LiveUpdatesApiId")
+    return DeployedStack(
+        outputs,
+        parameters,
+        emulator.build_api_url(outputs["ApiId"], stage),
+        # Both stages have the same name.
+        emulator.build_websocket_url(live, stage) if live else None,
+    )

@@ -22,6 +22,7 @@ from orderflow_stack.errors import StackError
 from orderflow_stack.settings_file import write_settings_file
 from orderflow_stack.smoke_test import call_every_function
 from orderflow_stack.state import State
+from orderflow_stack.storefront.server import StorefrontServer
 from orderflow_stack.stripe.account import prepare_account
 from orderflow_stack.stripe.server import StripeServer
 
@@ -44,6 +45,13 @@ CAPABILITIES = ("CAPABILITY_IAM", "CAPABILITY_NAMED_IAM", "CAPABILITY_AUTO_EXPAN
 def deploy(state: State, emulator: Emulator, options: Options, hashes: dict[str, str]) -> None:
     """Deploys what has changed since the last time, if anything has."""
     requested = _collect_requested_parameters(state, options)
+    if requested.get("LiveUpdates") == "on" and not emulator.has_websocket_apis:
+        raise StackError(f"{emulator.name} has no WebSocket APIs: deploy without LiveUpdates=on")
+    if options.storefront:
+        storefront = StorefrontServer(state)
+        storefront.ensure_started(any_port=options.port == 0)
+        # As a shop would: pages of its own origin and of no other.
+        requested["CorsOrigin"] = options.parameters.get("CorsOrigin", storefront.url)
     stripe = _start_stripe(state, emulator, requested, options.stripe_port)
     of_stripe = prepare_account(emulator, options.functions_endpoint or stripe.url) if stripe else {}
     parameters = _choose_parameters(emulator, requested, of_stripe)

@@ -64,6 +64,8 @@ class Emulator(ABC):
     in_docker = False
     start_timeout_seconds = 60
     stop_timeout_seconds = 10
+    # Whether it has WebSocket APIs, and CloudFormation's resources of them (LiveUpdates=on).
+    has_websocket_apis = False
     # Types of resources that its CloudFormation cannot change once they are made.
     unchangeable_resource_types: frozenset[str] = frozenset()
 
@@ -81,6 +83,10 @@ class Emulator(ABC):
     @abstractmethod
     def build_api_url(self, api_id: str, stage: str) -> str:
         """Where the server serves a REST API; no slash at the end."""
+
+    def build_websocket_url(self, api_id: str, stage: str) -> str:
+        """Where the server serves a WebSocket API, if it has any."""
+        raise StackError(f"{self.name} has no WebSocket APIs")
 
     @property
     @abstractmethod

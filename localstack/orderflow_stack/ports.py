@@ -32,7 +32,7 @@ def claim_port(requested: int | None, remembered: int | None) -> Iterator[int]:
     for port in _list_candidates(requested, remembered):
         # Claimed is the UDP port of the same number: that leaves no file, and ends with this process.
         with socket.socket(type=socket.SOCK_DGRAM) as claim:
-            if _bind(claim, port) and not _is_in_use(port):
+            if _bind(claim, port) and not is_in_use(port):
                 yield port
                 return
     raise StackError(
@@ -58,6 +58,8 @@ def _bind(claim: socket.socket, port: int) -> bool:
     return True
 
 
-def _is_in_use(port: int) -> bool:
+def is_in_use(port: int) -> bool:
+    """Whether anybody listens on it."""
+    """Whether anybody listens there."""
     with socket.socket() as probe:
         return probe.connect_ex((HOST, port)) == 0

@@ -10,6 +10,7 @@ from orderflow_stack.credentials import CREDENTIALS, REGION
 from orderflow_stack.deployed_stack import STACK_NAME, DeployedStack
 from orderflow_stack.emulator import Emulator
 from orderflow_stack.state import State
+from orderflow_stack.storefront.server import StorefrontServer
 
 
 def write_settings_file(state: State, emulator: Emulator, stack: DeployedStack) -> None:
@@ -29,6 +30,11 @@ def write_settings_file(state: State, emulator: Emulator, stack: DeployedStack) 
         values["STRIPE_ENDPOINT"] = stack.parameters["StripeEndpoint"]
         values["STRIPE_SECRET_ARN"] = stack.parameters["StripeSecretArn"]
     values |= {_convert_to_upper_snake_case(key): value for key, value in sorted(stack.outputs.items())}
+    if stack.live_updates_url:
+        # The output is what it would be on AWS.
+        values["LIVE_UPDATES_URL"] = stack.live_updates_url
+    if StorefrontServer(state).is_running():
+        values["STOREFRONT_URL"] = StorefrontServer(state).url
     new = state.env_file.with_suffix(".new")
     new.write_text("".join(f"{key}={value}\n" for key, value in values.items()))
     new.replace(state.env_file)

@@ -30,6 +30,10 @@ def call_every_function(emulator: Emulator, stack: DeployedStack) -> None:
         # An empty batch: nothing to do, but everything must be there to do it with.
         _invoke_function(functions, mapping["FunctionArn"].rsplit(":", 1)[-1], b'{"Records":[]}')
     _invoke_function(functions, stack.outputs["RelayFunction"], b"{}")
+    if push_api := stack.outputs.get("PushApiFunction"):
+        # That a connection has gone which nobody knows.
+        gone = b'{"requestContext":{"eventType":"DISCONNECT","connectionId":"none"}}'
+        _invoke_function(functions, push_api, gone)
 
 
 def _call_api(url: str) -> None:

@@ -25,6 +25,7 @@ FIELDS_OF_LINES = {"timestamp", "level", "message", "service", "function", "cold
 FIELDS_OF_OUTCOMES = {
     "request answered": {"request_id", "correlation_id", "trace_id", "status"},
     "message handled": {"request_id", "consumer", "outcome"},
+    "connection served": {"request_id", "status"},
     "outbox swept": {"request_id"},
 }
 LINES_SHOWN_MAX = 20

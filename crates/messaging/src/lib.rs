@@ -198,6 +198,54 @@ impl EventConsumer {
         self.consumer.run_together(batch, deadline_ms, together, alone).await
     }
 
+    /// Serves a queue with other messages than events on it, until Lambda ends the process: what `read_other` takes is no event.
+    ///
+    /// # Errors
+    /// The runtime API is gone.
+    pub async fn serve_mixed<O, H, F>(
+        &self,
+        read_other: fn(&Message) -> Option<O>,
+        handler: H,
+    ) -> Result<(), Error>
+    where
+        H: Fn(Received<O>) -> F,
+        F: Future<Output = Result<Handled, Failure>>,
+    {
+        lambda_runtime::run(service_fn(async |batch: LambdaEvent<SqsEvent>| {
+            let deadline_ms = batch.context.deadline;
+            let answer = self.run_mixed(batch.payload, deadline_ms, read_other, &handler).await;
+            telemetry::flush().await;
+            Ok::<_, Error>(answer)
+        }))
+        .await
+    }
+
+    /// Handles one batch of such a queue, as [`Consumer::run`] does.
+    pub async fn run_mixed<O, H, F>(
+        &self,
+        batch: SqsEvent,
+        deadline_ms: u64,
+        read_other: fn(&Message) -> Option<O>,
+        handler: H,
+    ) -> SqsBatchResponse
+    where
+        H: Fn(Received<O>) -> F,
+        F: Future<Output = Result<Handled, Failure>>,
+    {
+        let handle = async |message: Message| {
+            let received = match read_other(&message) {
+                Some(other) => Received::Other(other),
+                None => {
+                    // For the log line: nothing goes on with it.
+                    read_trace(&message, &self.ids);
+                    Received::Event(Box::new(self.decode(&message)?))
+                }
+            };
+            handler(received).await
+        };
+        self.consumer.run(batch, deadline_ms, handle).await
+    }
+
     /// The events of those messages that have one. What the others are is said when they are handled by themselves.
     fn receive(&self, messages: Vec<Message>) -> Vec<ReceivedEvent> {
         let received = messages.into_iter().filter_map(|message| {
@@ -226,6 +274,13 @@ impl EventConsumer {
         }
         Ok(event)
     }
+}
+
+/// What came on a queue that has more than events.
+#[derive(Debug, Clone)]
+pub enum Received<O> {
+    Event(Box<Event>),
+    Other(O),
 }
 
 /// An event as it came in a batch.

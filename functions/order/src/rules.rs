@@ -60,6 +60,19 @@ impl Status {
             Self::Expired => "expired",
         }
     }
+
+    /// The version of an order in this status: of two states of one order, the one with the higher number is the later. It
+    /// rises with every transition, because statuses only move forward; those that no transition leaves have the highest. So
+    /// it follows from an event as well as from the table, and nothing has to be counted.
+    #[must_use]
+    pub fn version(self) -> u8 {
+        match self {
+            Self::Pending => 1,
+            Self::AwaitingPayment => 2,
+            Self::Confirmed => 3,
+            Self::Rejected | Self::Cancelled | Self::Shipped | Self::Expired => 4,
+        }
+    }
 }
 
 /// Not an enumeration: there will be others, which is no reason for a client to fail.
@@ -658,6 +671,35 @@ mod tests {
         order.status = Status::Shipped;
         assert_eq!(ship(&order), Decision::AlreadyApplied);
         assert_eq!(cancel(&order), Decision::Refused(Status::Shipped));
+    }
+
+    #[test]
+    fn every_transition_raises_the_version() {
+        use SagaReply::{PaymentCancelled, PaymentSucceeded, StockRejected, StockReserved};
+        let mut order = order(vec![line(1, 2)], &HashMap::from([entry(1, 100)])).expect("placed");
+        let rejected = rejected(&order);
+        let mut transitions = 0;
+        for status in Status::ALL {
+            order.status = status;
+            let replies =
+                [StockReserved, StockRejected(&rejected), PaymentSucceeded, PaymentCancelled];
+            let settled = [Payments::None, Payments::Stripe]
+                .into_iter()
+                .flat_map(|payments| replies.map(|reply| settle(&order, reply, payments)))
+                .filter_map(|settlement| match settlement {
+                    Settlement::Apply(transition) => Some(transition.to),
+                    Settlement::AlreadySettled | Settlement::Contradiction => None,
+                });
+            let asked_for = [cancel(&order), ship(&order)].into_iter().filter_map(|d| match d {
+                Decision::Apply(transition) => Some(transition.to),
+                Decision::AlreadyApplied | Decision::Refused(_) => None,
+            });
+            for to in settled.chain(asked_for) {
+                transitions += 1;
+                assert!(to.version() > status.version(), "{status:?} to {to:?}");
+            }
+        }
+        assert!(transitions >= 8, "this test has lost sight of the transitions");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use order::http::WAIT_SECONDS_MAX;
 use serde_json::{Value, json};
 
 use crate::{
-    functions::binary,
+    functions::{binary, events},
     read::{FUNCTION, Template},
 };
 
@@ -47,8 +47,7 @@ fn routes() -> Vec<Route> {
     assert!(template.one("AWS::Serverless::Api", "Api")["Auth"].is_null());
     let mut routes = Vec::new();
     for (_, function) in template.all(FUNCTION) {
-        let events = function["Events"].as_object().expect("events").values();
-        for event in events.filter(|event| event["Type"] == "Api") {
+        for event in events(function).filter(|event| event["Type"] == "Api") {
             let text = |name: &str| event["Properties"][name].as_str().map(str::to_owned);
             let auth = &event["Properties"]["Auth"];
             if !auth.is_null() {
@@ -326,8 +325,7 @@ fn a_path_of_a_function_that_may_not_be_there_is_of_such_functions_alone() {
     let mut by_path: BTreeMap<String, BTreeSet<Option<String>>> = BTreeMap::new();
     for (name, function) in template.all(FUNCTION) {
         let condition = template.0["Resources"][name]["Condition"].as_str().map(str::to_owned);
-        let events = function["Events"].as_object().expect("events").values();
-        for event in events.filter(|event| event["Type"] == "Api") {
+        for event in events(function).filter(|event| event["Type"] == "Api") {
             let path = event["Properties"]["Path"].as_str().expect("a path").to_owned();
             by_path.entry(path).or_default().insert(condition.clone());
         }

@@ -14,10 +14,14 @@ pub(crate) fn binary(function: &Value) -> &str {
     code.trim_start_matches("../target/lambda/").trim_end_matches('/')
 }
 
+/// What SAM has a function called by: nothing, where a WebSocket API calls it.
+pub(crate) fn events(function: &Value) -> impl Iterator<Item = &Value> {
+    function["Events"].as_object().into_iter().flat_map(|events| events.values())
+}
+
 /// The queues that a function is fed from, as the mappings' properties.
 pub(crate) fn mappings(function: &Value) -> impl Iterator<Item = &Value> {
-    let events = function["Events"].as_object().expect("a function is there for some event");
-    events.values().filter(|event| event["Type"] == "SQS").map(|event| &event["Properties"])
+    events(function).filter(|event| event["Type"] == "SQS").map(|event| &event["Properties"])
 }
 
 #[test]
@@ -143,10 +147,12 @@ fn an_outage_of_stripe_sends_no_payment_to_the_dlq() {
 fn every_function_that_takes_order_tokens_has_the_same_secrets() {
     let template = Template::read();
     let variables = |name: &str| &template.one(FUNCTION, name)["Environment"]["Variables"];
-    let (orders, payments) = (variables("OrderApi"), variables("PaymentApi"));
+    let orders = variables("OrderApi");
     for variable in ["ORDER_TOKEN_SECRET", "ORDER_TOKEN_SECRET_PREVIOUS"] {
         assert!(orders[variable].is_object());
-        assert_eq!(payments[variable], orders[variable], "{variable}");
+        for function in ["PaymentApi", "PushApi"] {
+            assert_eq!(variables(function)[variable], orders[variable], "{variable} of {function}");
+        }
     }
 }
 

@@ -6,6 +6,7 @@ mod dashboard;
 mod functions;
 mod general;
 mod grants;
+mod live_updates;
 mod metrics;
 mod parameters;
 mod queues;

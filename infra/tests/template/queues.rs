@@ -14,7 +14,7 @@ const POLICY: &str = "AWS::SQS::QueuePolicy";
 const SUBSCRIPTION: &str = "AWS::SNS::Subscription";
 
 /// What each queue of the design is for.
-const TAKES: [(&str, &[&str]); 5] = [
+const TAKES: [(&str, &[&str]); 6] = [
     ("ProductQueue", &["OrderCreated", "OrderCancelled", "OrderExpired"]),
     ("OrderQueue", &["StockReserved", "StockRejected", "PaymentSucceeded", "PaymentCancelled"]),
     (
@@ -35,6 +35,17 @@ const TAKES: [(&str, &[&str]); 5] = [
         "AnalyticsQueue",
         &[
             "OrderCreated",
+            "OrderAwaitingPayment",
+            "OrderConfirmed",
+            "OrderRejected",
+            "OrderCancelled",
+            "OrderShipped",
+            "OrderExpired",
+        ],
+    ),
+    (
+        "PushQueue",
+        &[
             "OrderAwaitingPayment",
             "OrderConfirmed",
             "OrderRejected",

@@ -12,12 +12,16 @@ from orderflow_stack.emulator import Emulator, Settings
 from orderflow_stack.ports import HOST
 from orderflow_stack.virtual_environment import STACK_ENVIRONMENT
 
+# Below it are the APIs by id and stage, as LocalStack has them.
+EXECUTE_API_PATH = "/_aws/execute-api"
+
 
 class MiniStack(Emulator):
     """A `ministack` process."""
 
     name = "ministack"
     health_path = "/_ministack/health"
+    has_websocket_apis = True
 
     def build_command(self) -> list[str]:
         return [str(STACK_ENVIRONMENT.program("ministack"))]
@@ -45,18 +49,25 @@ class MiniStack(Emulator):
     def build_api_url(self, api_id: str, stage: str) -> str:
         return f"{self.url}/restapis/{api_id}/{stage}/_user_request_"
 
+    def build_websocket_url(self, api_id: str, stage: str) -> str:
+        # By its path: not every resolver knows names below localhost.
+        return f"{self.url}{EXECUTE_API_PATH}/{api_id}/{stage}".replace("http:", "ws:", 1)
+
     @property
     def mails_url(self) -> str:
         return f"{self.url}/_ministack/ses/messages"
 
     def choose_template_parameters(self) -> dict[str, str]:
-        return {"GatewayResponses": "resources"}
+        connections = f"{self.settings.functions_endpoint}{EXECUTE_API_PATH}"
+        return {"GatewayResponses": "resources", "ConnectionsEndpoint": connections}
 
     def complete_deployment(self, outputs: dict[str, str]) -> None:
         # Not at the top: `down` imports this module without the virtual environment that has boto3.
         from orderflow_stack.ministack import deployment_completion
 
-        deployment_completion.enable_expiry(self.url, outputs["IdempotencyTable"])
+        for table in ("IdempotencyTable", "ConnectionsTable"):
+            if table in outputs:
+                deployment_completion.enable_expiry(self.url, outputs[table])
         deployment_completion.write_concurrency_as_numbers(self.url)
         if self.settings.server_env.get("AUTH") == "true":
             deployment_completion.adapt_grants(self.url)

@@ -36,7 +36,7 @@ pub fn openapi() -> Value {
 }
 
 /// Each consumer of events, with the subscription in the template that says which it takes.
-pub const CONSUMERS: [(&str, &str, &[EventType]); 5] = [
+pub const CONSUMERS: [(&str, &str, &[EventType]); 6] = [
     (
         "product-consumer",
         "ProductSubscription",
@@ -80,6 +80,18 @@ pub const CONSUMERS: [(&str, &str, &[EventType]); 5] = [
         "AnalyticsSubscription",
         &[
             EventType::OrderCreated,
+            EventType::OrderAwaitingPayment,
+            EventType::OrderConfirmed,
+            EventType::OrderRejected,
+            EventType::OrderCancelled,
+            EventType::OrderShipped,
+            EventType::OrderExpired,
+        ],
+    ),
+    (
+        "push-consumer",
+        "PushSubscription",
+        &[
             EventType::OrderAwaitingPayment,
             EventType::OrderConfirmed,
             EventType::OrderRejected,

@@ -6,9 +6,11 @@
 
 pub mod alarms;
 pub mod api;
+pub mod browser;
 mod consumers;
 pub mod faults;
 pub mod feedback;
+pub mod live;
 pub mod localstripe;
 mod mails;
 mod orderflow;
@@ -138,6 +140,8 @@ pub enum Capability {
     DeliversBodiesAsTheyAre,
     /// Refuses what no policy allows.
     EnforcesIam,
+    /// Has WebSocket APIs, and CloudFormation's resources of them.
+    HasWebSocketApis,
 }
 
 impl Capability {
@@ -152,6 +156,9 @@ impl Capability {
             }
             (Self::EnforcesIam, "localstack" | "localstack-docker") => {
                 Some("its free edition asks no policy")
+            }
+            (Self::HasWebSocketApis, "localstack" | "localstack-docker") => {
+                Some("its free edition has no API Gateway v2")
             }
             (Self::MovesWholeDlqs, "ministack") => Some("it has no StartMessageMoveTask"),
             (Self::HasQueueMetrics, "ministack") => Some("it has no metrics of SQS"),

@@ -22,6 +22,8 @@ pub enum Queue {
     Order,
     /// Where orders are paid by Stripe.
     Payment,
+    /// Where customers follow their orders over WebSockets.
+    Push,
     /// What SES says of mails.
     Feedback,
     /// What is counted by day.
@@ -46,6 +48,7 @@ impl Queue {
             Self::Notification => "NOTIFICATION",
             Self::Order => "ORDER",
             Self::Payment => "PAYMENT",
+            Self::Push => "PUSH",
             Self::Feedback => "FEEDBACK",
             Self::Analytics => "ANALYTICS",
         }

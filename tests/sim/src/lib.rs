@@ -17,6 +17,7 @@ mod feedback;
 mod hostile;
 mod invariants;
 mod lambda;
+mod live_updates;
 mod operator;
 mod payment_crash_points;
 mod payments;
@@ -60,6 +61,7 @@ pub use answers::{
 pub use explain::explain;
 pub use feedback::{ANGRY, FINE, FULL, FeedbackReport, GONE, POISON, suppress_addresses};
 pub use lambda::Harshness;
+pub use live_updates::{LiveReport, follow_orders};
 pub use payment_crash_points::{CrashPoints, PaymentScenario, play_payment_crash_points};
 pub use payments::{PaymentReport, expire_beside_unreadable_order, play_payments, record_payments};
 pub use plan::{Kind, Outage, Plan};

@@ -9,7 +9,7 @@ use anyhow::Result;
 use e2e::{Stack, api::order_body};
 use serde_json::{Value, json};
 
-use crate::browser::Browser;
+use e2e::browser::Browser;
 
 /// Serves an empty page on a port of its own, which makes it an origin of its own, until the test ends.
 fn serve_page() -> Result<String> {

@@ -4,11 +4,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use aws_sdk_dynamodb::types::{AttributeValue, DeleteRequest, PutRequest, WriteRequest};
-use e2e::{Item, Queue, Seconds, Stack};
+use e2e::{Item, Queue, Seconds, Stack, browser::Browser};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
-use crate::{Console, browser::Browser};
+use crate::Console;
 
 /// Maximum number of items of one BatchWriteItem call.
 const WRITES_AT_ONCE: usize = 25;

@@ -4,7 +4,6 @@
 //! With `ORDERFLOW_PICTURES=<directory>` the first test leaves its screenshots there: docs/ has them from a run.
 
 mod analytics;
-mod browser;
 mod cors;
 mod lists;
 
@@ -16,10 +15,8 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use aws_sdk_sqs::types::QueueAttributeName;
-use e2e::{Queue, Seconds, Stack, eventually};
+use e2e::{Queue, Seconds, Stack, browser::Browser, eventually};
 use serde_json::{Value, json};
-
-use browser::Browser;
 
 /// A running console; ends with the test.
 struct Console {

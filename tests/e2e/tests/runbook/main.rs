@@ -15,10 +15,11 @@ use page::{FIRST, Page};
 use playing::Playing;
 
 const STATISTICS: &str = "it calculates with several metrics, or counts the samples of one: MiniStack refuses such an alarm, or makes no metrics of log lines";
+const LIVE: &str = "its commands are those of the other queues, which are played; what push-consumer does with poison and a backlog, tests/live shows";
 const AWS: &str = "it is on a metric of AWS's own, which no emulator has";
 
 /// Sections that no test plays, and why.
-const NOT_PLAYED: [(&str, &str); 15] = [
+const NOT_PLAYED: [(&str, &str); 22] = [
     ("product-errors", STATISTICS),
     ("order-errors", STATISTICS),
     ("notification-errors", STATISTICS),
@@ -34,6 +35,13 @@ const NOT_PLAYED: [(&str, &str); 15] = [
     ("analytics-functions", AWS),
     ("table-reads-throttled", AWS),
     ("table-writes-throttled", AWS),
+    ("push-dlq", LIVE),
+    ("push-waiting", LIVE),
+    ("push-backlog", LIVE),
+    ("push-lag", LIVE),
+    ("push-errors", STATISTICS),
+    ("push-lambda-errors", AWS),
+    ("push-lambda-throttles", AWS),
 ];
 
 /// The sources of the tests, in which a section is played by [`Playing::begin`].

@@ -21,7 +21,9 @@ const BROWSER: &str = "/usr/bin/chromium";
 const ANSWER_WAIT: Duration = Duration::from_secs(60);
 const LOOK_PAUSE: Duration = Duration::from_millis(200);
 
-pub(crate) struct Browser {
+/// One browser with one page.
+#[derive(Debug)]
+pub struct Browser {
     process: Child,
     input: ChildStdin,
     answers: Receiver<Value>,
@@ -32,7 +34,10 @@ pub(crate) struct Browser {
 
 impl Browser {
     /// Starts it with a new profile.
-    pub(crate) fn start() -> Result<Self> {
+    ///
+    /// # Errors
+    /// It is not installed, or does not start.
+    pub fn start() -> Result<Self> {
         ensure!(Path::new(BROWSER).is_file(), "{BROWSER} is missing: apt-get install chromium");
         let profile = std::env::temp_dir().join(format!("orderflow-{}", uuid::Uuid::new_v4()));
         // The browser wants its pipes as descriptors 3 and 4, which only a shell can arrange without unsafe code.
@@ -68,7 +73,10 @@ impl Browser {
     }
 
     /// Gives a command and waits for its answer.
-    pub(crate) fn call(&mut self, method: &str, parameters: Value) -> Result<Value> {
+    ///
+    /// # Errors
+    /// The browser refuses it, or does not answer.
+    pub fn call(&mut self, method: &str, parameters: Value) -> Result<Value> {
         self.id += 1;
         let mut message = json!({ "id": self.id, "method": method, "params": parameters });
         if let Some(session) = &self.session {
@@ -92,14 +100,21 @@ impl Browser {
         }
     }
 
-    pub(crate) fn open(&mut self, url: &str) -> Result<()> {
+    /// Opens an address.
+    ///
+    /// # Errors
+    /// The address does not answer.
+    pub fn open(&mut self, url: &str) -> Result<()> {
         let answer = self.call("Page.navigate", json!({ "url": url }))?;
         ensure!(answer["errorText"].is_null(), "{url}: {}", answer["errorText"]);
         Ok(())
     }
 
     /// The value of an expression on the page.
-    pub(crate) fn value(&mut self, expression: &str) -> Result<Value> {
+    ///
+    /// # Errors
+    /// It throws.
+    pub fn value(&mut self, expression: &str) -> Result<Value> {
         let parameters =
             json!({ "expression": expression, "awaitPromise": true, "returnByValue": true });
         let answer = self.call("Runtime.evaluate", parameters)?;
@@ -112,7 +127,10 @@ impl Browser {
     }
 
     /// Waits until an expression on the page is true.
-    pub(crate) async fn until(&mut self, expression: &str, limit: Duration) -> Result<()> {
+    ///
+    /// # Errors
+    /// It does not become true.
+    pub async fn until(&mut self, expression: &str, limit: Duration) -> Result<()> {
         let deadline = Instant::now() + limit;
         // While a page loads there may be nothing to evaluate it on.
         while self.value(expression).ok() != Some(true.into()) {
@@ -126,7 +144,10 @@ impl Browser {
     }
 
     /// Clicks in the middle of an element, as a mouse does.
-    pub(crate) fn click(&mut self, selector: &str) -> Result<()> {
+    ///
+    /// # Errors
+    /// There is no such element.
+    pub fn click(&mut self, selector: &str) -> Result<()> {
         let at = self.value(&format!(
             "(() => {{ const e = document.querySelector({}); e.scrollIntoView({{ block: 'center' }}); \
              const b = e.getBoundingClientRect(); return [b.x + b.width / 2, b.y + b.height / 2]; }})()",
@@ -141,7 +162,10 @@ impl Browser {
     }
 
     /// Gives the page a size in pixels.
-    pub(crate) fn resize(&mut self, width: u64, height: u64) -> Result<()> {
+    ///
+    /// # Errors
+    /// The browser does not answer.
+    pub fn resize(&mut self, width: u64, height: u64) -> Result<()> {
         let size =
             json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": false });
         self.call("Emulation.setDeviceMetricsOverride", size)?;
@@ -149,7 +173,10 @@ impl Browser {
     }
 
     /// Gives the page a colour scheme, and nothing that moves.
-    pub(crate) fn scheme(&mut self, scheme: &str) -> Result<()> {
+    ///
+    /// # Errors
+    /// The browser does not answer.
+    pub fn scheme(&mut self, scheme: &str) -> Result<()> {
         let features = json!([
             { "name": "prefers-color-scheme", "value": scheme },
             { "name": "prefers-reduced-motion", "value": "reduce" },
@@ -159,7 +186,10 @@ impl Browser {
     }
 
     /// Takes a picture of the whole page in a colour scheme and at a width in pixels.
-    pub(crate) async fn picture(&mut self, scheme: &str, width: u64, file: &Path) -> Result<()> {
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub async fn picture(&mut self, scheme: &str, width: u64, file: &Path) -> Result<()> {
         self.resize(width, 800)?;
         self.scheme(scheme)?;
         self.value("scrollTo(0, 0)")?;
