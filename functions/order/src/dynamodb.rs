@@ -109,7 +109,7 @@ pub struct KeyedAnswer<'a> {
 pub enum TransitionOutcome {
     /// The order is in the requested status, now or already. These events are in the outbox and are to be published at once;
     /// if they are not, the relay does it.
-    Applied(Order, Vec<Outgoing>),
+    Applied(Box<Order>, Vec<Outgoing>),
     /// The order is in a status from which this cannot be done.
     Refused(Status),
     UnknownOrder,
@@ -240,7 +240,7 @@ impl Orders {
             let transition = match decide(&order) {
                 Decision::Apply(transition) => transition,
                 Decision::AlreadyApplied => {
-                    return Ok(TransitionOutcome::Applied(order, Vec::new()));
+                    return Ok(TransitionOutcome::Applied(Box::new(order), Vec::new()));
                 }
                 Decision::Refused(status) => return Ok(TransitionOutcome::Refused(status)),
             };
@@ -257,7 +257,7 @@ impl Orders {
                     let moment = now.timestamp();
                     outcomes::count(&[Outcome::of(&transition, &order, moment)], moment);
                     let order = Order { status: transition.to, updated_at: now, ..order };
-                    return Ok(TransitionOutcome::Applied(order, events.into()));
+                    return Ok(TransitionOutcome::Applied(Box::new(order), events.into()));
                 }
                 Commit::GuardFailed(_, Some(now)) => item = now,
                 Commit::GuardFailed(_, None) => return Ok(TransitionOutcome::UnknownOrder),

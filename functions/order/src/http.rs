@@ -429,7 +429,7 @@ async fn apply_transition(
         TransitionOutcome::Applied(order, events) => {
             record_event(&events);
             publish(api, events, after_answer, answer_by).await;
-            Ok(Json(order.into()))
+            Ok(Json((*order).into()))
         }
         TransitionOutcome::Refused(status) => Err(Problem::conflict(
             ProblemType::OrderStatus,
