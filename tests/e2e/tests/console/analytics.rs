@@ -1,9 +1,9 @@
 //! The charts of units and revenue by day.
 
 use anyhow::{Context, Result};
-use e2e::{Seconds, Stack, eventually};
+use e2e::{Seconds, Stack, browser::Browser, eventually};
 
-use crate::{Console, browser::Browser};
+use crate::Console;
 
 #[tokio::test]
 async fn units_and_revenue_by_day_are_drawn_and_say_what_today_came_to() -> Result<()> {
