@@ -19,7 +19,7 @@ import boto3
 from awscli.customizations.cloudformation.yamlhelper import yaml_dump, yaml_parse
 from botocore.exceptions import BotoCoreError, ClientError
 
-from orderflow_stack import binaries
+from orderflow_stack import aws, binaries
 from orderflow_stack.errors import StackError
 from orderflow_stack.index_steps import Template, plan_deployments
 from orderflow_stack.paths import LOCAL_DIRECTORY, REPOSITORY
@@ -60,18 +60,8 @@ class Account:
 
     def run_cli(self, *arguments: str) -> str:
         """Runs the AWS CLI as the caller; what it says is returned."""
-        program = [str(STACK_ENVIRONMENT.program("python")), str(STACK_ENVIRONMENT.program("aws"))]
-        result = subprocess.run(
-            [*program, *arguments],
-            env=os.environ | {"AWS_DEFAULT_REGION": self.region, "AWS_REGION": self.region, "AWS_PAGER": ""},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )
-        if result.returncode != 0:
-            raise StackError(f"aws {' '.join(arguments[:2])} failed:\n{result.stdout.strip()}")
-        return result.stdout
+        region = {"AWS_DEFAULT_REGION": self.region, "AWS_REGION": self.region, "AWS_PAGER": ""}
+        return aws.run_cli_with(region, *arguments)
 
 
 def deploy(account: Account, stack: str, parameters: dict[str, str], bin_dir: Path | None) -> None:
@@ -82,7 +72,7 @@ def deploy(account: Account, stack: str, parameters: dict[str, str], bin_dir: Pa
             'PARAMS="MailMode=ses MailFrom=shop@example.com"'
         )
     template = _stage(stack, bin_dir) if bin_dir else _build()
-    _refuse_unknown_parameters(account, template, parameters)
+    _refuse_unknown_parameters(template, parameters)
     bucket = _ensure_bucket(account)
     print(f"Deploying {stack} to {account.number} in {account.region} ...", flush=True)
     packaged = _directory(stack) / "packaged.yaml"
@@ -95,7 +85,8 @@ def deploy(account: Account, stack: str, parameters: dict[str, str], bin_dir: Pa
         if len(steps) > 1:
             print(f"Step {number} of {len(steps)}: a table takes one new or deleted index at a time ...", flush=True)
         _deploy_template(account, stack, bucket, step, of_step)
-    print(f"The API: {_api_url(account, stack)}\nTry it: make smoke API_URL={_api_url(account, stack)}", flush=True)
+    url = _api_url(account, stack)
+    print(f"The API: {url}\nTry it: make smoke API_URL={url}", flush=True)
 
 
 def _plan_steps(
@@ -210,7 +201,7 @@ def _run_cargo_lambda(*arguments: str) -> None:
         raise StackError(f"cargo lambda {arguments[0]} failed")
 
 
-def _refuse_unknown_parameters(account: Account, template: Path, parameters: dict[str, str]) -> None:
+def _refuse_unknown_parameters(template: Path, parameters: dict[str, str]) -> None:
     # The AWS CLI drops them in silence.
     known = re.search(r"^Parameters:\n(.*?)^\S", template.read_text(), re.MULTILINE | re.DOTALL)
     names = set(re.findall(r"^  (\w+):$", known[1], re.MULTILINE)) if known else set()

@@ -41,11 +41,16 @@ def create_client(service: str, endpoint: str) -> Any:
 
 
 def run_cli(endpoint: str, *arguments: str) -> str:
-    """Runs the AWS CLI; what it says is returned, or shown if it fails."""
+    """Runs the AWS CLI on an emulator; what it says is returned, or shown if it fails."""
     # A variable, because --endpoint-url does not reach the client `package` uploads with.
+    return run_cli_with({"AWS_ENDPOINT_URL": endpoint}, *arguments)
+
+
+def run_cli_with(variables: dict[str, str], *arguments: str) -> str:
+    """Runs the AWS CLI with these variables beside this process's own."""
     result = subprocess.run(
         [str(STACK_ENVIRONMENT.program("python")), str(STACK_ENVIRONMENT.program("aws")), *arguments],
-        env=os.environ | {"AWS_ENDPOINT_URL": endpoint},
+        env=os.environ | variables,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

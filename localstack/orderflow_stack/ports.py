@@ -59,7 +59,6 @@ def _bind(claim: socket.socket, port: int) -> bool:
 
 
 def is_in_use(port: int) -> bool:
-    """Whether anybody listens on it."""
     """Whether anybody listens there."""
     with socket.socket() as probe:
         return probe.connect_ex((HOST, port)) == 0
