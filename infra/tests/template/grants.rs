@@ -79,10 +79,14 @@ fn no_policy_has_a_wildcard_resource_where_aws_has_a_finer_one() {
 
 /// Whether a resource is the connections of the one stage, and one way to call them.
 fn is_of_connections(resource: &Value) -> bool {
-    let api =
-        "arn:${AWS::Partition}:execute-api:${AWS::Region}:${AWS::AccountId}:${LiveUpdatesApi}/v1/";
-    let rest = text(resource).strip_prefix(api).unwrap_or_default();
-    ["POST/@connections/*", "DELETE/@connections/*"].contains(&rest)
+    ["POST", "DELETE"].iter().any(|method| {
+        let of_stage = json!({ "Fn::Join": ["", [
+            { "Fn::Sub": "arn:${AWS::Partition}:execute-api:${AWS::Region}:${AWS::AccountId}:" },
+            { "Ref": "LiveUpdatesApi" },
+            format!("/v1/{method}/@connections/*"),
+        ]] });
+        *resource == of_stage
+    })
 }
 
 #[test]

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{
     parameters::takes,
-    read::{FUNCTION, TABLE, Template, target},
+    read::{FUNCTION, TABLE, Template, target, within},
 };
 
 const ROUTE: &str = "AWS::ApiGatewayV2::Route";
@@ -33,13 +33,34 @@ fn nothing_of_the_live_updates_is_there_where_they_are_off_which_is_the_default(
     assert!(found > 25, "this test has lost sight of the live updates");
 }
 
+/// LocalStack's CloudFormation evaluates it even in what is not made, and refuses the template.
+#[test]
+fn no_text_is_filled_in_with_what_may_not_be_there() {
+    let template = Template::read();
+    let conditional: Vec<&str> = (template.0["Resources"].as_object().expect("resources").iter())
+        .filter(|(_, resource)| resource["Condition"].is_string())
+        .map(|(name, _)| name.as_str())
+        .collect();
+    assert!(conditional.contains(&"PushApi"), "{conditional:?}");
+    for text in within(&template.0["Resources"]).iter().chain(&within(&template.0["Outputs"])) {
+        let Some(text) = text["Fn::Sub"].as_str() else { continue };
+        for name in &conditional {
+            let is_named = [format!("${{{name}}}"), format!("${{{name}.")]
+                .iter()
+                .any(|reference| text.contains(reference.as_str()));
+            assert!(!is_named, "use Fn::Join in place of Fn::Sub: {text}");
+        }
+    }
+}
+
 #[test]
 fn every_message_and_the_coming_and_going_of_connections_reach_push_api() {
     let template = Template::read();
     let mut keys = BTreeSet::new();
     for (name, route) in template.all(ROUTE) {
         assert_eq!(route["ApiId"], json!({ "Ref": "LiveUpdatesApi" }), "{name}");
-        let integration = json!({ "Fn::Sub": "integrations/${LiveUpdatesIntegration}" });
+        let integration =
+            json!({ "Fn::Join": ["/", ["integrations", { "Ref": "LiveUpdatesIntegration" }]] });
         assert_eq!(route["Target"], integration, "{name}");
         keys.insert(route["RouteKey"].as_str().expect("a key"));
     }
@@ -49,12 +70,20 @@ fn every_message_and_the_coming_and_going_of_connections_reach_push_api() {
     assert_eq!(api["RouteSelectionExpression"], "$request.body.action");
     let integration = template.one("AWS::ApiGatewayV2::Integration", "LiveUpdatesIntegration");
     assert_eq!(integration["IntegrationType"], "AWS_PROXY");
-    let uri = integration["IntegrationUri"]["Fn::Sub"].as_str().expect("a URI");
-    assert!(uri.ends_with(":lambda:path/2015-03-31/functions/${PushApi.Arn}/invocations"), "{uri}");
+    let uri = json!({ "Fn::Join": ["", [
+        { "Fn::Sub": "arn:${AWS::Partition}:apigateway:${AWS::Region}:lambda:path/2015-03-31/functions/" },
+        { "Fn::GetAtt": "PushApi.Arn" },
+        "/invocations",
+    ]] });
+    assert_eq!(integration["IntegrationUri"], uri);
     let permission = template.one("AWS::Lambda::Permission", "LiveUpdatesPermission");
     assert_eq!(target(&permission["FunctionName"]), "PushApi");
-    let source = permission["SourceArn"]["Fn::Sub"].as_str().expect("an ARN");
-    assert!(source.ends_with(":${LiveUpdatesApi}/v1/*"), "{source}");
+    let source = json!({ "Fn::Join": ["", [
+        { "Fn::Sub": "arn:${AWS::Partition}:execute-api:${AWS::Region}:${AWS::AccountId}:" },
+        { "Ref": "LiveUpdatesApi" },
+        "/v1/*",
+    ]] });
+    assert_eq!(permission["SourceArn"], source);
 }
 
 /// Whoever opens connections has to be bounded by something: they are not known yet.
@@ -78,8 +107,12 @@ fn both_functions_post_to_the_stage_of_that_api() {
     let variables = |name: &str| &template.one(FUNCTION, name)["Environment"]["Variables"];
     let endpoint = json!({ "Fn::If": [
         "ConnectionsAtAws",
-        { "Fn::Sub": "https://${LiveUpdatesApi}.execute-api.${AWS::Region}.${AWS::URLSuffix}/v1" },
-        { "Fn::Sub": "${ConnectionsEndpoint}/${LiveUpdatesApi}/v1" },
+        { "Fn::Join": ["", [
+            "https://",
+            { "Ref": "LiveUpdatesApi" },
+            { "Fn::Sub": ".execute-api.${AWS::Region}.${AWS::URLSuffix}/v1" },
+        ]] },
+        { "Fn::Join": ["/", [{ "Ref": "ConnectionsEndpoint" }, { "Ref": "LiveUpdatesApi" }, "v1"]] },
     ] });
     for function in ["PushApi", "PushConsumer"] {
         assert_eq!(variables(function)["CONNECTIONS_ENDPOINT"], endpoint, "{function}");
