@@ -47,7 +47,12 @@ impl Stack {
         let function = self.setting(&format!("{}_CONSUMER_FUNCTION", queue.name()));
         let mappings =
             self.lambda.list_event_source_mappings().function_name(function).send().await?;
-        let mapping = mappings.event_source_mappings().first();
+        // A consumer may have two queues.
+        let name = self.queue(queue).rsplit('/').next();
+        let mut mappings = mappings.event_source_mappings().iter();
+        let mapping = mappings.find(|mapping| {
+            mapping.event_source_arn().and_then(|arn| arn.rsplit(':').next()) == name
+        });
         let uuid = mapping.and_then(|mapping| mapping.uuid()).context("the queue's mapping")?;
         self.lambda.update_event_source_mapping().uuid(uuid).enabled(on).send().await?;
         let wanted = if on { "Enabled" } else { "Disabled" };
