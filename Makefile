@@ -128,6 +128,7 @@ e2e-demo: build
 
 # A second shop beside the first, deployed by what deploys to AWS. On MiniStack, whatever EMULATOR is: LocalStack changes no API in place.
 e2e-account: build
+	$(PYTHON) localstack/tests/smoke_faults.py
 	$(WITH) --emulator ministack --state .local/test/account -- $(PYTHON) localstack/tests/account.py $(or $(BIN_DIR),target/debug)
 
 # A shop of the first release, with its data, becomes one of today. On MiniStack, too.

@@ -224,7 +224,7 @@ event once, even if it comes twice. With --wait the command says what became of 
     Redrive {
         #[command(flatten)]
         change: Change,
-        /// Wait up to this long, such as 60s, and say how many were handled, and how many died again and why
+        /// Wait up to this long, such as 60s, and say how many were handled, and how many died again, why and after how many attempts
         #[arg(long, value_name = "SPAN", value_parser = span)]
         wait: Option<SignedDuration>,
     },

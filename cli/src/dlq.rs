@@ -20,7 +20,7 @@ use aws_sdk_sqs::{
         QueueAttributeName,
     },
 };
-use exactly_once::{FAILURE_ATTRIBUTES, RETRIES_EXHAUSTED};
+use exactly_once::{RETRIES_EXHAUSTED, is_failure_attribute};
 use futures::future::join_all;
 use indicatif::ProgressBar;
 use jiff::Timestamp;
@@ -507,7 +507,7 @@ async fn arn(stack: &Stack, url: &str) -> Result<String, CliError> {
 /// The message as it goes to its queue again.
 fn again(message: &SqsMessage) -> Message {
     let mut attributes = message.message_attributes.clone().unwrap_or_default();
-    attributes.retain(|name, _| !FAILURE_ATTRIBUTES.contains(&name.as_str()));
+    attributes.retain(|name, _| !is_failure_attribute(name));
     Message { body: message.body.clone().unwrap_or_default(), attributes }
 }
 
@@ -524,20 +524,21 @@ fn letter(queue: &Queue, message: &SqsMessage) -> DeadLetter {
     let sent = system(MessageSystemAttributeName::SentTimestamp)
         .and_then(|ms| Timestamp::from_millisecond(ms.parse().ok()?).ok());
     let moment = |name: &str| attributes.get(name).and_then(|at| at.parse::<Timestamp>().ok());
-    // A standard queue's message keeps the moment at which it was sent when SQS moves it to the DLQ. When it was
-    // received for the first time is no better: on some endpoints this listing is the first.
-    let (since, since_is) = match moment("failed_at") {
-        Some(failed_at) => (failed_at, Since::FailedAt),
-        None => (sent.unwrap_or(Timestamp::UNIX_EPOCH), Since::Sent),
+    let sent = sent.unwrap_or(Timestamp::UNIX_EPOCH);
+    let reason = attributes.get("failure_reason").cloned();
+    let (since, since_is) = match (moment("failed_at"), &reason) {
+        // Consumers of before said it themselves; SQS's redrive and a copy of a letter do not change it.
+        (Some(failed_at), _) => (failed_at, Since::FailedAt),
+        (None, Some(_)) => (sent, Since::FailedAt),
+        // A standard queue's message keeps the moment at which it was sent when SQS moves it to the DLQ. When it was
+        // received for the first time is no better: on some endpoints this listing is the first.
+        (None, None) => (sent, Since::Sent),
     };
     DeadLetter {
         queue: queue.name.clone(),
         message_id: message.message_id.clone().unwrap_or_default(),
         original_message_id: attributes.get("original_message_id").cloned(),
-        reason: attributes
-            .get("failure_reason")
-            .cloned()
-            .unwrap_or_else(|| RETRIES_EXHAUSTED.to_owned()),
+        reason: reason.unwrap_or_else(|| RETRIES_EXHAUSTED.to_owned()),
         detail: attributes.get("failure_detail").cloned(),
         event_type: event_type.or_else(|| attributes.get("event_type").cloned()),
         order_id,
@@ -545,6 +546,7 @@ fn letter(queue: &Queue, message: &SqsMessage) -> DeadLetter {
         since,
         since_is,
         first_failed_at: moment("first_failed_at"),
+        attempts: attributes.get("attempts").and_then(|attempts| attempts.parse().ok()),
         receives: system(MessageSystemAttributeName::ApproximateReceiveCount)
             .and_then(|count| count.parse().ok())
             .unwrap_or_default(),
@@ -601,11 +603,12 @@ pub(crate) fn in_full(letters: &[DeadLetter]) -> String {
                 letter.since
             ),
         });
+        let attempts = letter.attempts.iter();
+        lines.extend(attempts.map(|attempts| format!("attempts      {attempts}")));
         lines.push(format!("received      {}", counted(letter.receives.into(), "time")));
         lines.push(format!("reason        {}", letter.reason));
         lines.extend(letter.detail.iter().map(|detail| format!("detail        {detail}")));
-        let others = letter.attributes.iter();
-        let others = others.filter(|(name, _)| !FAILURE_ATTRIBUTES.contains(&name.as_str()));
+        let others = letter.attributes.iter().filter(|(name, _)| !is_failure_attribute(name));
         lines.extend(others.map(|(name, value)| format!("attribute     {name} = {value}")));
         let body = match serde_json::from_str::<serde::de::IgnoredAny>(&letter.body) {
             Ok(_) => indent(&letter.body),
@@ -631,19 +634,35 @@ pub(crate) fn outcome(verb: &str, all: &[Done]) -> String {
 mod tests {
     use super::*;
 
-    fn dead_lettered() -> SqsMessage {
-        let attribute = |value: &str| send::text_attribute(value);
-        SqsMessage::builder()
+    /// A dead letter whose consumer has given these attributes beside its reason; it was sent to the DLQ at noon.
+    fn dead_letter_with(attributes: &[(&str, &str)]) -> SqsMessage {
+        let reason = ("failure_reason", "schema");
+        let attributes = attributes.iter().copied().chain([("traceparent", "00-1"), reason]);
+        attributes
+            .fold(SqsMessage::builder(), |message, (name, value)| {
+                message.message_attributes(name, send::text_attribute(value))
+            })
             .message_id("m1")
             .body(r#"{"event_type":"OrderCreated","data":{"order_id":"o1"}}"#)
-            .message_attributes("traceparent", attribute("00-1"))
-            .message_attributes("failure_reason", attribute("schema"))
-            .message_attributes("failure_detail", attribute("data.items: missing"))
-            .message_attributes("failed_at", attribute("2025-11-20T12:00:00.000Z"))
-            .message_attributes("consumer", attribute("product-consumer"))
-            .message_attributes("original_message_id", attribute("m0"))
-            .message_attributes("first_failed_at", attribute("2025-11-20T11:00:00.000Z"))
+            .attributes(MessageSystemAttributeName::SentTimestamp, "1763640000000")
             .build()
+    }
+
+    fn dead_lettered() -> SqsMessage {
+        dead_letter_with(&[
+            ("failure_detail", "data.items: missing"),
+            ("first_failed_at", "2025-11-20T11:00:00.000Z"),
+            ("original_message_id", "m0"),
+            ("attempts", "3"),
+        ])
+    }
+
+    /// As consumers wrote it before; SQS's redrive of a DLQ, and another move, have sent it anew since.
+    fn dead_lettered_before() -> SqsMessage {
+        dead_letter_with(&[
+            ("failed_at", "2025-11-19T08:00:00.000Z"),
+            ("consumer", "product-consumer"),
+        ])
     }
 
     fn queue() -> Queue {
@@ -659,26 +678,50 @@ mod tests {
 
     #[test]
     fn a_redriven_letter_keeps_its_attributes_but_not_those_of_its_failure() {
-        let again = again(&dead_lettered());
-        assert_eq!(again.attributes.keys().collect::<Vec<_>>(), ["traceparent"]);
-        assert!(again.body.contains("OrderCreated"));
+        for message in [dead_lettered(), dead_lettered_before()] {
+            let again = again(&message);
+            assert_eq!(again.attributes.keys().collect::<Vec<_>>(), ["traceparent"]);
+            assert!(again.body.contains("OrderCreated"));
+        }
     }
 
     #[test]
     fn a_dead_letter_has_the_reason_that_its_consumer_gave() {
         let letter = letter(&queue(), &dead_lettered());
         assert_eq!(letter.reason, "schema");
-        assert_eq!(letter.since.to_string(), "2025-11-20T12:00:00Z");
         assert_eq!(letter.order_id.as_deref(), Some("o1"));
     }
 
     #[test]
-    fn a_dead_letter_says_when_it_died_when_it_failed_first_and_which_message_it_was() {
+    fn a_dead_letter_died_when_it_was_sent_to_the_dlq_unless_its_consumer_said_when() {
+        let died = |message| {
+            let letter = letter(&queue(), &message);
+            (letter.since.to_string(), letter.since_is)
+        };
+        assert_eq!(died(dead_lettered()), ("2025-11-20T12:00:00Z".into(), Since::FailedAt));
+        assert_eq!(died(dead_lettered_before()), ("2025-11-19T08:00:00Z".into(), Since::FailedAt));
+    }
+
+    #[test]
+    fn the_attempts_of_a_letter_are_null_if_its_consumer_did_not_say_them() {
+        let attempts = |message| {
+            let letter = serde_json::to_value(letter(&queue(), &message)).expect("JSON");
+            letter.get("attempts").cloned()
+        };
+        assert_eq!(attempts(dead_lettered()), Some(3.into()));
+        assert_eq!(attempts(dead_lettered_before()), Some(serde_json::Value::Null));
+        let text = in_full(&[letter(&queue(), &dead_lettered_before())]);
+        assert!(!text.contains("attempts") && !text.contains("failed_at"), "{text}");
+    }
+
+    #[test]
+    fn a_dead_letter_says_when_it_died_when_it_failed_first_how_often_and_which_message_it_was() {
         let text = in_full(&[letter(&queue(), &dead_lettered())]);
         for line in [
             "on its queue  m0",
             "first failed  2025-11-20T11:00:00.000Z",
             "dead since    2025-11-20T12:00:00.000Z",
+            "attempts      3",
         ] {
             assert!(text.contains(line), "{text}");
         }

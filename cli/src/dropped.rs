@@ -12,7 +12,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use exactly_once::{FAILURE_ATTRIBUTES, batching::batches};
+use exactly_once::{batching::batches, is_failure_attribute};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -66,7 +66,7 @@ impl Copy {
             _ => return Err("it needs either a body or a body_text".to_owned()),
         };
         let kept = self.attributes.iter();
-        let kept = kept.filter(|(name, _)| !FAILURE_ATTRIBUTES.contains(&name.as_str()));
+        let kept = kept.filter(|(name, _)| !is_failure_attribute(name));
         let attributes: HashMap<_, _> =
             kept.map(|(name, value)| (name.clone(), send::text_attribute(value))).collect();
         Ok(Message { body, attributes })
@@ -197,7 +197,14 @@ mod tests {
     use super::*;
 
     fn letter(body: &str) -> DeadLetter {
-        let attributes = [("event_type", "OrderCreated"), ("failure_reason", "schema")];
+        let attributes = [
+            ("event_type", "OrderCreated"),
+            ("failure_reason", "schema"),
+            ("attempts", "2"),
+            // As letters had them that were dropped before.
+            ("failed_at", "2025-11-20T12:00:00.000Z"),
+            ("consumer", "product-consumer"),
+        ];
         let attributes = attributes.map(|(name, value)| (name.to_owned(), value.to_owned()));
         let body = body.to_owned();
         DeadLetter { body, attributes: attributes.into(), ..DeadLetter::of_reason("schema") }

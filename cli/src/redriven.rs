@@ -1,8 +1,8 @@
 //! `dlq redrive --wait`, and the console after a redrive: what became of the letters that were sent to their queue again.
 //!
-//! In: the letters, and for how long to wait. Out: how many were handled, how many died again and why, and of how many nobody knows yet. What was
-//! handled is known by its consumer's marker of the event, or, for want of one, by the letter's having left the queue for good; what died again, by its
-//! being in the DLQ with the same body. Guarantee: reads only.
+//! In: the letters, and for how long to wait. Out: how many were handled, how many died again, why and after how many attempts, and of how many
+//! nobody knows yet. What was handled is known by its consumer's marker of the event, or, for want of one, by the letter's having left the queue for good;
+//! what died again, by its being in the DLQ with the same body. Guarantee: reads only.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -16,6 +16,7 @@ use serde::Serialize;
 use crate::{
     error::CliError,
     marker,
+    output::counted,
     select::DeadLetter,
     stack::{Queue, Stack},
     status::counts,
@@ -29,9 +30,34 @@ const PAUSE: Duration = Duration::from_secs(2);
 pub(crate) struct Became {
     pub handled: u64,
     /// By the reason.
-    pub died_again: BTreeMap<String, u64>,
+    pub died_again: BTreeMap<String, DiedAgain>,
     /// Neither, when the time was over: they are tried again for a while.
     pub unknown: u64,
+}
+
+/// How many died again for one reason, and after how many attempts, as far as their consumer says so.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct DiedAgain {
+    pub letters: u64,
+    pub attempts_min: Option<u32>,
+    pub attempts_max: Option<u32>,
+}
+
+impl DiedAgain {
+    fn add(&mut self, attempts: Option<u32>) {
+        self.letters += 1;
+        self.attempts_min = self.attempts_min.into_iter().chain(attempts).min();
+        self.attempts_max = self.attempts_max.max(attempts);
+    }
+
+    /// ` after 2 attempts`, or nothing if nobody knows.
+    fn after(&self) -> String {
+        match (self.attempts_min, self.attempts_max) {
+            (Some(min), Some(max)) if min < max => format!(" after {min} to {max} attempts"),
+            (Some(attempts), _) => format!(" after {}", counted(attempts.into(), "attempt")),
+            (None, _) => String::new(),
+        }
+    }
 }
 
 impl Became {
@@ -39,7 +65,9 @@ impl Became {
     pub(crate) fn text(&self) -> String {
         let mut parts = vec![format!("{} handled", self.handled)];
         let died = self.died_again.iter();
-        parts.extend(died.map(|(reason, count)| format!("{count} died again: {reason}")));
+        parts.extend(died.map(|(reason, died)| {
+            format!("{} died again: {reason}{}", died.letters, died.after())
+        }));
         if self.unknown > 0 {
             parts.push(format!("{} still on the way", self.unknown));
         }
@@ -79,8 +107,8 @@ where
                 became.handled += 1;
                 false
             }
-            Fate::Dead(reason) => {
-                *became.died_again.entry(reason).or_default() += 1;
+            Fate::Dead { reason, attempts } => {
+                became.died_again.entry(reason).or_default().add(attempts);
                 false
             }
             Fate::Unknown => true,
@@ -95,7 +123,7 @@ where
 #[derive(Debug, PartialEq, Eq)]
 enum Fate {
     Handled,
-    Dead(String),
+    Dead { reason: String, attempts: Option<u32> },
     Unknown,
 }
 
@@ -107,7 +135,7 @@ fn fate(
 ) -> Fate {
     // First: an event that was handled may have died once more as a copy, which somebody should see.
     if let Some(again) = dead.iter().find(|one| one.body == letter.body) {
-        return Fate::Dead(again.reason.clone());
+        return Fate::Dead { reason: again.reason.clone(), attempts: again.attempts };
     }
     let has_marker = letter.event_id.as_ref().is_some_and(|id| handled.contains(id));
     if has_marker || is_drained { Fate::Handled } else { Fate::Unknown }
@@ -152,15 +180,24 @@ mod tests {
         assert_eq!(fate(&letter("a"), &[], &handled, false), Fate::Handled);
         assert_eq!(fate(&letter("b"), &[], &handled, false), Fate::Unknown);
         assert_eq!(fate(&letter("b"), &[letter("a")], &none, true), Fate::Handled);
-        let dead = Fate::Dead("schema".into());
-        assert_eq!(fate(&letter("a"), &[letter("b"), letter("a")], &handled, true), dead);
+        let again = DeadLetter { attempts: Some(2), ..letter("a") };
+        let dead = Fate::Dead { reason: "schema".into(), attempts: Some(2) };
+        assert_eq!(fate(&letter("a"), &[letter("b"), again], &handled, true), dead);
     }
 
     #[test]
     fn what_became_of_them_is_one_sentence() {
-        let died_again = [("schema".to_owned(), 1)].into();
-        let became = Became { handled: 3, died_again, unknown: 0 };
-        assert_eq!(became.text(), "3 handled, 1 died again: schema");
+        let became = |attempts: &[Option<u32>]| {
+            let mut died = DiedAgain::default();
+            attempts.iter().for_each(|attempts| died.add(*attempts));
+            let died_again = [("schema".to_owned(), died)].into();
+            Became { handled: 3, died_again, unknown: 0 }.text()
+        };
+        assert_eq!(became(&[Some(2)]), "3 handled, 1 died again: schema after 2 attempts");
+        assert_eq!(became(&[Some(1), Some(1)]), "3 handled, 2 died again: schema after 1 attempt");
+        let differ = became(&[Some(3), None, Some(5), Some(2)]);
+        assert_eq!(differ, "3 handled, 4 died again: schema after 2 to 5 attempts");
+        assert_eq!(became(&[None]), "3 handled, 1 died again: schema", "SQS moved it");
         let waiting = Became { unknown: 2, ..Became::default() };
         assert_eq!(waiting.text(), "0 handled, 2 still on the way");
     }

@@ -32,7 +32,9 @@ pub(crate) struct DeadLetter {
     pub since_is: Since,
     /// When it failed for the first time, if its consumer said so.
     pub first_failed_at: Option<Timestamp>,
-    /// How often it was received, listing included.
+    /// How often its consumer was given it until it died, if it said so.
+    pub attempts: Option<u32>,
+    /// How often it was received from the DLQ, listing included.
     pub receives: u32,
     pub attributes: std::collections::BTreeMap<String, String>,
     pub body: String,
@@ -138,6 +140,7 @@ impl DeadLetter {
             since: "2025-11-20T10:00:00Z".parse().expect("a moment"),
             since_is: Since::FailedAt,
             first_failed_at: None,
+            attempts: None,
             receives: 1,
             attributes: Default::default(),
             body: "{}".into(),

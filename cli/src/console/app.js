@@ -408,8 +408,9 @@ function emptyRow(text) {
 // Of a letter that SQS moved by itself only its sending is known.
 function died(letter) {
   const known = letter.since_is === "failed_at";
+  const attempts = letter.attempts === null ? "" : `, after ${letter.attempts === 1 ? "1 attempt" : `${letter.attempts} attempts`}`;
   const first = letter.first_failed_at ? `; failed first at ${letter.first_failed_at}` : "";
-  const title = known ? `${letter.since}${first}` : `sent at ${letter.since}; SQS moved it later and does not say when`;
+  const title = known ? `${letter.since}${attempts}${first}` : `sent at ${letter.since}; SQS moved it later and does not say when`;
   const time = make("time", { datetime: letter.since, title, "data-age": known ? "" : "sent " });
   showAge(time);
   return time;

@@ -132,8 +132,8 @@ fn group_id(message: &SqsMessage) -> Option<&String> {
 }
 
 impl Consumer {
-    /// The consumer of this queue, whose poison goes to this DLQ. `name` stands in logs, metrics and dead letters. It
-    /// goes by the client's clock.
+    /// The consumer of this queue, whose poison goes to this DLQ. `name` stands in logs and metrics. It goes by
+    /// the client's clock.
     #[must_use]
     pub fn new(
         name: impl Into<String>,
@@ -560,10 +560,9 @@ impl Consumer {
         reason: &str,
         detail: &str,
     ) -> Result<(), SettleError> {
-        let failed_at = self.clock.now();
-        let first_failed_at = delivery.first_received.unwrap_or(failed_at);
-        let consumer = &self.name;
-        let letter = DeadLetter { message, consumer, reason, detail, failed_at, first_failed_at };
+        let first_failed_at = delivery.first_received.unwrap_or_else(|| self.clock.now());
+        let attempts = delivery.deliveries;
+        let letter = DeadLetter { message, reason, detail, first_failed_at, attempts };
         let call = self.sqs.send_message().queue_url(&self.dlq_url);
         let send = letter.fill(call, self.dlq_url.ends_with(".fifo")).send();
         self.call_until(delivery.end - PAUSE_TIME, "SendMessage dead letter", send).await

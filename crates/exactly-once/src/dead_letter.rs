@@ -14,25 +14,28 @@ use jiff::Timestamp;
 const ATTRIBUTES_MAX: usize = 10;
 const DETAIL_CHARS_MAX: usize = 1000;
 
-/// The attributes that a dead letter has besides its message's own: what sends it to its queue again leaves them out.
-pub const FAILURE_ATTRIBUTES: [&str; 6] = [
-    "failure_reason",
-    "failure_detail",
-    "failed_at",
-    "first_failed_at",
-    "original_message_id",
-    "consumer",
-];
+/// The attributes that a dead letter has besides its message's own; these may be five. When it died its own
+/// `SentTimestamp` says, and whose it is its DLQ.
+const FAILURE_ATTRIBUTES: [&str; 5] =
+    ["failure_reason", "failure_detail", "first_failed_at", "original_message_id", "attempts"];
+/// Those that dead letters had before: a DLQ keeps them for 14 days, and one that is dropped is kept in a file for longer.
+const FORMER_FAILURE_ATTRIBUTES: [&str; 2] = ["failed_at", "consumer"];
 
-/// What is wrong with a message, and since when.
+/// Whether a dead letter has this attribute because it failed, and not from its message: what sends it to its queue again
+/// leaves it out.
+#[must_use]
+pub fn is_failure_attribute(name: &str) -> bool {
+    FAILURE_ATTRIBUTES.contains(&name) || FORMER_FAILURE_ATTRIBUTES.contains(&name)
+}
+
+/// What is wrong with a message, since when, and how often it was received until it was given up.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct DeadLetter<'a> {
     pub message: &'a SqsMessage,
-    pub consumer: &'a str,
     pub reason: &'a str,
     pub detail: &'a str,
-    pub failed_at: Timestamp,
     pub first_failed_at: Timestamp,
+    pub attempts: u32,
 }
 
 impl DeadLetter<'_> {
@@ -52,16 +55,16 @@ impl DeadLetter<'_> {
         let values: [String; FAILURE_ATTRIBUTES.len()] = [
             self.reason.to_owned(),
             printable(self.detail),
-            format!("{:.3}", self.failed_at),
             format!("{:.3}", self.first_failed_at),
             message_id,
-            self.consumer.to_owned(),
+            self.attempts.to_string(),
         ];
         let mut original: Vec<_> = self
             .message
             .message_attributes
             .iter()
-            .filter(|(name, _)| !FAILURE_ATTRIBUTES.contains(&name.as_str()))
+            // SQS's own redrive has kept those of the failure before.
+            .filter(|(name, _)| !is_failure_attribute(name))
             .filter_map(|(name, value)| Some((name, escape_refused(value.string_value.as_ref()?))))
             .collect();
         original.sort();
@@ -110,7 +113,65 @@ fn is_refused(c: char) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use aws_lambda_events::event::sqs::SqsMessageAttribute;
+
     use super::*;
+
+    /// The attributes with which a message of these is sent to the DLQ.
+    fn attributes_when_dead(own: &[(&str, &str)]) -> BTreeMap<String, String> {
+        let mut message = SqsMessage::default();
+        message.message_id = Some("m1".into());
+        for (name, value) in own {
+            let mut attribute = SqsMessageAttribute::default();
+            attribute.string_value = Some((*value).to_owned());
+            message.message_attributes.insert((*name).to_owned(), attribute);
+        }
+        let (reason, detail, attempts) = ("schema", "data.items: missing", 3);
+        let first_failed_at = "2025-11-20T11:00:00Z".parse().expect("a moment");
+        let letter = DeadLetter { message: &message, reason, detail, first_failed_at, attempts };
+        let config = aws_sdk_sqs::Config::builder().behavior_version_latest().build();
+        let call = aws_sdk_sqs::Client::from_conf(config).send_message();
+        let call = letter.fill(call, false);
+        let attributes = call.get_message_attributes().iter().flatten();
+        let text = |value: &MessageAttributeValue| value.string_value().map(str::to_owned);
+        attributes.map(|(name, value)| (name.clone(), text(value).expect("a text"))).collect()
+    }
+
+    #[test]
+    fn a_dead_letter_keeps_five_attributes_of_its_message_beside_those_of_its_failure() {
+        let own = [
+            ("correlation_id", "c"),
+            ("event_type", "OrderCreated"),
+            ("event_version", "1.0"),
+            ("priority", "high"),
+            ("traceparent", "00-1"),
+        ];
+        let failure = [
+            ("attempts", "3"),
+            ("failure_detail", "data.items: missing"),
+            ("failure_reason", "schema"),
+            ("first_failed_at", "2025-11-20T11:00:00.000Z"),
+            ("original_message_id", "m1"),
+        ];
+        let expected = own.iter().chain(&failure);
+        let expected = expected.map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        assert_eq!(attributes_when_dead(&own), expected.collect());
+    }
+
+    #[test]
+    fn what_a_message_has_of_an_earlier_failure_does_not_stay() {
+        let earlier = [
+            ("attempts", "7"),
+            ("consumer", "product-consumer"),
+            ("failed_at", "2025-10-01T00:00:00.000Z"),
+            ("traceparent", "00-1"),
+        ];
+        let dead = attributes_when_dead(&earlier);
+        assert_eq!((dead["attempts"].as_str(), dead["traceparent"].as_str()), ("3", "00-1"));
+        assert!(!dead.contains_key("failed_at") && !dead.contains_key("consumer"), "{dead:?}");
+    }
 
     #[test]
     fn a_failure_detail_holds_nothing_that_sqs_refuses() {

@@ -26,7 +26,7 @@ pub use batch::{Answers, Consumer};
 #[cfg(feature = "outbox")]
 pub use caused::{CausedEvents, Decided};
 pub use clock::{Clock, Ids, invocation_deadline};
-pub use dead_letter::FAILURE_ATTRIBUTES;
+pub use dead_letter::is_failure_attribute;
 pub use error::{CallError, ErrorChain, panic_message};
 pub use idempotency_keys::{EarlierRequest, IdempotencyKeys, RequestKey};
 pub use inbox::{Claim, Effect, EffectError, EffectKey, IdempotentError, Inbox};

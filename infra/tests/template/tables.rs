@@ -95,6 +95,13 @@ fn every_table_that_outlives_the_stack_can_be_backed_up_and_the_backups_outlive_
         assert_eq!(template.0["Resources"][name]["Condition"], "BackedUp", "{name}");
     }
     assert_eq!(template.0["Resources"]["BackupVault"]["DeletionPolicy"], "Retain");
+    let plan = template.one("AWS::Backup::BackupPlan", "BackupPlan");
+    let rules = list(&plan["BackupPlan"]["BackupPlanRule"]);
+    let [rule] = rules[..] else { panic!("one rule, and there are {}", rules.len()) };
+    assert_eq!(rule["Lifecycle"], json!({ "DeleteAfterDays": { "Ref": "BackupDays" } }));
+    assert_eq!(rule["TargetBackupVault"], json!({ "Ref": "BackupVault" }));
+    let schedule = rule["ScheduleExpression"].as_str().expect("a schedule");
+    assert!(schedule.ends_with(" * * ? *)"), "each day: {schedule}");
 }
 
 #[test]

@@ -14,7 +14,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use aws_sdk_sqs::types::MessageAttributeValue;
 use events::Priority;
-use exactly_once::{FAILURE_ATTRIBUTES, Ids};
+use exactly_once::{Ids, is_failure_attribute};
 use jiff::Timestamp;
 use messaging::OutboxConfig;
 use simulated_aws::SimulatedAws;
@@ -184,7 +184,7 @@ impl Operator {
             if attributes.get("failure_reason").is_none_or(|found| found != reason) {
                 continue;
             }
-            attributes.retain(|name, _| !FAILURE_ATTRIBUTES.contains(&name.as_str()));
+            attributes.retain(|name, _| !is_failure_attribute(name));
             let body = letter.record["body"].as_str().context("a body")?;
             self.send(queue, body, &attributes).await?;
             aws.delete(&queue.dlq_url(), &letter.receipt_handle);

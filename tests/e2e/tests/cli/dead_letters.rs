@@ -54,9 +54,10 @@ async fn poison_is_shown_fixed_and_redriven_and_the_order_settles_once() -> Resu
     let letters = dead(&stack, "order", &order, 1).await?;
     assert_eq!(letters[0]["reason"], "unknown_order");
     assert_eq!(letters[0]["event_type"], "StockReserved");
+    assert_eq!(letters[0]["attempts"], 1);
     let shown = stack.run(&["dlq", "show", "order", "--order", &order]).await?;
     assert_eq!(shown.code, 0, "{shown:?}");
-    for part in ["unknown_order", "StockReserved", &order] {
+    for part in ["unknown_order", "StockReserved", "attempts      1", &order] {
         assert!(shown.stdout.contains(part), "{}", shown.stdout);
     }
 
@@ -125,11 +126,14 @@ async fn after_a_redrive_it_is_said_what_was_handled_and_what_died_again() -> Re
     let redrive = ["dlq", "redrive", "product", "--order", &order, "--wait", "60s", "--yes"];
     let done = stack.json(&redrive).await?;
     assert_eq!(done[0]["became"]["handled"], 1, "{done}");
-    assert_eq!(done[0]["became"]["died_again"]["schema"], 1, "{done}");
+    let died = &done[0]["became"]["died_again"]["schema"];
+    assert_eq!(died["letters"], 1, "{done}");
+    assert_eq!((&died["attempts_min"], &died["attempts_max"]), (&1.into(), &1.into()), "{done}");
     assert_eq!(done[0]["became"]["unknown"], 0, "{done}");
     assert_eq!(stack.api.stock(&product).await?, 7);
     let again = stack.run(&redrive).await?;
-    assert!(again.stdout.contains("0 handled, 1 died again: schema"), "{again:?}");
+    let died = "0 handled, 1 died again: schema after 1 attempt";
+    assert!(again.stdout.contains(died), "{again:?}");
     stack.json(&["dlq", "drop", "product", "--order", &order, "--no-copy", "--yes"]).await?;
     Ok(())
 }
@@ -352,7 +356,7 @@ async fn an_interrupted_listing_gives_its_letters_back() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_letter_shows_its_first_failure_and_its_id_before_it_died_and_loses_both_by_a_redrive()
+async fn a_letter_of_a_former_version_is_listed_and_dated_and_redriven_without_its_failure()
 -> Result<()> {
     let stack = Stack::load().await?;
     let order = unique();
@@ -366,6 +370,7 @@ async fn a_letter_shows_its_first_failure_and_its_id_before_it_died_and_loses_bo
         ("failed_at", "2026-01-02T03:04:05.000Z"),
         ("first_failed_at", "2026-01-01T03:04:05.000Z"),
         ("original_message_id", "11111111-aaaa"),
+        ("consumer", "product-consumer"),
         ("correlation_id", "kept"),
     ] {
         let value =
@@ -374,6 +379,11 @@ async fn a_letter_shows_its_first_failure_and_its_id_before_it_died_and_loses_bo
     }
     send.send().await?;
     let select = ["product", "--id", "11111111-aaaa"];
+    let listed = stack.json(&[&["dlq", "list"], &select[..]].concat()).await?;
+    assert_eq!(
+        (&listed[0]["since_is"], &listed[0]["attempts"]),
+        (&"failed_at".into(), &Value::Null)
+    );
     let shown = stack.run(&[&["dlq", "show"], &select[..]].concat()).await?.stdout;
     for part in ["first failed  2026-01-01T", "dead since    2026-01-02T", "11111111-aaaa"] {
         assert!(shown.contains(part), "{shown}");
@@ -384,7 +394,12 @@ async fn a_letter_shows_its_first_failure_and_its_id_before_it_died_and_loses_bo
     let attributes = moved.message_attributes.context("attributes")?;
     assert_eq!(attributes.keys().collect::<Vec<_>>(), ["correlation_id"]);
     stack.resume(Queue::Product).await?;
-    dead(&stack, "product", &order, 1).await?;
+    // It dies again, as letters do now.
+    let again = dead(&stack, "product", &order, 1).await?;
+    assert_eq!(again[0]["since_is"], "failed_at", "{again:?}");
+    assert!(again[0]["attempts"].is_u64(), "{again:?}");
+    let attributes = again[0]["attributes"].as_object().context("attributes")?;
+    assert!(!attributes.contains_key("failed_at") && !attributes.contains_key("consumer"));
     stack.json(&["dlq", "drop", "product", "--order", &order, "--yes"]).await?;
     Ok(())
 }

@@ -604,11 +604,18 @@ async fn receives_that_no_function_has_seen_bring_no_message_to_the_dlq() -> Res
     // What a consumer gives up is what has kept failing for too long, with its last error.
     bench.consumer = bench.consumer.clone().give_up_after(2.secs());
     bench.send(&["hopeless"]).await?;
-    bench.work_off(async |_| Err(Failure::transient("not today"))).await?;
+    let fails = async |message: Message| {
+        calls.note(&message.body);
+        Err(Failure::transient("not today"))
+    };
+    bench.work_off(fails).await?;
     let letter = bench.stack.message_with(&bench.dlq_url, "hopeless").await?;
     let attributes = letter.message_attributes().context("attributes")?;
     assert_eq!(attributes["failure_reason"].string_value(), Some("retries_exhausted"));
     assert_eq!(attributes["failure_detail"].string_value(), Some("not today"));
+    let attempts = calls.of("hopeless");
+    assert!(attempts >= 2, "{attempts}");
+    assert_eq!(attributes["attempts"].string_value(), Some(attempts.to_string().as_str()));
     bench.end().await
 }
 

@@ -19,6 +19,8 @@ const SENDERS: usize = 8;
 /// What SQS, and so an event, had as its largest body for most of its life, in bytes.
 const LARGE_BYTES: usize = 256_000;
 
+const TRACEPARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
 /// The fields of an event and its parts, in the order of the types.
 const ENVELOPE: [&str; 7] =
     ["event_type", "event_id", "event_version", "timestamp", "source", "correlation_id", "data"];
@@ -203,10 +205,6 @@ fn positional(object: &Value, names: &[&str]) -> String {
     names.iter().map(|name| object[*name].clone()).collect::<Value>().to_string()
 }
 
-fn consumer(queue: Queue) -> String {
-    format!("{}-consumer", queue.name().to_lowercase())
-}
-
 fn mark(run: &str, number: usize) -> String {
     format!("{run}-{number}")
 }
@@ -221,7 +219,10 @@ async fn send(stack: &Stack, case: &Case, mark: &str) -> Result<()> {
         .queue_url(stack.queue(case.queue))
         .message_body(&case.body)
         .message_attributes("case", text(mark)?)
-        .message_attributes("correlation_id", text(&format!("trace of {mark}"))?)
+        .message_attributes("correlation_id", text(&format!("correlation of {mark}"))?)
+        .message_attributes("event_type", text("OrderCreated")?)
+        .message_attributes("event_version", text("1.0")?)
+        .message_attributes("traceparent", text(TRACEPARENT)?)
         .send()
         .await?;
     Ok(())
@@ -311,12 +312,21 @@ async fn each_malformed_message_lands_in_its_dlq_with_its_reason_and_the_next_go
         let wanted = |name| attribute(letter, name).with_context(|| format!("no {name}: {shown}"));
         assert_eq!(wanted("failure_reason")?, case.reason, "{shown}");
         assert!(!wanted("failure_detail")?.trim().is_empty(), "{shown}");
-        assert_eq!(wanted("consumer")?, consumer(case.queue), "{shown}");
-        let failed_at: Timestamp = wanted("failed_at")?.parse()?;
+        let first_failed_at: Timestamp = wanted("first_failed_at")?.parse()?;
         // In whole milliseconds.
-        let begun = begun.as_millisecond();
-        assert!((begun..=Timestamp::now().as_millisecond()).contains(&failed_at.as_millisecond()));
-        assert_eq!(wanted("correlation_id")?, format!("trace of {mark}"), "{shown}");
+        let since_begun = begun.as_millisecond()..=Timestamp::now().as_millisecond();
+        assert!(since_begun.contains(&first_failed_at.as_millisecond()), "{shown}");
+        let attempts: u32 = wanted("attempts")?.parse()?;
+        match case.reason {
+            // A deployment that knows it may be under way: it is tried again for ten seconds.
+            "unknown_type" | "unsupported_version" => assert!(attempts >= 2, "{attempts}: {shown}"),
+            _ => assert_eq!(attempts, 1, "{shown}"),
+        }
+        // A message keeps five attributes beside those of its failure.
+        assert_eq!(wanted("correlation_id")?, format!("correlation of {mark}"), "{shown}");
+        assert_eq!(wanted("event_type")?, "OrderCreated", "{shown}");
+        assert_eq!(wanted("event_version")?, "1.0", "{shown}");
+        assert_eq!(wanted("traceparent")?, TRACEPARENT, "{shown}");
         assert!(letter.body() == Some(&case.body), "another body: {shown}");
     }
 

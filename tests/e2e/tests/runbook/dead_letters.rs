@@ -59,14 +59,12 @@ pub(crate) async fn die(
     let mut attributes = message.message_attributes.unwrap_or_default();
     if let Some((reason, detail)) = failure {
         let now = format!("{:.3}", jiff::Timestamp::now());
-        let consumer = format!("{}-consumer", queue.name().to_lowercase());
         for (name, value) in [
             ("failure_reason", reason),
             ("failure_detail", detail),
-            ("failed_at", &now),
             ("first_failed_at", &now),
             ("original_message_id", message.message_id.as_deref().unwrap_or_default()),
-            ("consumer", &consumer),
+            ("attempts", "4"),
         ] {
             let value =
                 MessageAttributeValue::builder().data_type("String").string_value(value).build()?;
