@@ -83,6 +83,7 @@ e2e-shared: build
 e2e-alone: build
 	$(WITH) --state .local/test/alone --mail-mode ses --param RelayAgeSeconds=2 --param OrderPendingMaxMinutes=0 \
 	  --param CorsOrigin=https://shop.example.com --param OrdersPerClientHour=50 --param MailsPerAddressDay=4 \
+	  --param PriorityQueue=on --param PriorityTotal=1000 \
 	  --param TracesEndpoint=http://127.0.0.1:4318 -- \
 	  cargo test --workspace --test alone --test deploy -- --test-threads=1
 

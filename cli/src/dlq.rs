@@ -649,7 +649,13 @@ mod tests {
 
     fn queue() -> Queue {
         let text = String::new;
-        Queue { name: "product".into(), url: text(), dlq_url: text(), consumer: text() }
+        Queue {
+            name: "product".into(),
+            url: text(),
+            dlq_url: text(),
+            consumer: text(),
+            consumer_name: text(),
+        }
     }
 
     #[test]

@@ -26,8 +26,8 @@ use crate::{
     stack::{Queue, Stack},
 };
 
-/// The queue whose consumer counts anew under another generation.
-const ANALYTICS: &str = "analytics";
+/// The consumer that counts anew under another generation.
+const ANALYTICS: &str = "analytics-consumer";
 
 /// What a consumer has done with an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -153,15 +153,17 @@ pub(crate) struct HandledEvent {
 pub(crate) async fn history(stack: &Stack, order: &str) -> Result<Vec<HandledEvent>, CliError> {
     let events = log::of_order(stack, order).await?;
     // The rights that a filter takes are none that a history needs.
-    let filters =
-        stack.queues.iter().map(async |queue| (queue, replay::filter(stack, queue).await.ok()));
-    let (filters, markers) =
-        tokio::join!(join_all(filters), markers(stack, &stack.queues, &events));
+    let filters = stack.queues.iter().map(async |queue| {
+        let filter = replay::filter(stack, queue).await;
+        (queue.consumer_name.as_str(), filter.ok())
+    });
+    let (filters, markers) = tokio::join!(join_all(filters), markers(stack, &events));
     let (markers, now) = (markers?, Timestamp::now());
     let handled = events.into_iter().map(|event| {
-        let consumers = filters.iter().filter_map(|(queue, filter)| {
-            let marker = markers.get(&key(stack, queue, &event.event_id));
-            handled(&consumer_of(queue), filter.as_ref(), &event, marker, now)
+        let consumers = stack.consumers().filter_map(|Queue { consumer_name: name, .. }| {
+            let marker = markers.get(&key(stack, name, &event.event_id));
+            let filters = filters.iter().filter(|(consumer, _)| consumer == name);
+            handled(name, filters.filter_map(|(_, filter)| filter.as_ref()), &event, marker, now)
         });
         HandledEvent { consumers: consumers.collect(), event }
     });
@@ -169,9 +171,9 @@ pub(crate) async fn history(stack: &Stack, order: &str) -> Result<Vec<HandledEve
 }
 
 /// What a consumer has done with an event, or `None` if it is not given it.
-fn handled(
+fn handled<'a>(
     consumer: &str,
-    filter: Option<&Filter>,
+    mut filters: impl Iterator<Item = &'a Filter>,
     event: &Logged,
     marker: Option<&Item>,
     now: Timestamp,
@@ -179,35 +181,27 @@ fn handled(
     if let Some(marker) = marker {
         return Some(Handled::read(consumer, marker, now));
     }
-    let is_given = filter.and_then(|filter| filter.passes(&event.attributes).ok()).unwrap_or(false);
+    let is_given = filters.any(|filter| filter.passes(&event.attributes).unwrap_or(false));
     is_given.then(|| Handled::absent(consumer))
 }
 
-/// The consumer of a queue, by whose name its markers are kept.
-fn consumer_of(queue: &Queue) -> String {
-    format!("{}-consumer", queue.name)
-}
-
 /// The key of a consumer's marker. Those of the analytics are of a generation.
-fn key(stack: &Stack, queue: &Queue, event_id: &str) -> String {
-    let mut owner = consumer_of(queue);
-    if queue.name == ANALYTICS {
-        owner = marker_owner(&owner, analytics::generation(stack));
-    }
+pub(crate) fn key(stack: &Stack, consumer: &str, event_id: &str) -> String {
+    let owner = match consumer {
+        ANALYTICS => marker_owner(consumer, analytics::generation(stack)),
+        _ => consumer.to_owned(),
+    };
     format!("{owner}#{event_id}")
 }
 
 /// The markers that there are, by their keys.
-async fn markers(
-    stack: &Stack,
-    queues: &[Queue],
-    events: &[Logged],
-) -> Result<HashMap<String, Item>, CliError> {
+async fn markers(stack: &Stack, events: &[Logged]) -> Result<HashMap<String, Item>, CliError> {
     const OPERATION: &str = "BatchGetItem markers";
     let keys = events.iter().flat_map(|event| {
-        queues
-            .iter()
-            .map(|queue| Item::from([("key".to_owned(), text(key(stack, queue, &event.event_id)))]))
+        stack.consumers().map(|queue| {
+            let key = key(stack, &queue.consumer_name, &event.event_id);
+            Item::from([("key".to_owned(), text(key))])
+        })
     });
     let table = stack.output("IdempotencyTable")?;
     let items = batch_get_all(&stack.dynamodb, table, keys.collect(), OPERATION).await?;

@@ -15,6 +15,7 @@ use serde::Serialize;
 
 use crate::{
     error::CliError,
+    marker,
     select::DeadLetter,
     stack::{Queue, Stack},
     status::counts,
@@ -119,7 +120,7 @@ async fn markers(
     letters: &[&DeadLetter],
 ) -> Result<HashSet<String>, CliError> {
     const OPERATION: &str = "BatchGetItem markers";
-    let prefix = format!("{}-consumer#", queue.name);
+    let prefix = marker::key(stack, &queue.consumer_name, "");
     let ids: HashSet<&str> =
         letters.iter().filter_map(|letter| letter.event_id.as_deref()).collect();
     let key = |id: &str| Item::from([("key".into(), AttributeValue::S(format!("{prefix}{id}")))]);

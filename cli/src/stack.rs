@@ -5,7 +5,10 @@
 //! command has begun. A consumer is whatever has the outputs `<Name>QueueUrl`, `<Name>DlqUrl` and
 //! `<Name>ConsumerFunction`: a new one needs no change here.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use aws_config::{
     BehaviorVersion, Region, SdkConfig, profile::ProfileFileCredentialsProvider,
@@ -64,8 +67,10 @@ pub(crate) struct Queue {
     pub name: String,
     pub url: String,
     pub dlq_url: String,
-    /// Who is given its messages.
+    /// The function that is given its messages.
     pub consumer: String,
+    /// The function's name without the stack's, by which its markers are kept. One consumer may have several queues.
+    pub consumer_name: String,
 }
 
 #[derive(Debug, Clone)]
@@ -108,7 +113,7 @@ impl Stack {
         };
         let (outputs, parameters) =
             describe(&aws_sdk_cloudformation::Client::new(&aws), &access.stack, &place).await?;
-        let queues = queues(&outputs);
+        let queues = queues(&outputs, &access.stack);
         if queues.is_empty() || !outputs.contains_key("EventLogTable") {
             return Err(CliError::NotFound(format!(
                 "the stack {} {place} is not an Orderflow: its outputs name no queues and no event log",
@@ -155,7 +160,7 @@ impl Stack {
     pub(crate) fn function(&self, name: &str) -> Result<&str, CliError> {
         let prefix = format!("{}-", self.name);
         let outputs = self.outputs.iter().filter(|(output, _)| output.ends_with("Function"));
-        let functions: Vec<(&str, &str)> =
+        let functions: BTreeSet<(&str, &str)> =
             outputs.map(|(_, full)| (full.trim_start_matches(&prefix), full.as_str())).collect();
         let found = functions.iter().find(|(short, full)| name == *short || name == *full);
         found.map(|(_, full)| *full).ok_or_else(|| {
@@ -184,9 +189,17 @@ impl Stack {
     }
 
     /// The names of all its functions.
-    pub(crate) fn functions(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn functions(&self) -> BTreeSet<&str> {
         let functions = self.outputs.iter().filter(|(name, _)| name.ends_with("Function"));
-        functions.map(|(_, function)| function.as_str())
+        functions.map(|(_, function)| function.as_str()).collect()
+    }
+
+    /// Its consumers, each by the first of its queues.
+    pub(crate) fn consumers(&self) -> impl Iterator<Item = &Queue> {
+        let first = |queue: &&Queue| {
+            self.queues.iter().find(|one| one.consumer == queue.consumer) == Some(*queue)
+        };
+        self.queues.iter().filter(first)
     }
 
     /// The event log as the functions see it.
@@ -296,17 +309,33 @@ async fn describe(
     ))
 }
 
-fn queues(outputs: &Named) -> Vec<Queue> {
+fn queues(outputs: &Named, stack: &str) -> Vec<Queue> {
     let queue = |(key, url): (&String, &String)| {
         let name = key.strip_suffix("QueueUrl")?;
+        let consumer = outputs.get(&format!("{name}ConsumerFunction"))?;
         Some(Queue {
-            name: name.to_lowercase(),
+            name: kebab_case(name),
             url: url.clone(),
             dlq_url: outputs.get(&format!("{name}DlqUrl"))?.clone(),
-            consumer: outputs.get(&format!("{name}ConsumerFunction"))?.clone(),
+            consumer: consumer.clone(),
+            consumer_name: consumer.trim_start_matches(&format!("{stack}-")).to_owned(),
         })
     };
-    outputs.iter().filter_map(queue).collect()
+    let mut queues: Vec<Queue> = outputs.iter().filter_map(queue).collect();
+    queues.sort_by(|one, other| one.name.cmp(&other.name));
+    queues
+}
+
+/// `notification-priority` of `NotificationPriority`.
+fn kebab_case(name: &str) -> String {
+    let mut text = String::with_capacity(name.len() + 1);
+    for letter in name.chars() {
+        if letter.is_uppercase() && !text.is_empty() {
+            text.push('-');
+        }
+        text.extend(letter.to_lowercase());
+    }
+    text
 }
 
 /// The last part of the SDK's chain of causes, without its debug form.
@@ -336,9 +365,24 @@ mod tests {
         let outputs =
             ["ProductQueueUrl", "ProductDlqUrl", "ProductConsumerFunction", "OddQueueUrl"]
                 .map(|key| (key.to_owned(), format!("its {key}")));
-        let found = queues(&BTreeMap::from(outputs));
+        let found = queues(&BTreeMap::from(outputs), "shop");
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].name, "product");
         assert_eq!(found[0].dlq_url, "its ProductDlqUrl");
+    }
+
+    #[test]
+    fn two_queues_of_one_consumer_have_names_of_their_own_and_share_its_markers() {
+        let outputs = ["Notification", "NotificationPriority"].into_iter().flat_map(|queue| {
+            [
+                (format!("{queue}QueueUrl"), format!("{queue} queue")),
+                (format!("{queue}DlqUrl"), format!("{queue} DLQ")),
+                (format!("{queue}ConsumerFunction"), "shop-notification-consumer".to_owned()),
+            ]
+        });
+        let found = queues(&outputs.collect(), "shop");
+        let names: Vec<_> = found.iter().map(|queue| queue.name.as_str()).collect();
+        assert_eq!(names, ["notification", "notification-priority"]);
+        assert!(found.iter().all(|queue| queue.consumer_name == "notification-consumer"));
     }
 }

@@ -50,6 +50,8 @@ pub(crate) struct Status {
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct QueueStatus {
     pub name: String,
+    /// Who is given its messages.
+    pub consumer_name: String,
     /// To be had.
     pub waiting: u64,
     pub in_flight: u64,
@@ -279,6 +281,7 @@ async fn queue_status(stack: &Stack, queue: &Queue) -> Result<QueueStatus, CliEr
     let consumer = consumer?;
     Ok(QueueStatus {
         name: queue.name.clone(),
+        consumer_name: queue.consumer_name.clone(),
         waiting,
         in_flight,
         delayed,
@@ -368,6 +371,7 @@ mod tests {
         let at: Timestamp = "2025-11-20T12:00:00Z".parse().expect("a moment");
         let queue = QueueStatus {
             name: "product".into(),
+            consumer_name: "product-consumer".into(),
             waiting: 3,
             in_flight: 2,
             delayed: 0,

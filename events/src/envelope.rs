@@ -12,7 +12,8 @@ use uuid::Uuid;
 
 use crate::{
     payload::{Object, Order, Payment, RejectedOrder, RejectedStock, Stock},
-    value::{CorrelationId, OrderId, Stamp, hyphenated_uuid},
+    priority::Priority,
+    value::{CorrelationId, Money, OrderId, Stamp, hyphenated_uuid},
 };
 
 /// The version that this crate writes.
@@ -191,6 +192,30 @@ impl Body {
             | Self::PaymentRefunded(payment) => &payment.order_id,
         }
     }
+
+    /// The total of the order, if it is an event of the order service, which alone knows it.
+    #[must_use]
+    pub fn order_total(&self) -> Option<Money> {
+        match self {
+            Self::OrderCreated(order)
+            | Self::OrderConfirmed(order)
+            | Self::OrderCancelled(order)
+            | Self::OrderShipped(order)
+            | Self::OrderAwaitingPayment(order)
+            | Self::OrderPaymentReminder(order)
+            | Self::OrderPaymentOverdue(order)
+            | Self::OrderExpired(order) => Some(order.total_price),
+            Self::OrderRejected(order) => Some(order.total_price),
+            Self::StockReserved(_)
+            | Self::StockReleased(_)
+            | Self::StockRejected(_)
+            | Self::PaymentRequested(_)
+            | Self::PaymentSucceeded(_)
+            | Self::PaymentFailed(_)
+            | Self::PaymentCancelled(_)
+            | Self::PaymentRefunded(_) => None,
+        }
+    }
 }
 
 /// One event.
@@ -283,16 +308,21 @@ impl Event {
     /// The SNS message attributes: what subscriptions filter on, and the trace. Never more than ten, because
     /// raw delivery to SQS drops a message that has more.
     #[must_use]
-    pub fn attributes(&self, traceparent: &str) -> BTreeMap<String, String> {
-        [
+    pub fn attributes(
+        &self,
+        traceparent: &str,
+        priority: Option<Priority>,
+    ) -> BTreeMap<String, String> {
+        let of_all = [
             ("event_type", self.body.event_type().as_str()),
             ("event_version", VERSION),
             ("correlation_id", &self.correlation_id),
             ("traceparent", traceparent),
-        ]
-        .into_iter()
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .collect()
+        ];
+        let priority = priority.map(|priority| (Priority::ATTRIBUTE, priority.as_str()));
+        (of_all.into_iter().chain(priority))
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect()
     }
 
     fn envelope<D>(&self, data: D) -> Envelope<D> {

@@ -12,6 +12,7 @@
 
 mod envelope;
 mod payload;
+mod priority;
 mod schema;
 mod value;
 
@@ -20,6 +21,7 @@ pub use payload::{
     ItemsMerged, LINES_MAX, Line, Order, Payment, RejectedOrder, RejectedStock, ShortLine, Stock,
     StockLine, merge,
 };
+pub use priority::Priority;
 pub use schema::{schema, schemas_within};
 pub use value::{
     CorrelationId, Currency, Email, Id, InvalidValue, MINOR_UNITS_MAX, MaskedEmail, Money, Name,

@@ -9,9 +9,11 @@ account.
 
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -26,6 +28,15 @@ from orderflow_stack.virtual_environment import enter_stack_environment
 SECOND = "second-shop"
 # What an account has once, whoever asks for it, and what has its name within its API only.
 NOT_OF_THE_ACCOUNT = {"AWS::ApiGateway::Account", "AWS::ApiGateway::Stage"}
+# That it was received, confirmed and cancelled.
+MAILS_OF_A_CANCELLED_ORDER = 3
+MAILED_WITHIN_SECONDS = 60
+POLL_INTERVAL_SECONDS = 0.5
+COUNTS_OF_MESSAGES = (
+    "ApproximateNumberOfMessages",
+    "ApproximateNumberOfMessagesNotVisible",
+    "ApproximateNumberOfMessagesDelayed",
+)
 PARAMETERS = {
     "MailMode": "console",
     "Architecture": "arm64" if platform.machine().lower() in ("arm64", "aarch64") else "x86_64",
@@ -113,6 +124,62 @@ def check_one_function(functions: Any, bin_dir: Path, smoke: tuple[str, ...]) ->
     expect("it takes orders", run_deploy(*smoke), 0, "Everything went as it should")
 
 
+def check_refusals(up: tuple[str, ...], region: str) -> None:
+    del os.environ["AWS_REGION"]
+    expect("no region is said", run_deploy(*up), 1, "no AWS region: name it by REGION=")
+    os.environ["AWS_REGION"] = region
+    expect("a first deployment without MailMode is refused", run_deploy(*up), 1, "MailMode has no default")
+    unknown = with_parameters(PARAMETERS | {"MailMod": "ses"})
+    expect("an unknown parameter is refused", run_deploy(*up, *unknown), 1, "the template has no parameter MailMod")
+
+
+def check_mails(cloudformation: Any, priority_queue: str, smoke: tuple[str, ...]) -> None:
+    """An order is mailed about as often as always, by whichever queue it comes."""
+    import boto3
+
+    from orderflow_stack.demo import MAIL_BEGINS
+
+    region = os.environ["AWS_REGION"]
+    sqs, logs = boto3.client("sqs", region_name=region), boto3.client("logs", region_name=region)
+
+    def count_mails() -> int:
+        pages = logs.get_paginator("filter_log_events").paginate(
+            logGroupName=f"/aws/lambda/{SECOND}-notification-consumer"
+        )
+        return sum(event["message"].count(MAIL_BEGINS) for page in pages for event in page["events"])
+
+    def count_messages(queue_url: str) -> int:
+        attributes = sqs.get_queue_attributes(QueueUrl=queue_url, AttributeNames=["All"])["Attributes"]
+        return sum(int(attributes[name]) for name in COUNTS_OF_MESSAGES)
+
+    outputs = read_outputs(cloudformation, SECOND)
+    queues = [url for name, url in outputs.items() if re.fullmatch("Notification(Priority)?(Queue|Dlq)Url", name)]
+    wanted = 2 if priority_queue == "off" else 4
+    if len(queues) != wanted:
+        sys.exit(f"error: with PriorityQueue={priority_queue} there should be {wanted} queues of mails: {queues}")
+    before = count_mails()
+    expect("an order is placed", run_deploy(*smoke), 0, "Everything went as it should")
+    deadline = time.monotonic() + MAILED_WITHIN_SECONDS
+    while sum(map(count_messages, queues)) > 0 or count_mails() < before + MAILS_OF_A_CANCELLED_ORDER:
+        if time.monotonic() > deadline:
+            sys.exit(f"error: {count_mails() - before} mails about an order after {MAILED_WITHIN_SECONDS} s")
+        time.sleep(POLL_INTERVAL_SECONDS)
+    if (mails := count_mails() - before) != MAILS_OF_A_CANCELLED_ORDER:
+        sys.exit(f"error: {mails} mails about an order, and not {MAILS_OF_A_CANCELLED_ORDER}")
+    print(
+        f"ok: with PriorityQueue={priority_queue} each event of an order with high priority is mailed once", flush=True
+    )
+
+
+def switch_priority(cloudformation: Any, emulator: Any, up: tuple[str, ...], smoke: tuple[str, ...]) -> None:
+    """Goes the way of docs/priority.md, there and back, with orders that all have high priority."""
+    for value in ("starting", "on", "starting", "off"):
+        said = run_deploy(*up, *with_parameters({"PriorityQueue": value, "PriorityTotal": "0"}))
+        expect(f"PriorityQueue={value} is deployed", said, 0, "The API: http")
+        emulator.complete_deployment(read_outputs(cloudformation, SECOND))
+        check_mails(cloudformation, value, smoke)
+
+
 def main() -> None:
     enter_stack_environment()
     # Not at the top: only the stack's environment has it for certain.
@@ -132,12 +199,8 @@ def main() -> None:
     os.environ.update({key: value for key, value in settings.items() if key.startswith("AWS_")})
     os.environ["AWS_ENDPOINT_URL"] = settings["EMULATOR_URL"]
 
-    region = os.environ.pop("AWS_REGION")
-    expect("no region is said", run_deploy(*up), 1, "no AWS region: name it by REGION=")
-    os.environ["AWS_REGION"] = region
-    expect("a first deployment without MailMode is refused", run_deploy(*up), 1, "MailMode has no default")
-    unknown = with_parameters(PARAMETERS | {"MailMod": "ses"})
-    expect("an unknown parameter is refused", run_deploy(*up, *unknown), 1, "the template has no parameter MailMod")
+    region = os.environ["AWS_REGION"]
+    check_refusals(up, region)
 
     said = expect("a second shop is deployed", run_deploy(*up, *with_parameters(PARAMETERS)), 0, "The API: http")
     second_url = next(line for line in said.splitlines() if line.startswith("The API: ")).removeprefix("The API: ")
@@ -161,12 +224,13 @@ def main() -> None:
         sys.exit(f"error: the first shop has {found} orders of the second")
     print("ok: the first shop has none of its orders", flush=True)
     with ThreadPoolExecutor() as both:
-        ran = list(both.map(lambda url: run_deploy(*smoke, url), [settings["API_URL"], second_url]))
+        ran = both.map(lambda url: run_deploy(*smoke, url), [settings["API_URL"], second_url])
     for name, one in zip((first, SECOND), ran, strict=True):
         expect(f"{name} takes orders while the other does", one, 0, "Everything went as it should")
     expect("an API that is not there fails", run_deploy(*smoke, f"{second_url}/none"), 1, "should be 200")
 
     check_one_function(functions, Path(bin_dir), (*smoke, second_url))
+    switch_priority(cloudformation, emulator, up, (*smoke, second_url))
 
     refused = run_deploy("destroy", "--stack", SECOND, answer="no\n")
     expect("a stack is not deleted by another word than its name", refused, 1, "nothing is deleted")

@@ -157,7 +157,7 @@ function showFlow(status) {
       label(660, y + 44, String(queue.waiting), "number"),
       label(660, y + 63, `waiting, ${queue.in_flight} in flight, ${queue.delayed} delayed`, "small"),
       box(814, y, 180, 82, off ? "warn off" : ""),
-      label(904, y + 20, `${queue.name}-consumer`, "name"),
+      label(904, y + 20, queue.consumer_name, "name"),
       label(904, y + 38, consumerState(queue, status), off ? "warn-text" : "small"),
       switchOf(queue, 824, y + 46),
       arrow(660, y + 74, 660, y + 92, queue.dead > 0 ? "dead" : ""),

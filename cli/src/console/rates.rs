@@ -290,8 +290,8 @@ fn wanted(stack: &Stack) -> Vec<Wanted> {
         unit: "messages a minute",
         lines: QUEUE_LINES.map(|m| line(MetricOwner::Queue(queue.url.clone()), m)).to_vec(),
     });
-    let consumers = stack.queues.iter().map(|queue| Wanted {
-        title: format!("{}-consumer", queue.name),
+    let consumers = stack.consumers().map(|queue| Wanted {
+        title: queue.consumer_name.clone(),
         unit: "messages a minute",
         lines: CONSUMER_LINES
             .map(|m| line(MetricOwner::Function(queue.consumer.clone()), m))

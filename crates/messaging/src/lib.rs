@@ -14,7 +14,7 @@ use std::{
 
 use aws_config::SdkConfig;
 use aws_lambda_events::event::sqs::{SqsBatchResponse, SqsEvent};
-use events::{Body, CorrelationId, DecodeError, Event, Id, Stamp};
+use events::{Body, CorrelationId, DecodeError, Event, Id, Money, Priority, Stamp};
 use exactly_once::{
     Answers, Backoff, Clock, Consumer, Failure, Handled, Ids, Inbox, LogObserver, Message,
     Observer, Outbox, Outcome, Outgoing, Shards, outbox::Publications,
@@ -66,8 +66,16 @@ pub struct ConsumerConfig {
     idempotency_table: String,
     queue_url: String,
     dlq_url: String,
+    priority_queue: Option<PriorityQueue>,
     retry_schedule: Backoff,
     give_up_after_seconds: u32,
+}
+
+/// The queue by which a consumer is given the events of orders with high priority, and its DLQ.
+#[derive(Debug)]
+struct PriorityQueue {
+    url: String,
+    dlq_url: String,
 }
 
 impl ConsumerConfig {
@@ -82,9 +90,26 @@ impl ConsumerConfig {
             idempotency_table: idempotency_table?,
             queue_url: queue_url?,
             dlq_url: dlq_url?,
+            priority_queue: None,
             retry_schedule: retry_schedule?,
             give_up_after_seconds: give_up_after_seconds?,
         })
+    }
+
+    /// As [`ConsumerConfig::read`], and `PRIORITY_QUEUE_URL` and `PRIORITY_DLQ_URL`, which are `none` where no orders go first.
+    pub fn read_with_priority(environment: &mut Environment) -> Option<Self> {
+        let config = Self::read(environment);
+        let url = environment.text("PRIORITY_QUEUE_URL");
+        let dlq_url = environment.text("PRIORITY_DLQ_URL");
+        let (config, url, dlq_url) = (config?, url?, dlq_url?);
+        let priority_queue = (url != "none").then_some(PriorityQueue { url, dlq_url });
+        Some(Self { priority_queue, ..config })
+    }
+
+    /// Number of queues whose messages the consumer is given, each by an event source mapping of its own.
+    #[must_use]
+    pub fn queues(&self) -> u32 {
+        1 + u32::from(self.priority_queue.is_some())
     }
 
     #[must_use]
@@ -99,23 +124,42 @@ impl ConsumerConfig {
         &self.idempotency_table
     }
 
-    /// The consumer of the queue, by the name that stands in logs and dead letters.
+    /// The consumer of the queue, by the name that stands in logs.
     #[must_use]
     pub fn event_consumer(&self, aws: &SdkConfig, ids: &Ids, name: &str) -> EventConsumer {
         let observer = EventObserver::new(aws);
         let batch = observer.batch.clone();
-        EventConsumer { consumer: self.observed_by(observer, aws, name), ids: ids.clone(), batch }
+        let consumer_of = |queue_url: &str, dlq_url: &str| {
+            self.consumer_of(queue_url, dlq_url, observer.clone(), aws, name)
+        };
+        let of_priority_queue = self.priority_queue.as_ref().map(|queue| {
+            let queue_name = queue.url.rsplit('/').next().unwrap_or_default().to_owned();
+            (queue_name, consumer_of(&queue.url, &queue.dlq_url))
+        });
+        EventConsumer {
+            consumer: consumer_of(&self.queue_url, &self.dlq_url),
+            of_priority_queue,
+            ids: ids.clone(),
+            batch,
+        }
     }
 
     /// The consumer of a queue whose messages are no events.
     #[must_use]
     pub fn consumer(&self, aws: &SdkConfig, name: &str) -> Consumer {
-        self.observed_by(EventObserver::new(aws), aws, name)
+        self.consumer_of(&self.queue_url, &self.dlq_url, EventObserver::new(aws), aws, name)
     }
 
-    fn observed_by(&self, observer: EventObserver, aws: &SdkConfig, name: &str) -> Consumer {
+    fn consumer_of(
+        &self,
+        queue_url: &str,
+        dlq_url: &str,
+        observer: EventObserver,
+        aws: &SdkConfig,
+        name: &str,
+    ) -> Consumer {
         let sqs = aws_sdk_sqs::Client::new(aws);
-        Consumer::new(name, sqs, &self.queue_url, &self.dlq_url)
+        Consumer::new(name, sqs, queue_url, dlq_url)
             .backoff(self.retry_schedule.clone())
             .give_up_after(Duration::from_secs(self.give_up_after_seconds.into()))
             .observer(observer)
@@ -126,11 +170,23 @@ impl ConsumerConfig {
 #[derive(Debug, Clone)]
 pub struct EventConsumer {
     consumer: Consumer,
+    /// That of the queue for orders with high priority, by the queue's name; `None` where no orders go first.
+    of_priority_queue: Option<(String, Consumer)>,
     ids: Ids,
     batch: Arc<Mutex<Batch>>,
 }
 
 impl EventConsumer {
+    /// The consumer that knows the queue of a batch: an event source mapping gives the messages of one queue at a time.
+    fn consumer_of(&self, batch: &SqsEvent) -> &Consumer {
+        let arn = batch.records.first().and_then(|record| record.event_source_arn.as_deref());
+        let name = arn.and_then(|arn| arn.rsplit(':').next());
+        match &self.of_priority_queue {
+            Some((priority, consumer)) if name == Some(priority) => consumer,
+            _ => &self.consumer,
+        }
+    }
+
     /// Serves the queue until Lambda ends the process.
     ///
     /// # Errors
@@ -154,7 +210,8 @@ impl EventConsumer {
         H: Fn(Event, Trace, Message) -> F,
         F: Future<Output = Result<Handled, Failure>>,
     {
-        self.consumer.run(batch, deadline_ms, |message| self.handle(message, &handler)).await
+        let consumer = self.consumer_of(&batch);
+        consumer.run(batch, deadline_ms, |message| self.handle(message, &handler)).await
     }
 
     /// Serves the queue until Lambda ends the process: the events of a batch together, and what that leaves, one by one.
@@ -329,13 +386,21 @@ fn read_trace(message: &Message, ids: &Ids) -> Trace {
 pub struct EventFactory {
     clock: Clock,
     ids: Ids,
+    priority_threshold: Option<Money>,
 }
 
 impl EventFactory {
     /// By the clock of this configuration.
     #[must_use]
     pub fn new(aws: &SdkConfig, ids: Ids) -> Self {
-        Self { clock: aws.time_source().into(), ids }
+        Self { clock: aws.time_source().into(), ids, priority_threshold: None }
+    }
+
+    /// Events of orders get a priority: high, if the order's total is above this.
+    #[must_use]
+    pub fn priority_threshold(mut self, total: Money) -> Self {
+        self.priority_threshold = Some(total);
+        self
     }
 
     /// This moment.
@@ -359,11 +424,12 @@ impl EventFactory {
             correlation_id.parse().unwrap_or_else(|_| CorrelationId::from(self.ids.random()));
         let id = self.ids.ordered(now);
         let event = Event { id, timestamp: now.into(), correlation_id, body };
+        let priority = self.priority_threshold.and_then(|total| Priority::of(&event.body, total));
         Outgoing {
             stream: event.body.order_id().to_string(),
             id: event.id,
             body: event.encode(),
-            attributes: event.attributes(&trace.traceparent),
+            attributes: event.attributes(&trace.traceparent, priority),
         }
     }
 }

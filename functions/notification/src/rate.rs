@@ -8,9 +8,9 @@ use std::{num::NonZeroU32, time::Duration};
 
 use tokio::time::Instant;
 
-/// Maximum number of execution environments of the consumer: its mapping's `MaximumConcurrency`, of which 2 is the
-/// least that Lambda takes.
-const ENVIRONMENTS: u64 = 2;
+/// Maximum number of execution environments for each queue of the consumer: its mapping's `MaximumConcurrency`, of which 2
+/// is the least that Lambda takes.
+const ENVIRONMENTS_PER_QUEUE: u64 = 2;
 
 /// See the module.
 #[derive(Debug, Clone, Copy)]
@@ -20,11 +20,12 @@ pub(crate) struct Rate {
 }
 
 impl Rate {
-    /// This environment's share of `count` mails a second that [`ENVIRONMENTS`] send together.
+    /// This environment's share of `count` mails a second that the environments of so many queues send together.
     #[must_use]
-    pub(crate) fn share_of(count: NonZeroU32) -> Self {
+    pub(crate) fn share_of(count: NonZeroU32, queues: u32) -> Self {
+        let environments = ENVIRONMENTS_PER_QUEUE * u64::from(queues);
         // Rounded up: with 3 a second, 333 ms apart would be four in a second.
-        let nanos = (1_000_000_000 * ENVIRONMENTS).div_ceil(count.get().into());
+        let nanos = (1_000_000_000 * environments).div_ceil(count.get().into());
         Self { apart: Duration::from_nanos(nanos), next: None }
     }
 
@@ -46,13 +47,13 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn rate(count: u32) -> Rate {
-        Rate::share_of(NonZeroU32::new(count).expect("not 0"))
+    fn rate(count: u32, queues: u32) -> Rate {
+        Rate::share_of(NonZeroU32::new(count).expect("not 0"), queues)
     }
 
     #[test]
     fn mails_that_come_together_leave_one_after_the_other() {
-        let (mut rate, now, patience) = (rate(20), Instant::now(), Duration::from_millis(250));
+        let (mut rate, now, patience) = (rate(20, 1), Instant::now(), Duration::from_millis(250));
         let waits: Vec<_> = (0..5).map(|_| rate.slot(now, patience)).collect();
         let ms = |ms| Some(Duration::from_millis(ms));
         assert_eq!(waits, [ms(0), ms(100), ms(200), None, None]);
@@ -63,9 +64,10 @@ mod tests {
         #[test]
         fn no_second_has_more_mails_than_allowed(
             count in 1..50_u32,
+            queues in 1..3_u32,
             arrivals in prop::collection::vec((0..400_u64, 0..3000_u64), 1..200),
         ) {
-            let (mut rate, mut now) = (rate(count), Instant::now());
+            let (mut rate, mut now) = (rate(count, queues), Instant::now());
             let mut sent = Vec::new();
             for (pause, patience) in arrivals {
                 now += Duration::from_millis(pause);
@@ -76,8 +78,9 @@ mod tests {
                 }
             }
             for window in sent.windows(count as usize + 1) {
-                let seconds = u32::try_from(ENVIRONMENTS).expect("2");
-                prop_assert!(window[count as usize] - window[0] >= Duration::from_secs(1) * seconds);
+                let environments = u32::try_from(ENVIRONMENTS_PER_QUEUE).expect("2") * queues;
+                let time = window[count as usize] - window[0];
+                prop_assert!(time >= Duration::from_secs(1) * environments);
             }
         }
     }

@@ -6,7 +6,7 @@ use std::num::NonZeroU32;
 use aws_config::SdkConfig;
 use aws_sdk_dynamodb::Client;
 use axum::Router;
-use events::Currency;
+use events::{Currency, Money};
 use exactly_once::{IdempotencyKeys, Ids, Shards};
 use jiff::SignedDuration;
 use messaging::{ConsumerConfig, EventConsumer, EventFactory, OutboxConfig};
@@ -30,6 +30,7 @@ pub struct OrderApiConfig {
     idempotency_table: String,
     outbox: OutboxConfig,
     currency: Currency,
+    priority_total: Money,
     pending_shards: Shards,
     order_tokens: OrderTokens,
     orders_per_client_hour: Option<NonZeroU32>,
@@ -44,6 +45,7 @@ impl OrderApiConfig {
         let idempotency_table = environment.text("IDEMPOTENCY_TABLE");
         let outbox = OutboxConfig::read(environment);
         let currency = environment.value("CURRENCY");
+        let priority_total = environment.value("PRIORITY_TOTAL");
         let pending_shards = environment.value("PENDING_SHARDS");
         let order_tokens = read_order_tokens(environment);
         let orders_per_client_hour = environment.value("ORDERS_PER_CLIENT_HOUR");
@@ -54,6 +56,7 @@ impl OrderApiConfig {
             idempotency_table: idempotency_table?,
             outbox: outbox?,
             currency: currency?,
+            priority_total: priority_total?,
             pending_shards: pending_shards?,
             order_tokens: order_tokens?,
             orders_per_client_hour: NonZeroU32::new(orders_per_client_hour?),
@@ -73,7 +76,8 @@ impl OrderApiConfig {
     /// The routes of order-api.
     pub fn routes(self, aws: &SdkConfig, ids: &Ids) -> Router {
         let client = Client::new(aws);
-        let event_factory = EventFactory::new(aws, ids.clone());
+        let event_factory =
+            EventFactory::new(aws, ids.clone()).priority_threshold(self.priority_total);
         let outbox = self.outbox.outbox(aws);
         routes(OrderApi {
             orders: Orders::new(client.clone(), self.orders_table, outbox, event_factory)
@@ -112,6 +116,7 @@ pub struct OrderConsumerConfig {
     outbox: OutboxConfig,
     consumer: ConsumerConfig,
     payments: Payments,
+    priority_total: Money,
     pending_shards: Shards,
     reservation_minutes: u16,
 }
@@ -123,6 +128,7 @@ impl OrderConsumerConfig {
         let outbox = OutboxConfig::read(environment);
         let consumer = ConsumerConfig::read(environment);
         let payments = environment.value("PAYMENTS");
+        let priority_total = environment.value("PRIORITY_TOTAL");
         let pending_shards = environment.value("PENDING_SHARDS");
         let reservation_minutes = environment.value("RESERVATION_MINUTES");
         Some(Self {
@@ -130,6 +136,7 @@ impl OrderConsumerConfig {
             outbox: outbox?,
             consumer: consumer?,
             payments: payments?,
+            priority_total: priority_total?,
             pending_shards: pending_shards?,
             reservation_minutes: reservation_minutes?,
         })
@@ -138,7 +145,8 @@ impl OrderConsumerConfig {
     /// The consumer of the queue `order`, and its handler.
     #[must_use]
     pub fn consumer(self, aws: &SdkConfig, ids: &Ids) -> (EventConsumer, OrderConsumer) {
-        let event_factory = EventFactory::new(aws, ids.clone());
+        let event_factory =
+            EventFactory::new(aws, ids.clone()).priority_threshold(self.priority_total);
         let outbox = self.outbox.outbox(aws);
         let orders = Orders::new(Client::new(aws), self.orders_table, outbox, event_factory)
             .pending_shards(self.pending_shards)

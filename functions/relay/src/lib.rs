@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use aws_config::SdkConfig;
 use aws_sdk_dynamodb::Client;
+use events::Money;
 use exactly_once::{Clock, Ids, Outbox, TableError, invocation_deadline, outbox::Swept};
 use jiff::SignedDuration;
 use messaging::{EventFactory, OutboxConfig};
@@ -32,6 +33,7 @@ pub struct RelayConfig {
     age_seconds: u32,
     pending_max_minutes: u32,
     payments: Payments,
+    priority_total: Money,
 }
 
 impl RelayConfig {
@@ -42,12 +44,14 @@ impl RelayConfig {
         let age_seconds = environment.value("RELAY_AGE_SECONDS");
         let pending_max_minutes = environment.value("ORDER_PENDING_MAX_MINUTES");
         let payments = environment.value("PAYMENTS");
+        let priority_total = environment.value("PRIORITY_TOTAL");
         Some(Self {
             outbox: outbox?,
             orders_table: orders_table?,
             age_seconds: age_seconds?,
             pending_max_minutes: pending_max_minutes?,
             payments: payments?,
+            priority_total: priority_total?,
         })
     }
 
@@ -56,7 +60,8 @@ impl RelayConfig {
     pub fn relay(self, aws: &SdkConfig, ids: &Ids) -> Relay {
         let (outbox, client) = (self.outbox.outbox(aws), Client::new(aws));
         let awaiting_payment = || {
-            let event_factory = EventFactory::new(aws, ids.clone());
+            let event_factory =
+                EventFactory::new(aws, ids.clone()).priority_threshold(self.priority_total);
             let (client, table) = (client.clone(), self.orders_table.clone());
             AwaitingPayment::new(client, table, outbox.clone(), event_factory, ids.clone())
         };

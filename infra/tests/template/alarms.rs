@@ -9,7 +9,7 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::{
-    functions::mappings,
+    functions::all_mappings,
     metrics::Metric,
     parameters::takes,
     read::{FUNCTION, TABLE, TOPIC, Template, list, target},
@@ -116,8 +116,8 @@ fn alarms_are_mailed_to_whom_the_deployment_names_and_to_nobody_without_a_name()
 fn a_consumer_that_was_paused_and_forgotten_raises_an_alarm() {
     let template = Template::read();
     let mut consumers = 0;
-    for (name, function) in template.all(FUNCTION) {
-        for mapping in mappings(function) {
+    for (name, _) in template.all(FUNCTION) {
+        for mapping in all_mappings(&template, name) {
             consumers += 1;
             let queue = target(&mapping["Queue"]);
             let of_queue = json!([
@@ -194,7 +194,7 @@ fn every_queue_function_and_table_has_its_alarms() {
         for metric in ["Errors", "Throttles"] {
             assert!(is_watched(metric, &called), "{metric} of {name}");
         }
-        for mapping in mappings(function) {
+        for mapping in all_mappings(&template, name) {
             let queue = target(&mapping["Queue"]);
             let of_queue = [json!({ "Fn::GetAtt": format!("{queue}.QueueName") })];
             assert!(is_watched("ApproximateNumberOfMessagesVisible", &of_queue), "{queue}");

@@ -7,6 +7,9 @@ use serde_json::{Value, json};
 use crate::read::{FUNCTION, QUEUE, Template, target};
 
 const LOG_GROUP: &str = "AWS::Logs::LogGroup";
+/// What a consumer is given besides by its own queue.
+const PRIORITY_QUEUE: &str = "NotificationPriorityQueue";
+const MAPPING: &str = "AWS::Lambda::EventSourceMapping";
 
 /// The name of a function's folder of code, which is that of its binary.
 pub(crate) fn binary(function: &Value) -> &str {
@@ -19,9 +22,22 @@ pub(crate) fn events(function: &Value) -> impl Iterator<Item = &Value> {
     function["Events"].as_object().into_iter().flat_map(|events| events.values())
 }
 
-/// The queues that a function is fed from, as the mappings' properties.
+/// The queues that a function is fed from, as the properties of SAM's mappings.
 pub(crate) fn mappings(function: &Value) -> impl Iterator<Item = &Value> {
     events(function).filter(|event| event["Type"] == "SQS").map(|event| &event["Properties"])
+}
+
+/// The same, with those mappings that are resources of their own, as SAM would have them.
+pub(crate) fn all_mappings(template: &Template, name: &str) -> Vec<Value> {
+    let of_sam = mappings(template.one(FUNCTION, name)).cloned();
+    let written = template.all(MAPPING).map(|(_, mapping)| mapping);
+    let written = written.filter(|mapping| target(&mapping["FunctionName"]) == name);
+    let as_sam = written.map(|mapping| {
+        let mut mapping = mapping.clone();
+        mapping["Queue"] = mapping["EventSourceArn"].take();
+        mapping
+    });
+    of_sam.chain(as_sam).collect()
 }
 
 #[test]
@@ -55,7 +71,7 @@ fn every_consumer_reports_single_failures_and_has_a_maximum_of_concurrency() {
     let template = Template::read();
     let mut consumers = 0;
     for (name, function) in template.all(FUNCTION) {
-        for mapping in mappings(function) {
+        for mapping in all_mappings(&template, name) {
             consumers += 1;
             let reports = json!(["ReportBatchItemFailures"]);
             assert_eq!(mapping["FunctionResponseTypes"], reports, "{name}");
@@ -72,17 +88,47 @@ fn every_consumer_reports_single_failures_and_has_a_maximum_of_concurrency() {
 fn a_consumer_knows_the_queue_that_feeds_it_and_that_queues_dlq() {
     let template = Template::read();
     for (name, function) in template.all(FUNCTION) {
-        for mapping in mappings(function) {
+        let variables = &function["Environment"]["Variables"];
+        for mapping in all_mappings(&template, name) {
             let queue = target(&mapping["Queue"]);
-            let variables = &function["Environment"]["Variables"];
-            assert_eq!(target(&variables["QUEUE_URL"]), queue, "{name}");
             let redrive = &template.one(QUEUE, queue)["RedrivePolicy"];
-            assert_eq!(
-                target(&variables["DLQ_URL"]),
-                target(&redrive["deadLetterTargetArn"]),
-                "{name}"
-            );
+            let dlq = target(&redrive["deadLetterTargetArn"]);
+            if queue == PRIORITY_QUEUE {
+                let if_there =
+                    |name| json!({ "Fn::If": ["PriorityQueueExists", { "Ref": name }, "none"] });
+                assert_eq!(variables["PRIORITY_QUEUE_URL"], if_there(queue));
+                assert_eq!(variables["PRIORITY_DLQ_URL"], if_there(dlq));
+            } else {
+                assert_eq!(target(&variables["QUEUE_URL"]), queue, "{name}");
+                assert_eq!(target(&variables["DLQ_URL"]), dlq, "{name}");
+            }
         }
+    }
+}
+
+/// All of it is there, or nothing; and the normal queue is spared only what the other is sure to be given.
+#[test]
+fn orders_with_high_priority_have_a_queue_of_their_own_only_where_that_is_asked_for() {
+    let template = Template::read();
+    let parameter = &template.0["Parameters"]["PriorityQueue"];
+    assert_eq!(parameter["Default"], "off");
+    assert_eq!(parameter["AllowedValues"], json!(["off", "starting", "on"]));
+    let is = |value: &str| json!({ "Fn::Equals": [{ "Ref": "PriorityQueue" }, value] });
+    let conditions = &template.0["Conditions"];
+    assert_eq!(conditions["PriorityQueueExists"], json!({ "Fn::Not": [is("off")] }));
+    assert_eq!(conditions["NormalQueueFiltered"], is("on"));
+    let mut found = 0;
+    for section in ["Resources", "Outputs"] {
+        for (name, one) in template.0[section].as_object().expect(section) {
+            let is_of_them = name.starts_with("NotificationPriority");
+            found += usize::from(is_of_them);
+            assert_eq!(one["Condition"] == "PriorityQueueExists", is_of_them, "{name}");
+        }
+    }
+    assert_eq!(found, 12, "queues, policies, subscription, mapping, alarms and outputs");
+    for name in ["OrderApi", "OrderConsumer", "Relay"] {
+        let variables = &template.one(FUNCTION, name)["Environment"]["Variables"];
+        assert_eq!(variables["PRIORITY_TOTAL"], json!({ "Ref": "PriorityTotal" }), "{name}");
     }
 }
 
@@ -107,15 +153,13 @@ fn every_function_can_have_a_share_of_the_accounts_executions_and_has_none_by_de
         let number = |which: &str| parameters[&parameter][which].as_u64().expect("a number");
         shares += number("Default");
         assert!(number("MinValue") >= 1, "{name} would not run at all");
-        for mapping in mappings(function) {
-            // Lambda would receive messages for which it has no execution, and SQS count the receives.
-            let used = &mapping["ScalingConfig"]["MaximumConcurrency"];
-            let is_the_share = used["Ref"] == *parameter;
-            assert!(
-                is_the_share || used.as_u64() <= Some(number("MinValue")),
-                "{name} uses {used}"
-            );
-        }
+        // Lambda would receive messages for which it has no execution, and SQS count the receives.
+        let used = all_mappings(&template, name);
+        let used = used.iter().map(|mapping| &mapping["ScalingConfig"]["MaximumConcurrency"]);
+        let fixed: u64 = used.clone().filter_map(Value::as_u64).sum();
+        assert!(fixed <= number("MinValue"), "{name} uses {fixed}");
+        let mut by_parameter = used.filter(|used| used.is_object());
+        assert!(by_parameter.all(|used| used["Ref"] == *parameter), "{name}");
     }
     // Of the 1,000 of an account Lambda keeps 100 for functions without a share.
     assert!(shares <= 900, "{shares}");
@@ -183,20 +227,26 @@ fn the_analytics_that_are_counted_are_those_that_are_shown() {
 fn a_batch_of_mails_leaves_within_its_invocation_at_the_default_rate() {
     let template = Template::read();
     let consumer = template.one(FUNCTION, "NotificationConsumer");
-    let mapping = mappings(consumer).next().expect("a queue");
-    let mails = mapping["BatchSize"].as_u64().expect("a size");
+    let mappings = all_mappings(&template, "NotificationConsumer");
+    let [normal, priority] = &mappings[..] else { panic!("two queues: {mappings:?}") };
+    let sizes = json!({ "Fn::If": ["PriorityQueueExists", 1, 3] });
+    assert_eq!(normal["BatchSize"], sizes);
+    assert_eq!(priority["BatchSize"], 1);
     let rate = template.0["Parameters"]["MailsPerSecond"]["Default"].as_u64().expect("a rate");
-    let environments = mapping["ScalingConfig"]["MaximumConcurrency"].as_u64().expect("a maximum");
+    let environments = normal["ScalingConfig"]["MaximumConcurrency"].as_u64().expect("a maximum");
     // The consumer begins no mail in the last 3 seconds.
     let seconds = consumer["Timeout"].as_u64().expect("a timeout") - 3;
-    assert!(mails * environments <= rate * seconds, "{mails} mails in {seconds} s");
+    for (queues, mails) in [(1, 3), (2, 1)] {
+        assert!(mails * environments * queues <= rate * seconds, "{mails} mails in {seconds} s");
+    }
 }
 
-/// An account that is new to SES may send one mail a second; the consumer expects two environments.
+/// An account that is new to SES may send one mail a second; the consumer expects two environments for each of its queues.
 #[test]
 fn the_default_rate_of_mails_is_that_of_a_new_account() {
     let template = Template::read();
     assert_eq!(template.0["Parameters"]["MailsPerSecond"]["Default"], 1);
-    let mapping = mappings(template.one(FUNCTION, "NotificationConsumer")).next().expect("a queue");
-    assert_eq!(mapping["ScalingConfig"]["MaximumConcurrency"], 2);
+    for mapping in all_mappings(&template, "NotificationConsumer") {
+        assert_eq!(mapping["ScalingConfig"]["MaximumConcurrency"], 2);
+    }
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path};
 use serde_json::{Value, json};
 
 use crate::{
-    functions::mappings,
+    functions::all_mappings,
     read::{FUNCTION, QUEUE, TOPIC, Template, list, target},
 };
 
@@ -14,11 +14,24 @@ const POLICY: &str = "AWS::SQS::QueuePolicy";
 const SUBSCRIPTION: &str = "AWS::SNS::Subscription";
 
 /// What each queue of the design is for.
-const TAKES: [(&str, &[&str]); 6] = [
+const TAKES: [(&str, &[&str]); 7] = [
     ("ProductQueue", &["OrderCreated", "OrderCancelled", "OrderExpired"]),
     ("OrderQueue", &["StockReserved", "StockRejected", "PaymentSucceeded", "PaymentCancelled"]),
     (
         "NotificationQueue",
+        &[
+            "OrderCreated",
+            "OrderAwaitingPayment",
+            "OrderPaymentReminder",
+            "OrderExpired",
+            "OrderConfirmed",
+            "OrderRejected",
+            "OrderCancelled",
+            "OrderShipped",
+        ],
+    ),
+    (
+        "NotificationPriorityQueue",
         &[
             "OrderCreated",
             "OrderAwaitingPayment",
@@ -120,10 +133,12 @@ fn every_queue_is_encrypted_and_says_how_long_it_keeps_messages() {
 fn every_queue_has_one_consumer_and_hides_messages_for_six_times_its_timeout() {
     let template = Template::read();
     for name in dlqs(&template).into_keys() {
-        let functions = template.all(FUNCTION).map(|(_, function)| function);
-        let consumers: Vec<_> = functions
-            .filter(|function| mappings(function).any(|mapping| target(&mapping["Queue"]) == name))
-            .collect();
+        let is_given = |function: &str| {
+            let mut mappings = all_mappings(&template, function).into_iter();
+            mappings.any(|mapping| target(&mapping["Queue"]) == name)
+        };
+        let functions = template.all(FUNCTION).filter(|(function, _)| is_given(function));
+        let consumers: Vec<_> = functions.map(|(_, function)| function).collect();
         assert_eq!(consumers.len(), 1, "consumers of {name}");
         let wanted = 6 * seconds(consumers[0], "Timeout");
         assert_eq!(seconds(template.one(QUEUE, name), "VisibilityTimeout"), wanted, "{name}");
@@ -210,7 +225,18 @@ fn each_service_is_sent_the_events_that_it_takes_and_no_others() {
         let mut subscriptions = template.all(SUBSCRIPTION).map(|(_, properties)| properties);
         let subscription = subscriptions.find(|s| target(&s["Endpoint"]) == queue);
         let filter = subscription.map(|subscription| &subscription["FilterPolicy"]);
-        assert_eq!(filter, Some(&json!({ "event_type": types })), "{queue}");
+        let mut wanted = json!({ "event_type": types });
+        match queue {
+            // What is older than the attribute has none.
+            "NotificationQueue" => {
+                let normal = json!([{ "exists": false }, "normal"]);
+                let all = json!({ "Ref": "AWS::NoValue" });
+                wanted["priority"] = json!({ "Fn::If": ["NormalQueueFiltered", normal, all] });
+            }
+            "NotificationPriorityQueue" => wanted["priority"] = json!(["high"]),
+            _ => {}
+        }
+        assert_eq!(filter, Some(&wanted), "{queue}");
     }
 }
 

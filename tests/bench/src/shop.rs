@@ -38,7 +38,9 @@ impl Function {
             Self::ProductApi => "product-api",
             Self::Consumer(Queue::Product) => "product-consumer",
             Self::Consumer(Queue::Order) => "order-consumer",
-            Self::Consumer(Queue::Notification) => "notification-consumer",
+            Self::Consumer(Queue::Notification | Queue::NotificationPriority) => {
+                "notification-consumer"
+            }
             Self::Consumer(Queue::Feedback) => "notification-feedback-consumer",
             Self::Consumer(Queue::Payment) => "payment-consumer",
             Self::Consumer(Queue::Analytics) => "analytics-consumer",
@@ -195,6 +197,8 @@ pub fn variables(function: Function, endpoint_url: &str) -> HashMap<String, Stri
         ("_HANDLER", "bootstrap"),
         // A rate of mails that no measurement reaches.
         ("MAILS_PER_SECOND", "1000000"),
+        // No order goes before another.
+        ("PRIORITY_TOTAL", "9999999"),
     ];
     variables.extend(of_lambda.map(|(name, value)| (name.to_owned(), value.to_owned())));
     variables

@@ -6,7 +6,7 @@
 
 mod compatibility;
 
-use events::{EventType, schemas_within};
+use events::{EventType, Priority, schemas_within};
 use http_api::openapi::{Operation, document};
 use serde_json::{Map, Value, json};
 
@@ -35,8 +35,20 @@ pub fn openapi() -> Value {
     document(&operations(), DESCRIPTION)
 }
 
-/// Each consumer of events, with the subscription in the template that says which it takes.
-pub const CONSUMERS: [(&str, &str, &[EventType]); 6] = [
+/// What notification-consumer takes, by either of its queues.
+const MAILED: &[EventType] = &[
+    EventType::OrderCreated,
+    EventType::OrderAwaitingPayment,
+    EventType::OrderPaymentReminder,
+    EventType::OrderExpired,
+    EventType::OrderConfirmed,
+    EventType::OrderRejected,
+    EventType::OrderCancelled,
+    EventType::OrderShipped,
+];
+
+/// Each consumer of events, with a subscription in the template that says which it takes.
+pub const CONSUMERS: [(&str, &str, &[EventType]); 7] = [
     (
         "product-consumer",
         "ProductSubscription",
@@ -61,20 +73,8 @@ pub const CONSUMERS: [(&str, &str, &[EventType]); 6] = [
             EventType::OrderPaymentOverdue,
         ],
     ),
-    (
-        "notification-consumer",
-        "NotificationSubscription",
-        &[
-            EventType::OrderCreated,
-            EventType::OrderAwaitingPayment,
-            EventType::OrderPaymentReminder,
-            EventType::OrderExpired,
-            EventType::OrderConfirmed,
-            EventType::OrderRejected,
-            EventType::OrderCancelled,
-            EventType::OrderShipped,
-        ],
-    ),
+    ("notification-consumer", "NotificationSubscription", MAILED),
+    ("notification-consumer", "NotificationPrioritySubscription", MAILED),
     (
         "analytics-consumer",
         "AnalyticsSubscription",
@@ -108,6 +108,18 @@ pub fn asyncapi(sample: impl Fn(EventType) -> Value) -> Value {
     let (payloads, schemas) = schemas_within("/components/schemas");
     let mut messages = Map::new();
     for (event_type, payload) in payloads {
+        let mut properties = json!({
+            "event_type": { "const": event_type.as_str() },
+            "event_version": { "type": "string" },
+            "correlation_id": { "type": "string" },
+            "traceparent": { "type": "string", "description": "W3C Trace Context." },
+        });
+        if event_type.source() == "order-service" {
+            properties[Priority::ATTRIBUTE] = json!({
+                "enum": [Priority::High.as_str(), Priority::Normal.as_str()],
+                "description": "Whether the order's total is above the shop's threshold. An event that was stored before there were priorities has none.",
+            });
+        }
         let message = json!({
             "name": event_type.as_str(),
             "title": event_type.as_str(),
@@ -117,12 +129,7 @@ pub fn asyncapi(sample: impl Fn(EventType) -> Value) -> Value {
                 "type": "object",
                 "description": "Message attributes, by which subscriptions are filtered.",
                 "required": ["event_type", "event_version", "correlation_id", "traceparent"],
-                "properties": {
-                    "event_type": { "const": event_type.as_str() },
-                    "event_version": { "type": "string" },
-                    "correlation_id": { "type": "string" },
-                    "traceparent": { "type": "string", "description": "W3C Trace Context." },
-                },
+                "properties": properties,
             },
             "payload": payload,
             "examples": [{ "name": event_type.as_str(), "payload": sample(event_type) }],

@@ -19,6 +19,8 @@ use crate::{
 pub enum Queue {
     Product,
     Notification,
+    /// Those events for the same consumer that are of orders with high priority, where there are such.
+    NotificationPriority,
     Order,
     /// Where orders are paid by Stripe.
     Payment,
@@ -46,6 +48,7 @@ impl Queue {
         match self {
             Self::Product => "PRODUCT",
             Self::Notification => "NOTIFICATION",
+            Self::NotificationPriority => "NOTIFICATION_PRIORITY",
             Self::Order => "ORDER",
             Self::Payment => "PAYMENT",
             Self::Push => "PUSH",

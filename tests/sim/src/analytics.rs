@@ -275,7 +275,7 @@ impl Maker {
     }
 
     async fn store_and_publish(&self, event: &Event) -> Result<()> {
-        let (body, attributes) = (event.encode(), event.attributes("none"));
+        let (body, attributes) = (event.encode(), event.attributes("none", None));
         let texts: BTreeMap<_, _> =
             attributes.iter().map(|(name, value)| (name, json!({ "S": value }))).collect();
         let item = json!({

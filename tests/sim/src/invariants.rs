@@ -792,11 +792,11 @@ impl Watch {
         self.check_pace(environment)
     }
 
-    /// Two environments share the mails of a second.
+    /// Four environments share the mails of a second: two for each queue of the consumer.
     fn check_pace(&mut self, environment: u64) -> Result<()> {
         let variables = variables(Queue::Notification, SHARDS_DEFAULT);
         let rate: f64 = variables["MAILS_PER_SECOND"].parse()?;
-        let apart = Duration::from_secs_f64(2.0 / rate) - Duration::from_millis(2);
+        let apart = Duration::from_secs_f64(4.0 / rate) - Duration::from_millis(2);
         let now = Instant::now();
         if let Some(last) = self.last_mail.insert(environment, now)
             && !self.stalled.contains(&environment)
@@ -1332,7 +1332,9 @@ impl Watch {
             (Queue::Order, EventType::StockRejected) => {
                 marker(ORDER_MARKERS).is_some() || matches!(status, "rejected" | "cancelled")
             }
-            (Queue::Notification, _) if queue.event_types().contains(&event_type.as_str()) => {
+            (Queue::Notification | Queue::NotificationPriority, _)
+                if queue.event_types().contains(&event_type.as_str()) =>
+            {
                 const AGE_DAYS_MAX: i64 = 7;
                 let now = i64::try_from(aws.now().as_secs())?;
                 let age = now - event.timestamp.timestamp().as_second();
@@ -1347,7 +1349,7 @@ impl Watch {
         let consumer = match queue {
             Queue::Product => PRODUCT_MARKERS,
             Queue::Order => ORDER_MARKERS,
-            Queue::Notification => MAIL_MARKERS,
+            Queue::Notification | Queue::NotificationPriority => MAIL_MARKERS,
             Queue::Analytics => ANALYTICS_MARKERS,
             // The one has no events, and nobody pays here.
             Queue::Feedback | Queue::Payment => return Ok(()),

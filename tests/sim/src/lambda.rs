@@ -203,7 +203,8 @@ impl Lambda {
         if harshness.is_reserved {
             // As the template has it: at least each mapping's MaximumConcurrency.
             for queue in Queue::ALL {
-                state.reserved.insert(Function::Consumer(queue), queue.concurrency_max());
+                let function = Function::Consumer(queue.consumer());
+                state.reserved.insert(function, queue.reserved_concurrency());
             }
         }
         let queues = Queue::ALL.into_iter().chain([Queue::Payment]);
@@ -493,7 +494,8 @@ impl Lambda {
         }
         let records: Vec<_> = batch.iter().map(|received| &received.record).collect();
         let event = json!({ "Records": records });
-        let (function, environments) = (Function::Consumer(queue), &self.consumers[&queue]);
+        let consumer = queue.consumer();
+        let (function, environments) = (Function::Consumer(consumer), &self.consumers[&consumer]);
         let invoked = loop {
             let start = |config: &SdkConfig| {
                 Consumer::start(config, &self.ids, queue, self.variables(queue))
@@ -597,7 +599,7 @@ impl Consumer {
                 let (consumer, handler) = read.consumer(config, ids);
                 Self::Order(consumer, handler)
             }
-            Queue::Notification => {
+            Queue::Notification | Queue::NotificationPriority => {
                 let read = settings::read_from(variables, NotificationConfig::read)?;
                 let (consumer, handler) = read.consumer(config, ids);
                 Self::Notification(consumer, handler)

@@ -248,7 +248,9 @@ async fn run(
             bail!("not settled after {unsettled_for:?}: {}", books::unsettled(aws));
         }
         // Sends that may all have arrived end there, for an operator to decide.
-        operator.redrive(Queue::Notification, MAIL_UNKNOWN).await?;
+        for queue in [Queue::Notification, Queue::NotificationPriority] {
+            operator.redrive(queue, MAIL_UNKNOWN).await?;
+        }
         tokio::time::sleep(LOOK).await;
     }
     let settled_after = quiet.elapsed();
@@ -356,11 +358,12 @@ fn spawn_others(
         let (lambda, throttled_for) = (lambda.clone(), plan.consumers_throttled_for);
         tasks.push(spawn_local(async move {
             for queue in Queue::OF_EVENTS {
-                lambda.reserve(Function::Consumer(queue), 0);
+                lambda.reserve(Function::Consumer(queue.consumer()), 0);
             }
             tokio::time::sleep(throttled_for).await;
             for queue in Queue::OF_EVENTS {
-                lambda.reserve(Function::Consumer(queue), queue.concurrency_max());
+                let function = Function::Consumer(queue.consumer());
+                lambda.reserve(function, queue.reserved_concurrency());
             }
             Ok(())
         }));

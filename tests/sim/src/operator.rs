@@ -13,6 +13,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use aws_sdk_sqs::types::MessageAttributeValue;
+use events::Priority;
 use exactly_once::{FAILURE_ATTRIBUTES, Ids};
 use jiff::Timestamp;
 use messaging::OutboxConfig;
@@ -232,7 +233,10 @@ impl Stranger<'_> {
     fn twin(&self, event: &Logged) -> (String, BTreeMap<String, String>) {
         let (order, id) = (self.ids.random().to_string(), self.ids.random().to_string());
         let body = event.body.replace(&event.order_id, &order).replace(&event.event_id, &id);
-        (body, event.attributes.clone())
+        let mut attributes = event.attributes.clone();
+        // Of what has none, the normal queue takes care, whatever the total is.
+        attributes.remove(Priority::ATTRIBUTE);
+        (body, attributes)
     }
 
     /// Publishes an event whose data break the contract, for the queues `product`, `notification` and `analytics`; its body.

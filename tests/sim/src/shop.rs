@@ -24,6 +24,8 @@ const STRIPE_SECRET: &str = "arn:aws:secretsmanager:simulated:0:secret:stripe";
 
 /// For how long a received message is hidden.
 pub const VISIBILITY_TIMEOUT: Duration = Duration::from_secs(60);
+/// Orders of more than this have high priority: a part of those that the simulated customers place.
+const PRIORITY_TOTAL: &str = "30";
 /// How old an event may be that is mailed, in days.
 pub const MAIL_MAX_AGE_DAYS: i64 = 7;
 
@@ -33,6 +35,8 @@ pub enum Queue {
     Product,
     Order,
     Notification,
+    /// Those events of which orders have high priority, for the same consumer.
+    NotificationPriority,
     /// What SES says of mails.
     Feedback,
     /// Where orders are paid.
@@ -43,17 +47,35 @@ pub enum Queue {
 
 impl Queue {
     /// Those of every shop.
-    pub const ALL: [Self; 5] =
-        [Self::Product, Self::Order, Self::Notification, Self::Analytics, Self::Feedback];
+    pub const ALL: [Self; 6] = [
+        Self::Product,
+        Self::Order,
+        Self::Notification,
+        Self::NotificationPriority,
+        Self::Analytics,
+        Self::Feedback,
+    ];
     /// Those that subscribe to the orders' events.
-    pub const OF_EVENTS: [Self; 4] =
-        [Self::Product, Self::Order, Self::Notification, Self::Analytics];
+    pub const OF_EVENTS: [Self; 5] = [
+        Self::Product,
+        Self::Order,
+        Self::Notification,
+        Self::NotificationPriority,
+        Self::Analytics,
+    ];
+
+    /// The queue by which its consumer is known: one consumer serves two queues.
+    #[must_use]
+    pub fn consumer(self) -> Self {
+        if self == Self::NotificationPriority { Self::Notification } else { self }
+    }
 
     fn name(self) -> &'static str {
         match self {
             Self::Product => "product",
             Self::Order => "order",
             Self::Notification => "notification",
+            Self::NotificationPriority => "notification-priority",
             Self::Feedback => "feedback",
             Self::Payment => "payment",
             Self::Analytics => "analytics",
@@ -73,7 +95,7 @@ impl Queue {
     /// Maximum number of messages of an invocation.
     #[must_use]
     pub fn batch_size(self) -> usize {
-        if self == Self::Notification { 3 } else { 10 }
+        if self.consumer() == Self::Notification { 3 } else { 10 }
     }
 
     /// Maximum number of invocations at a time.
@@ -81,8 +103,15 @@ impl Queue {
     pub fn concurrency_max(self) -> usize {
         match self {
             Self::Product | Self::Order | Self::Payment => 10,
-            Self::Notification | Self::Feedback | Self::Analytics => 2,
+            Self::Notification | Self::NotificationPriority | Self::Feedback | Self::Analytics => 2,
         }
+    }
+
+    /// Concurrent executions that are reserved for its consumer: those of all of its queues.
+    #[must_use]
+    pub fn reserved_concurrency(self) -> usize {
+        let of_consumer = Self::ALL.into_iter().filter(|one| one.consumer() == self.consumer());
+        of_consumer.map(Self::concurrency_max).sum()
     }
 
     /// The filter of its subscription to the orders' events.
@@ -93,7 +122,7 @@ impl Queue {
             Self::Order => {
                 &["StockReserved", "StockRejected", "PaymentSucceeded", "PaymentCancelled"]
             }
-            Self::Notification => &[
+            Self::Notification | Self::NotificationPriority => &[
                 "OrderCreated",
                 "OrderConfirmed",
                 "OrderRejected",
@@ -195,8 +224,14 @@ fn add_queue(aws: &SimulatedAws, topic_arn: &str, queue: Queue) {
     if queue.event_types().is_empty() {
         return;
     }
+    let mut filter_policy = json!({ "event_type": queue.event_types() });
+    match queue {
+        Queue::NotificationPriority => filter_policy["priority"] = json!(["high"]),
+        Queue::Notification => filter_policy["priority"] = json!([{ "exists": false }, "normal"]),
+        _ => {}
+    }
     let settings = SubscriptionSettings {
-        filter_policy: Some(json!({ "event_type": queue.event_types() })),
+        filter_policy: Some(filter_policy),
         is_raw: true,
         dlq_url: Some(dlq_url),
     };
@@ -223,7 +258,9 @@ pub const SHARDS_DEFAULT: u64 = 8;
 /// The environment variables of the functions, those of a consumer for this queue.
 #[must_use]
 pub fn variables(queue: Queue, shards: u64) -> HashMap<String, String> {
-    let (queue_url, dlq_url) = (queue.url(), queue.dlq_url());
+    let (queue_url, dlq_url) = (queue.consumer().url(), queue.consumer().dlq_url());
+    let priority_queue_url = Queue::NotificationPriority.url();
+    let priority_dlq_url = Queue::NotificationPriority.dlq_url();
     let mail_max_age_days = MAIL_MAX_AGE_DAYS.to_string();
     let shards = shards.to_string();
     let variables = [
@@ -244,6 +281,9 @@ pub fn variables(queue: Queue, shards: u64) -> HashMap<String, String> {
         ("CORS_ORIGIN", "none"),
         ("QUEUE_URL", &queue_url),
         ("DLQ_URL", &dlq_url),
+        ("PRIORITY_QUEUE_URL", &priority_queue_url),
+        ("PRIORITY_DLQ_URL", &priority_dlq_url),
+        ("PRIORITY_TOTAL", PRIORITY_TOTAL),
         ("RETRY_SCHEDULE", "30,60,300,900"),
         ("GIVE_UP_AFTER_SECONDS", "7200"),
         ("MAIL_MODE", "ses"),

@@ -17,7 +17,8 @@ async fn each_queue_has_its_own_copy_of_the_one_event() -> Result<()> {
         let attributes = message.message_attributes().context("attributes")?;
         let mut names: Vec<_> = attributes.keys().map(String::as_str).collect();
         names.sort_unstable();
-        assert_eq!(names, ["correlation_id", "event_type", "event_version", "traceparent"]);
+        let wanted = ["correlation_id", "event_type", "event_version", "priority", "traceparent"];
+        assert_eq!(names, wanted);
     }
     // Its filter lets only events about stock through, and there are none yet.
     assert_eq!(stack.messages(stack.queue(Queue::Order)).await?, 0);

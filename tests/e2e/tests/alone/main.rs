@@ -5,4 +5,5 @@ mod availability;
 mod cors;
 mod fanout;
 mod limits;
+mod priority;
 mod traces;

@@ -18,8 +18,13 @@ const STATISTICS: &str = "it calculates with several metrics, or counts the samp
 const LIVE: &str = "its commands are those of the other queues, which are played; what push-consumer does with poison and a backlog, tests/live shows";
 const AWS: &str = "it is on a metric of AWS's own, which no emulator has";
 
+const PRIORITY: &str = "its commands are those of the queue `notification`, which are played; alone::priority shows what is its own";
+
 /// Sections that no test plays, and why.
-const NOT_PLAYED: [(&str, &str); 22] = [
+const NOT_PLAYED: [(&str, &str); 25] = [
+    ("notification-priority-dlq", PRIORITY),
+    ("notification-priority-waiting", PRIORITY),
+    ("notification-priority-backlog", PRIORITY),
     ("product-errors", STATISTICS),
     ("order-errors", STATISTICS),
     ("notification-errors", STATISTICS),
