@@ -192,7 +192,7 @@ deploy: ## deploy to AWS: STACK=shop [REGION=eu-central-1]; of a first deploymen
 	@$(ACCOUNT) up --stack "$(STACK)" --region "$(REGION)" --bin-dir "$(BIN_DIR)" $(PARAMS:%=--param '%')
 
 deploy-function: ## deploy the code of one function alone: FN=order-api STACK=shop [REGION=eu-central-1]
-	@$(ACCOUNT) function --function "$(FN)" --stack "$(STACK)" --region "$(REGION)"
+	@$(ACCOUNT) function --function "$(FN)" --stack "$(STACK)" --region "$(REGION)" --bin-dir "$(BIN_DIR)"
 
 smoke: ## place an order by a deployed API, see it through, and cancel it: API_URL=https://...
 	@$(ACCOUNT) smoke --api-url "$(API_URL)" --region "$(REGION)"

@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::{
+    dlq::queue_arn,
     error::CliError,
     output::table,
     stack::{Queue, Stack},
@@ -52,7 +53,8 @@ impl ConsumerState {
 
 /// Whether the consumer of a queue is given its messages.
 pub(crate) async fn state(stack: &Stack, queue: &Queue) -> Result<ConsumerState, CliError> {
-    Ok(ConsumerState::of(&mapping(stack, queue).await?))
+    let arn = queue_arn(stack, &queue.url).await?;
+    Ok(ConsumerState::of(&mapping(stack, queue, &arn).await?))
 }
 
 /// Those of these queues whose consumer is not off already.
@@ -75,19 +77,20 @@ pub(crate) async fn switch(
 }
 
 async fn switch_one(stack: &Stack, queue: &Queue, on: bool) -> Result<Switched, CliError> {
-    let uuid = mapping(stack, queue).await?.uuid;
+    let arn = queue_arn(stack, &queue.url).await?;
     let wanted = if on { "on" } else { "off" };
     let begun = Instant::now();
     let mut asked = false;
     loop {
-        let state = state(stack, queue).await?.name;
+        let mapping = mapping(stack, queue, &arn).await?;
+        let state = ConsumerState::of(&mapping).name;
         if state == wanted {
             return Ok(Switched { queue: queue.name.clone(), consumer: state });
         }
         // A mapping that is still on its way takes no change.
         if !asked && (state == "on" || state == "off") {
             let update = stack.lambda.update_event_source_mapping();
-            update.set_uuid(uuid.clone()).enabled(on).send().await?;
+            update.set_uuid(mapping.uuid).enabled(on).send().await?;
             asked = true;
         }
         if begun.elapsed() > SWITCH_WAIT {
@@ -101,17 +104,15 @@ async fn switch_one(stack: &Stack, queue: &Queue, on: bool) -> Result<Switched, 
     }
 }
 
+/// What gives a consumer the messages of its queue. It is found by the queue: what it names is the consumer's alias.
 async fn mapping(
     stack: &Stack,
     queue: &Queue,
+    queue_arn: &str,
 ) -> Result<EventSourceMappingConfiguration, CliError> {
-    let answer =
-        stack.lambda.list_event_source_mappings().function_name(&queue.consumer).send().await?;
-    let queue_name = queue.url.rsplit('/').next().unwrap_or_default();
-    let of_queue = |mapping: &EventSourceMappingConfiguration| {
-        mapping.event_source_arn().is_some_and(|arn| arn.rsplit(':').next() == Some(queue_name))
-    };
-    answer.event_source_mappings.unwrap_or_default().into_iter().find(of_queue).ok_or_else(|| {
+    let list = stack.lambda.list_event_source_mappings().event_source_arn(queue_arn);
+    let mappings = list.send().await?.event_source_mappings.unwrap_or_default();
+    mappings.into_iter().next().ok_or_else(|| {
         CliError::NotFound(format!(
             "{} is not given the messages of {}: the mapping is gone; deploy the stack again",
             queue.consumer, queue.name

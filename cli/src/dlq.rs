@@ -429,7 +429,8 @@ async fn move_task(
     queue: &Queue,
     bar: &ProgressBar,
 ) -> Result<Option<Done>, CliError> {
-    let (source, target) = (arn(stack, &queue.dlq_url).await?, arn(stack, &queue.url).await?);
+    let (source, target) =
+        (queue_arn(stack, &queue.dlq_url).await?, queue_arn(stack, &queue.url).await?);
     let started = stack
         .sqs
         .start_message_move_task()
@@ -491,7 +492,7 @@ fn is_unknown_call(code: &str) -> bool {
     .any(|unknown| code.contains(unknown))
 }
 
-async fn arn(stack: &Stack, url: &str) -> Result<String, CliError> {
+pub(crate) async fn queue_arn(stack: &Stack, url: &str) -> Result<String, CliError> {
     let names = QueueAttributeName::QueueArn;
     let answer = stack
         .sqs

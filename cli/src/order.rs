@@ -19,7 +19,7 @@ use crate::{
     outbox,
     output::{cut, plain, table},
     payment::OrderPayment,
-    stack::{Stack, timeouts},
+    stack::{ALIAS, Stack, timeouts},
 };
 
 /// order-api works for up to 10 s, and its environment may have to be started first.
@@ -220,6 +220,7 @@ async fn invoke(
         .lambda
         .invoke()
         .function_name(function)
+        .qualifier(ALIAS)
         .payload(Blob::new(payload.to_string()))
         .customize()
         .config_override(config::Config::builder().timeout_config(timeouts(timeout)))

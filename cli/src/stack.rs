@@ -32,6 +32,9 @@ pub(crate) const OPERATION_TIMEOUT: Duration = Duration::from_secs(5);
 /// Number of attempts of one call: one that was lost on its way is repeated once.
 const ATTEMPTS_MAX: u32 = 2;
 
+/// What every function is invoked by: its alias, which points to the version that is in force.
+pub(crate) const ALIAS: &str = "live";
+
 /// Which stack, and how to get at it.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Which stack")]

@@ -9,6 +9,7 @@ that fails is rolled back by CloudFormation.
 
 import os
 import re
+import shutil
 import subprocess
 import time
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from orderflow_stack import aws, binaries
 from orderflow_stack.errors import StackError
+from orderflow_stack.function_versions import ALIAS, mark_changes
 from orderflow_stack.index_steps import Template, plan_deployments
 from orderflow_stack.paths import LOCAL_DIRECTORY, REPOSITORY
 from orderflow_stack.state import State
@@ -80,7 +82,11 @@ def deploy(account: Account, stack: str, parameters: dict[str, str], bin_dir: Pa
         *("cloudformation", "package", "--template-file", str(template)),
         *("--s3-bucket", bucket, "--s3-prefix", stack, "--output-template-file", str(packaged)),
     )
-    steps = [(packaged, parameters)] if deployed is None else _plan_steps(account, deployed, packaged, parameters)
+    if deployed is None:
+        packaged.write_text(yaml_dump(mark_changes(yaml_parse(packaged.read_text()), parameters)))
+        steps = [(packaged, parameters)]
+    else:
+        steps = _plan_steps(account, deployed, packaged, parameters)
     for number, (step, of_step) in enumerate(steps, start=1):
         if len(steps) > 1:
             print(f"Step {number} of {len(steps)}: a table takes one new or deleted index at a time ...", flush=True)
@@ -97,9 +103,11 @@ def _plan_steps(
     body = described["TemplateBody"]
     deployed = yaml_parse(body) if isinstance(body, str) else body
     wanted = yaml_parse(packaged.read_text())
-    plan = plan_deployments(deployed, wanted)
     current = {one["ParameterKey"]: one["ParameterValue"] for one in stack.get("Parameters", [])}
     parameters = _renew_defaults(deployed, wanted, current) | parameters
+    wanted = mark_changes(wanted, current | parameters)
+    packaged.write_text(yaml_dump(wanted))
+    plan = plan_deployments(deployed, wanted)
     steps = []
     for number, template in enumerate([*plan.before, *plan.then[:-1]], start=1):
         file = packaged.with_name(f"step-{number}.yaml")
@@ -135,15 +143,18 @@ def _deploy_template(account: Account, stack: str, bucket: str, template: Path, 
         print("Nothing has changed since the last deployment.", flush=True)
 
 
-def deploy_function(account: Account, stack: str, function: str) -> None:
-    """Deploys the code of one function, which keeps its configuration."""
+def deploy_function(account: Account, stack: str, function: str, bin_dir: Path | None) -> None:
+    """Deploys the code of one function, which keeps its configuration, as a new version that is in force then."""
     if _describe(account, stack) is None:
         raise StackError(f"{stack} is not deployed in {account.region}: `make deploy STACK={stack}` deploys it")
     functions = binaries.CODE_URI.findall(binaries.TEMPLATE.read_text())
     if function not in functions:
         raise StackError(f"there is no function {function}: there are {', '.join(functions)}")
-    _run_cargo_lambda("build", "--release", "--arm64", "--workspace", "--bin", function)
-    _run_cargo_lambda("deploy", f"{stack}-{function}", "--binary-name", function, "--region", account.region)
+    if bin_dir is None:
+        _run_cargo_lambda("build", "--release", "--arm64", "--workspace", "--bin", function)
+    place = ("--lambda-dir", str(_place_binary(stack, function, bin_dir))) if bin_dir else ()
+    names = (f"{stack}-{function}", "--binary-name", function, "--alias", ALIAS)
+    _run_cargo_lambda("deploy", *names, "--region", account.region, *place)
 
 
 def destroy(account: Account, stack: str, yes: bool) -> None:
@@ -183,6 +194,15 @@ def _stage(stack: str, bin_dir: Path) -> Path:
     state = State(_directory(stack))
     binaries.stage(state, bin_dir)
     return state.template
+
+
+def _place_binary(stack: str, function: str, bin_dir: Path) -> Path:
+    """A folder with this binary as `cargo lambda build` would leave it."""
+    source, folder = bin_dir / function, _directory(stack) / "lambda"
+    bootstrap = folder / function / "bootstrap"
+    bootstrap.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(source / "bootstrap" if source.is_dir() else source, bootstrap)
+    return folder
 
 
 def _directory(stack: str) -> Path:

@@ -23,7 +23,7 @@ def run_command(arguments: list[str]) -> None:
         case "up":
             account.deploy(Account.of_caller(options.region), options.stack, dict(options.parameters), options.bin_dir)
         case "function":
-            account.deploy_function(Account.of_caller(options.region), options.stack, options.function)
+            account.deploy_function(Account.of_caller(options.region), options.stack, options.function, options.bin_dir)
         case "smoke":
             smoke.run(options.api_url.rstrip("/"), options.email, options.region)
         case "destroy":
@@ -41,7 +41,16 @@ def _build_parser() -> argparse.ArgumentParser:
     stack.add_argument("--stack", required=True, type=_parse_stack, metavar="NAME", help="the CloudFormation stack")
     parser = argparse.ArgumentParser(prog="deploy.py", description="Orderflow in an AWS account.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    up = commands.add_parser("up", parents=[stack], help="build the functions for arm64, and deploy the template")
+    built = argparse.ArgumentParser(add_help=False)
+    built.add_argument(
+        "--bin-dir",
+        type=lambda text: Path(text).absolute() if text else None,
+        metavar="DIR",
+        help="where the functions' binaries are, instead of building them",
+    )
+    up = commands.add_parser(
+        "up", parents=[stack, built], help="build the functions for arm64, and deploy the template"
+    )
     up.add_argument(
         "--param",
         dest="parameters",
@@ -51,13 +60,9 @@ def _build_parser() -> argparse.ArgumentParser:
         metavar="KEY=VALUE",
         help="a parameter of the template; repeatable. What is not given stays as it was deployed",
     )
-    up.add_argument(
-        "--bin-dir",
-        type=lambda text: Path(text).absolute() if text else None,
-        metavar="DIR",
-        help="where the functions' binaries are, instead of building them",
+    function = commands.add_parser(
+        "function", parents=[stack, built], help="build one function, and deploy its code alone"
     )
-    function = commands.add_parser("function", parents=[stack], help="build one function, and deploy its code alone")
     function.add_argument("--function", required=True, type=_parse_function, metavar="FN", help="such as order-api")
     tried = commands.add_parser("smoke", parents=[region], help="place an order by a deployed API, and cancel it")
     tried.add_argument("--api-url", required=True, type=_parse_url, metavar="URL", help="with the stage: .../v1")

@@ -14,6 +14,7 @@ from orderflow_stack.api_call import OF_EMULATOR, ApiAnswer, ApiCall
 from orderflow_stack.deployed_stack import DeployedStack, describe_stack
 from orderflow_stack.emulator import Emulator
 from orderflow_stack.errors import StackError
+from orderflow_stack.function_versions import ALIAS
 from orderflow_stack.storefront.server import StorefrontServer
 from orderflow_stack.stripe.checkout import list_calls
 
@@ -148,7 +149,9 @@ def _pass_time(emulator: Emulator, stack: DeployedStack, order_id: str) -> None:
         )
     except orders.exceptions.ConditionalCheckFailedException:
         raise StackError(f"order {order_id} does not await its payment") from None
-    answer = aws.create_client("lambda", emulator.url).invoke(FunctionName=stack.outputs["RelayFunction"])
+    answer = aws.create_client("lambda", emulator.url).invoke(
+        FunctionName=stack.outputs["RelayFunction"], Qualifier=ALIAS
+    )
     if "FunctionError" in answer:
         raise StackError(f"the relay fails: {answer['Payload'].read().decode(errors='replace')}")
 

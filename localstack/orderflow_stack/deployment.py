@@ -13,12 +13,15 @@ import re
 import time
 from typing import Any
 
+from awscli.customizations.cloudformation.yamlhelper import yaml_dump, yaml_parse
+
 from orderflow_stack import aws
 from orderflow_stack.binaries import TEMPLATE
 from orderflow_stack.cli import Options
 from orderflow_stack.deployed_stack import STACK_NAME, DeployedStack, describe_stack
 from orderflow_stack.emulator import Emulator
 from orderflow_stack.errors import StackError
+from orderflow_stack.function_versions import mark_changes
 from orderflow_stack.settings_file import write_settings_file
 from orderflow_stack.smoke_test import call_every_function
 from orderflow_stack.state import State
@@ -119,6 +122,7 @@ def _package_and_deploy(state: State, emulator: Emulator, parameters: dict[str, 
         *("cloudformation", "package", "--template-file", str(state.template)),
         *("--s3-bucket", BUCKET, "--output-template-file", str(packaged)),
     )
+    packaged.write_text(yaml_dump(mark_changes(yaml_parse(packaged.read_text()), parameters)))
     output = aws.run_cli(
         emulator.url,
         *("cloudformation", "deploy", "--template-file", str(packaged), "--no-execute-changeset"),

@@ -13,6 +13,7 @@ from orderflow_stack import aws
 from orderflow_stack.deployed_stack import DeployedStack
 from orderflow_stack.emulator import Emulator
 from orderflow_stack.errors import StackError
+from orderflow_stack.function_versions import ALIAS
 
 API_TIMEOUT_SECONDS = 30
 # What an emulator says in place of a function that it cannot run.
@@ -27,8 +28,11 @@ def call_every_function(emulator: Emulator, stack: DeployedStack) -> None:
         _call_api(stack.api_url + path)
     functions = aws.create_client("lambda", emulator.url)
     for mapping in functions.list_event_source_mappings()["EventSourceMappings"]:
+        *_, name, alias = mapping["FunctionArn"].split(":")
+        if alias != ALIAS:
+            raise StackError(f"a queue is fed to {alias}, and not to the alias {ALIAS} of it")
         # An empty batch: nothing to do, but everything must be there to do it with.
-        _invoke_function(functions, mapping["FunctionArn"].rsplit(":", 1)[-1], b'{"Records":[]}')
+        _invoke_function(functions, name, b'{"Records":[]}')
     _invoke_function(functions, stack.outputs["RelayFunction"], b"{}")
     if push_api := stack.outputs.get("PushApiFunction"):
         # That a connection has gone which nobody knows.
@@ -48,7 +52,7 @@ def _call_api(url: str) -> None:
 
 
 def _invoke_function(functions: Any, name: str, event: bytes) -> None:
-    answer = functions.invoke(FunctionName=name, Payload=event)
+    answer = functions.invoke(FunctionName=name, Qualifier=ALIAS, Payload=event)
     body = answer["Payload"].read()
     if "FunctionError" in answer or MOCK_RESPONSE in body:
         raise StackError(f"{name} fails: {body.decode(errors='replace')}; `make logs` may say why")

@@ -10,6 +10,7 @@ account.
 import os
 import platform
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -20,6 +21,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from orderflow_stack.function_versions import ALIAS
 from orderflow_stack.paths import REPOSITORY
 from orderflow_stack.virtual_environment import enter_stack_environment
 
@@ -77,6 +79,49 @@ def list_resources(cloudformation: Any, stack: str) -> Iterator[tuple[str, str]]
 def read_outputs(cloudformation: Any, stack: str) -> dict[str, str]:
     outputs = cloudformation.describe_stacks(StackName=stack)["Stacks"][0]["Outputs"]
     return {output["OutputKey"]: output["OutputValue"] for output in outputs}
+
+
+def expect_in_force(subject: str, functions: Any, function: str, version: str, log_level: str) -> None:
+    name = f"{SECOND}-{function}"
+    alias = functions.get_alias(FunctionName=name, Name=ALIAS)["FunctionVersion"]
+    configuration = functions.get_function_configuration(FunctionName=name, Qualifier=ALIAS)
+    seen = (alias, configuration["Environment"]["Variables"]["LOG_LEVEL"])
+    if seen != (version, log_level):
+        sys.exit(f"error: {subject}: wanted version {version} with {log_level}, got {seen}")
+    print(f"ok: {subject}", flush=True)
+
+
+def check_parameters(functions: Any, cloudformation: Any, up: tuple[str, ...]) -> None:
+    """What is named changes, and is published; nothing else does or is."""
+    expect_in_force("what was deployed is in force", functions, "order-api", "1", "info")
+    expect("one parameter is changed", run_deploy(*up, "--param", "LogLevel=debug"), 0, "The API: http")
+    expect_in_force("its value is in force", functions, "order-api", "2", "debug")
+    expect(
+        "a parameter of one function is changed", run_deploy(*up, "--param", "MailMaxAgeDays=13"), 0, "The API: http"
+    )
+    expect_in_force("no other function has a new version", functions, "order-api", "2", "debug")
+    expect_in_force("that function has one", functions, "notification-consumer", "3", "debug")
+    described = cloudformation.describe_stacks(StackName=SECOND)["Stacks"][0]["Parameters"]
+    deployed = {parameter["ParameterKey"]: parameter["ParameterValue"] for parameter in described}
+    wanted = PARAMETERS | {"LogLevel": "debug", "MailMaxAgeDays": "13"}
+    if not wanted.items() <= deployed.items():
+        sys.exit(f"error: a parameter that was not named did not keep its value: {deployed}")
+
+
+def check_one_function(functions: Any, bin_dir: Path, smoke: tuple[str, ...]) -> None:
+    """Its code is deployed and rolled back, with another function's binary for one that is broken."""
+    broken = Path(os.environ["ORDERFLOW_STACK"]).with_name("broken")
+    broken.mkdir(exist_ok=True)
+    shutil.copy(bin_dir / "product-api", broken / "order-api")
+    deploy = ("function", "--stack", SECOND, "--function", "order-api", "--bin-dir")
+    expect("one function is deployed", run_deploy(*deploy, str(broken)), 0, "")
+    expect_in_force("its new version is in force", functions, "order-api", "3", "debug")
+    expect("it answers nothing", run_deploy(*smoke), 1, "should be 200 and is 502")
+    functions.update_alias(FunctionName=f"{SECOND}-order-api", Name=ALIAS, FunctionVersion="2")
+    expect("its alias rolls it back", run_deploy(*smoke), 0, "Everything went as it should")
+    expect("its code is deployed again", run_deploy(*deploy, str(bin_dir)), 0, "")
+    expect_in_force("that is in force", functions, "order-api", "4", "debug")
+    expect("it takes orders", run_deploy(*smoke), 0, "Everything went as it should")
 
 
 def check_refusals(up: tuple[str, ...], region: str) -> None:
@@ -160,15 +205,10 @@ def main() -> None:
     said = expect("a second shop is deployed", run_deploy(*up, *with_parameters(PARAMETERS)), 0, "The API: http")
     second_url = next(line for line in said.splitlines() if line.startswith("The API: ")).removeprefix("The API: ")
     expect("what has not changed is not deployed", run_deploy(*up), 0, "Nothing has changed")
-    expect("one parameter is changed", run_deploy(*up, "--param", "LogLevel=debug"), 0, "The API: http")
-    cloudformation = boto3.client("cloudformation", region_name=region)
+    functions, cloudformation = (boto3.client(name, region_name=region) for name in ("lambda", "cloudformation"))
+    check_parameters(functions, cloudformation, up)
     emulator = select_emulator(State(Path(os.environ["ORDERFLOW_STACK"]).parent))
     emulator.complete_deployment(read_outputs(cloudformation, SECOND))
-    described = cloudformation.describe_stacks(StackName=SECOND)["Stacks"][0]["Parameters"]
-    deployed = {parameter["ParameterKey"]: parameter["ParameterValue"] for parameter in described}
-    wanted = PARAMETERS | {"LogLevel": "debug"}
-    if not wanted.items() <= deployed.items():
-        sys.exit(f"error: a parameter that was not named did not keep its value: {deployed}")
 
     shared = set(list_resources(cloudformation, first)) & set(list_resources(cloudformation, SECOND))
     if shared:
@@ -189,6 +229,7 @@ def main() -> None:
         expect(f"{name} takes orders while the other does", one, 0, "Everything went as it should")
     expect("an API that is not there fails", run_deploy(*smoke, f"{second_url}/none"), 1, "should be 200")
 
+    check_one_function(functions, Path(bin_dir), (*smoke, second_url))
     switch_priority(cloudformation, emulator, up, (*smoke, second_url))
 
     refused = run_deploy("destroy", "--stack", SECOND, answer="no\n")

@@ -19,6 +19,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from orderflow_stack.function_versions import ALIAS
 from orderflow_stack.paths import REPOSITORY
 from orderflow_stack.virtual_environment import enter_stack_environment
 
@@ -135,6 +136,9 @@ def main() -> None:
     outputs = read_outputs(cloudformation)
     emulator = select_emulator(State(directory))
     emulator.complete_deployment(outputs)
+    mappings = aws.create_client("lambda", url).list_event_source_mappings()["EventSourceMappings"]
+    of_stack = [one["FunctionArn"] for one in mappings if f":{STACK}-" in one["FunctionArn"]]
+    expect("every queue is fed to an alias", {arn.rsplit(":", 1)[1] for arn in of_stack}, {ALIAS})
     check_shop(url, emulator.build_api_url(outputs["ApiId"], outputs["ApiStage"]), outputs, released)
 
 

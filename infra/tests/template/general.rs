@@ -33,7 +33,8 @@ fn references(value: &Value) -> Vec<(&'static str, String)> {
         for (function, argument) in fields {
             let text = argument.as_str().unwrap_or_default();
             match function.as_str() {
-                "Ref" => found.push(("value", text.to_owned())),
+                // SAM's own name of a function's alias has a point in it.
+                "Ref" => found.push(("value", text.split('.').next().unwrap_or(text).to_owned())),
                 "Fn::GetAtt" => {
                     found.push(("resource", text.split('.').next().unwrap_or(text).to_owned()))
                 }
@@ -107,7 +108,10 @@ fn check_conditions(template: &Template, value: &Value, under: &[&str], place: &
                 match function.as_str() {
                     "Fn::If" => {
                         let condition = argument[0].as_str().unwrap_or_default();
-                        let then = [under, &[condition]].concat();
+                        let met = &template.0["Conditions"][condition]["Fn::And"];
+                        let met = list(met).into_iter().filter_map(|c| c["Fn::Condition"].as_str());
+                        let met: Vec<&str> = met.chain([condition]).collect();
+                        let then = [under, &met].concat();
                         check_conditions(template, &argument[1], &then, place);
                         check_conditions(template, &argument[2], under, place);
                         continue;

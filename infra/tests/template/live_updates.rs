@@ -72,7 +72,7 @@ fn every_message_and_the_coming_and_going_of_connections_reach_push_api() {
     assert_eq!(integration["IntegrationType"], "AWS_PROXY");
     let uri = json!({ "Fn::Join": ["", [
         { "Fn::Sub": "arn:${AWS::Partition}:apigateway:${AWS::Region}:lambda:path/2015-03-31/functions/" },
-        { "Fn::GetAtt": "PushApi.Arn" },
+        { "Ref": "PushApi.Alias" },
         "/invocations",
     ]] });
     assert_eq!(integration["IntegrationUri"], uri);

@@ -1,6 +1,7 @@
 //! What infra/template.yaml must keep to, whoever changes it. It is read as a file: no stack is needed.
 
 mod alarms;
+mod aliases;
 mod api;
 mod dashboard;
 mod functions;

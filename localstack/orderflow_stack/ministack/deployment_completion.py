@@ -16,15 +16,18 @@ def enable_expiry(url: str, table: str) -> None:
     )
 
 
-def write_concurrency_as_numbers(url: str) -> None:
+def adapt_mappings(url: str) -> None:
     """MiniStack's CloudFormation keeps the text of a parameter where a number belongs. Its poller then fails to compare
-    the two, and no message reaches a consumer."""
+    the two, and no message reaches a consumer. And a mapping that it changes from a function to its alias goes on to
+    feed the function, whatever it says of itself."""
     functions = aws.create_client("lambda", url)
     for mapping in functions.list_event_source_mappings()["EventSourceMappings"]:
         concurrency = mapping.get("ScalingConfig", {}).get("MaximumConcurrency")
         if concurrency is not None:
             functions.update_event_source_mapping(
-                UUID=mapping["UUID"], ScalingConfig={"MaximumConcurrency": int(concurrency)}
+                UUID=mapping["UUID"],
+                FunctionName=mapping["FunctionArn"],
+                ScalingConfig={"MaximumConcurrency": int(concurrency)},
             )
 
 

@@ -68,7 +68,7 @@ class MiniStack(Emulator):
         for table in ("IdempotencyTable", "ConnectionsTable"):
             if table in outputs:
                 deployment_completion.enable_expiry(self.url, outputs[table])
-        deployment_completion.write_concurrency_as_numbers(self.url)
+        deployment_completion.adapt_mappings(self.url)
         if self.settings.server_env.get("AUTH") == "true":
             deployment_completion.adapt_grants(self.url)
             deployment_completion.adapt_topic_policy(self.url, outputs["TopicArn"])

@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::Stack;
+use crate::{ALIAS, Stack};
 
 /// What the proxy does to a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -143,8 +143,8 @@ impl Stack {
     /// # Errors
     /// The relay could not be invoked.
     pub async fn sweep(&self) -> Result<Option<Value>> {
-        let answer =
-            self.lambda.invoke().function_name(self.setting("RELAY_FUNCTION")).send().await?;
+        let call = self.lambda.invoke().function_name(self.setting("RELAY_FUNCTION"));
+        let answer = call.qualifier(ALIAS).send().await?;
         if answer.function_error().is_some() {
             return Ok(None);
         }

@@ -32,6 +32,9 @@ pub use queues::{Queue, new_event};
 pub use tables::{Amounts, Item};
 pub use wait::{Seconds, eventually};
 
+/// What every function is invoked by.
+pub const ALIAS: &str = "live";
+
 #[derive(Debug, Clone)]
 pub struct Stack {
     settings: HashMap<String, String>,

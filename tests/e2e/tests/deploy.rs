@@ -5,7 +5,7 @@ use std::{env, fs, path::PathBuf, process::Command};
 
 use anyhow::{Context, Result, ensure};
 use aws_sdk_lambda::operation::get_function_configuration::GetFunctionConfigurationOutput;
-use e2e::{Seconds, Stack, eventually};
+use e2e::{ALIAS, Seconds, Stack, eventually};
 
 /// What order-api says of an order that is not there, and what it says with another letter in its code.
 const SAYS: [&[u8]; 2] = [b"There is no order ", b"There is no 0rder "];
@@ -36,6 +36,7 @@ fn deploy(stack: &Stack, function: &str, binary: &str, changed: bool) -> Result<
     let run = Command::new(&python)
         .current_dir(&root)
         .args(["localstack/cargo_lambda.py", "deploy", function, "--binary-name", binary])
+        .args(["--alias", ALIAS])
         .arg("--lambda-dir")
         .arg(&staged)
         .args(["--endpoint-url", stack.setting("EMULATOR_URL")])
@@ -56,7 +57,8 @@ fn deploy(stack: &Stack, function: &str, binary: &str, changed: bool) -> Result<
 
 async fn configuration(stack: &Stack) -> Result<GetFunctionConfigurationOutput> {
     let function = stack.setting("ORDER_API_FUNCTION");
-    Ok(stack.lambda.get_function_configuration().function_name(function).send().await?)
+    let call = stack.lambda.get_function_configuration().function_name(function);
+    Ok(call.qualifier(ALIAS).send().await?)
 }
 
 fn assert_configured_alike(

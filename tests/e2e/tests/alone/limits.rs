@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use aws_sdk_dynamodb::types::AttributeValue;
 use aws_sdk_lambda::primitives::Blob;
-use e2e::{Queue, Stack, api::order_body, expect_status};
+use e2e::{ALIAS, Queue, Stack, api::order_body, expect_status};
 use futures::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -42,7 +42,7 @@ async fn order_from(
         "isBase64Encoded": false,
     });
     let invoked = stack.lambda.invoke().function_name(stack.setting("ORDER_API_FUNCTION"));
-    let answer = invoked.payload(Blob::new(request.to_string())).send().await?;
+    let answer = invoked.qualifier(ALIAS).payload(Blob::new(request.to_string())).send().await?;
     ensure!(answer.function_error.is_none(), "{answer:?}");
     Ok(serde_json::from_slice(answer.payload.context("an answer")?.as_ref())?)
 }

@@ -2,7 +2,6 @@
 
 use anyhow::{Context, Result};
 use aws_sdk_dynamodb::types::AttributeValue;
-use aws_sdk_lambda::types::Environment;
 use e2e::{
     Queue, Seconds, Stack, eventually,
     payments::{open_payment, order_becomes, pass_time, unpaid_order},
@@ -56,18 +55,12 @@ async fn set_outbox(stack: &Stack, order: &str, shard: &str, since: Timestamp) -
 /// Lets the relay's next sweeps look for SNS here; where it is, without.
 async fn set_sns_endpoint(stack: &Stack, endpoint: Option<&str>) -> Result<()> {
     const VARIABLE: &str = "AWS_ENDPOINT_URL_SNS";
-    let name = stack.setting("RELAY_FUNCTION");
-    let now = stack.lambda.get_function_configuration().function_name(name).send().await?;
-    let mut variables =
-        now.environment().and_then(|e| e.variables()).cloned().context("the relay's variables")?;
-    match endpoint {
-        Some(endpoint) => variables.insert(VARIABLE.to_owned(), endpoint.to_owned()),
-        None => variables.remove(VARIABLE),
-    };
-    let environment = Environment::builder().set_variables(Some(variables)).build();
-    let change = stack.lambda.update_function_configuration().function_name(name);
-    change.environment(environment).send().await?;
-    stack.restart("RELAY").await
+    stack
+        .change_variables("RELAY", |variables| match endpoint {
+            Some(endpoint) => drop(variables.insert(VARIABLE.to_owned(), endpoint.to_owned())),
+            None => drop(variables.remove(VARIABLE)),
+        })
+        .await
 }
 
 #[tokio::test]
