@@ -143,7 +143,7 @@ e2e-lifecycle: build
 	EMULATOR=$(EMULATOR) $(PYTHON) localstack/tests/lifecycle.py
 
 e2e-iam: build
-	$(WITH) --state .local/test/iam --mail-mode ses $(if $(filter ministack,$(EMULATOR)),--server-env AUTH=true) -- \
+	$(WITH) --state .local/test/iam --mail-mode ses --param PriorityQueue=on --param PriorityTotal=15 $(if $(filter ministack,$(EMULATOR)),--server-env AUTH=true) -- \
 	  cargo test --workspace --test iam --test library -- --test-threads=8
 
 e2e-conformance: build

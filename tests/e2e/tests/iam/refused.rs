@@ -161,13 +161,14 @@ async fn a_consumer_handles_the_messages_of_no_queue_but_its_own_and_sends_to_no
     for own in Queue::ALL {
         let role = stack.with_role_of(&format!("{}_CONSUMER", own.name())).await?;
         let sqs = aws_sdk_sqs::Client::new(&role);
-        for queue in Queue::ALL {
+        for queue in Queue::ALL.into_iter().chain([Queue::NotificationPriority]) {
             let url = stack.queue(queue);
             let look = sqs.get_queue_attributes().queue_url(url);
             let looked = look.attribute_names(QueueAttributeName::QueueArn).send().await;
             let put_off = sqs.change_message_visibility().queue_url(url).receipt_handle("none");
             let put_off = put_off.visibility_timeout(0).send().await;
-            if queue == own {
+            let of_priority = (Queue::Notification, Queue::NotificationPriority);
+            if queue == own || (own, queue) == of_priority {
                 looked?;
                 // It gets as far as to hear that there is no such message.
                 let error = put_off.expect_err("there is no such message");
