@@ -115,7 +115,7 @@ e2e-live: build
 # Not a part of `e2e`: most of its time goes by in waiting, a minute of it until queues are old. On MiniStack, whatever EMULATOR is.
 runbook: build ## play docs/runbook.md: break a stack, follow each section, compare what is printed (UPDATE_RUNBOOK=1 writes it anew)
 	$(WITH) --emulator ministack --state .local/test/runbook --mail-mode ses --payments stripe --server-env AUTH=true --param Currency=EUR \
-	  --param RetrySchedule=1,1 --param RelayAgeSeconds=2 --param OrderPendingMaxMinutes=0 --param OldestMessageMaxSeconds=60 -- \
+	  --param LiveUpdates=on --param RetrySchedule=1,1 --param RelayAgeSeconds=2 --param OrderPendingMaxMinutes=0 --param OldestMessageMaxSeconds=60 -- \
 	  cargo test --workspace --test runbook -- --test-threads=1
 
 SMOKE = set -a && . $$ORDERFLOW_STACK && $(ACCOUNT) smoke --api-url $$API_URL --email smoke@example.com

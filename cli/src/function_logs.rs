@@ -4,18 +4,20 @@
 //! Lambda itself logs. Guarantees: bounded in lines and in time; what was not read is said. A log group that is not there yet has
 //! logged nothing.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
-use aws_sdk_dynamodb::error::ProvideErrorMetadata;
 use futures::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Value, value::RawValue};
-use tokio::time::Instant;
 
 use crate::{
     error::CliError,
     log,
+    log_events::{self, Wanted},
     output::{plain, table},
     stack::Stack,
 };
@@ -124,21 +126,10 @@ async fn read_group(
     let mut seen = BTreeSet::new();
     // By one term after the other: "any of these" is something that emulators do not know.
     for term in terms {
-        let mut next = None;
-        loop {
-            let call = stack
-                .logs
-                .filter_log_events()
-                .log_group_name(format!("/aws/lambda/{function}"))
-                .filter_pattern(format!("\"{term}\""))
-                .start_time(since.as_millisecond())
-                .set_next_token(next);
-            let page = match call.send().await {
-                Ok(page) => page,
-                Err(error) if error.code() == Some("ResourceNotFoundException") => break,
-                Err(error) => return Err(error.into()),
-            };
-            for event in page.events.unwrap_or_default() {
+        let (pattern, from_ms) = (format!("\"{term}\""), since.as_millisecond());
+        let wanted = Wanted { function, pattern: &pattern, from_ms, deadline };
+        let is_whole = log_events::read(stack, wanted, |events| {
+            for event in events {
                 let at = event.timestamp.and_then(|at| Timestamp::from_millisecond(at).ok());
                 let (Some(at), Some(message)) = (at, event.message) else { continue };
                 let stream = event.log_stream_name.unwrap_or_default();
@@ -148,14 +139,12 @@ async fn read_group(
                     }
                 }
             }
-            next = page.next_token;
-            if next.is_none() {
-                break;
-            }
-            if group.lines.len() >= LINES_MAX || Instant::now() >= deadline {
-                group.is_cut = true;
-                return Ok(group);
-            }
+            group.lines.len() < LINES_MAX
+        })
+        .await?;
+        if !is_whole {
+            group.is_cut = true;
+            break;
         }
     }
     Ok(group)

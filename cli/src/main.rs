@@ -19,6 +19,7 @@ mod function_logs;
 mod held;
 mod interrupt;
 mod log;
+mod log_events;
 mod log_level;
 mod mail;
 mod marker;

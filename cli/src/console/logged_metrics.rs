@@ -9,12 +9,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aws_sdk_dynamodb::error::ProvideErrorMetadata;
 use futures::{StreamExt, TryStreamExt, stream};
 use serde_json::Value;
 
 use crate::{
     error::CliError,
+    log_events::{self, Wanted},
     metrics::{MINUTE_SECONDS, MetricId, MetricOwner, Minutes},
     stack::Stack,
 };
@@ -129,31 +129,17 @@ async fn read_lines(
     from: i64,
     deadline: Instant,
 ) -> Result<(String, i64, Vec<String>), CliError> {
+    let (pattern, from_ms) = ("\"CloudWatchMetrics\"", from * 1_000);
+    let wanted = Wanted { function: &function, pattern, from_ms, deadline };
     let mut lines = Vec::new();
-    let mut next = None;
-    loop {
-        let call = stack
-            .logs
-            .filter_log_events()
-            .log_group_name(format!("/aws/lambda/{function}"))
-            .filter_pattern("\"CloudWatchMetrics\"")
-            .start_time(from * 1_000)
-            .set_next_token(next);
-        let page = match call.send().await {
-            Ok(page) => page,
-            // A function that has never run has no log group on an emulator.
-            Err(error) if error.code() == Some("ResourceNotFoundException") => break,
-            Err(error) => return Err(error.into()),
-        };
-        for message in page.events.unwrap_or_default().into_iter().filter_map(|e| e.message) {
-            let is_metric = |line: &&str| line.contains("\"CloudWatchMetrics\"");
+    log_events::read(stack, wanted, |events| {
+        for message in events.into_iter().filter_map(|event| event.message) {
+            let is_metric = |line: &&str| line.contains(pattern);
             lines.extend(message.lines().filter(is_metric).map(str::to_owned));
         }
-        next = page.next_token;
-        if next.is_none() || Instant::now() >= deadline {
-            break;
-        }
-    }
+        true
+    })
+    .await?;
     Ok((function, from, lines))
 }
 

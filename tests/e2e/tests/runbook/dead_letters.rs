@@ -16,14 +16,15 @@ use uuid::Uuid;
 
 use crate::playing::Playing;
 
-/// All queues of a stack whose orders are paid.
-pub(crate) const QUEUES: [Queue; 6] = [
+/// All queues of a stack whose orders are paid, and followed by their customers.
+pub(crate) const QUEUES: [Queue; 7] = [
     Queue::Product,
     Queue::Order,
     Queue::Payment,
     Queue::Notification,
     Queue::Feedback,
     Queue::Analytics,
+    Queue::Push,
 ];
 
 /// Waits until no message is on any queue: what an order brings about has come to its end.
@@ -191,6 +192,24 @@ async fn an_event_that_was_given_up_is_redriven_and_counted() -> Result<()> {
     playing.run("analytics daily", &[]).await?;
     let reported = stack.reported_amounts(&order, &product).await?;
     ensure!(stack.counted_amounts(&product).await? == reported, "it is counted once");
+    playing.end().await
+}
+
+#[tokio::test]
+async fn a_change_that_nobody_could_be_told_of_is_dropped() -> Result<()> {
+    let stack = Stack::load().await?;
+    let mut playing = Playing::begin(&stack, "push-dlq").await?;
+    let product = stack.api.product("Tea cosy", "7.90", 10).await?;
+    stack.pause(Queue::Push).await?;
+    let order = stack.api.order("alice@example.com", &[(&product, 1)]).await?;
+    stack.api.wait_until_settled(&order).await?;
+    let failure = ("retries_exhausted", "PostToConnection: AccessDeniedException");
+    die(&stack, Queue::Push, &order, Some(failure)).await?;
+    stack.resume(Queue::Push).await?;
+    playing.wait_until_raised().await?;
+
+    playing.run("dlq list push", &[]).await?;
+    playing.run("dlq drop push --all", &[]).await?;
     playing.end().await
 }
 

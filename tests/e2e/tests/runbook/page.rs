@@ -13,7 +13,7 @@ pub(crate) const UPDATE: &str = "UPDATE_RUNBOOK";
 /// What stands for any number of lines of an output that the page does not show.
 const CUT: &str = "…";
 /// Maximum number of lines that are written of an output; all above are cut.
-const OUTPUT_LINES_MAX: usize = 12;
+const OUTPUT_LINES_MAX: usize = 13;
 /// What comes before the first section.
 pub(crate) const FIRST: &str = "Runbook";
 const FENCE: &str = "```console";

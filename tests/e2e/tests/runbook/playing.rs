@@ -3,17 +3,37 @@
 //! In: a stack that a test breaks, and the section's name, which is its alarm's. Out: a failure if the alarm's metric does not pass the threshold with
 //! which the alarm is deployed, if a command fails or prints something else than the page shows, if a command is left out, or if the metric is not at
 //! rest at the end. The metrics of SQS, which MiniStack does not make, are taken from where SQS takes them: the number of a queue's messages, and the
-//! age of its oldest.
+//! age of its oldest. The alarms on the rate of errors, which MiniStack refuses, are calculated here as in the template.
 
 use std::{io::Read, sync::OnceLock};
 
 use anyhow::{Context, Result, ensure};
-use aws_sdk_cloudwatch::types::{MetricAlarm, Statistic};
+use aws_sdk_cloudwatch::types::{Dimension, MetricAlarm, Statistic};
 use aws_sdk_sqs::types::MessageSystemAttributeName;
 use e2e::{Seconds, Stack, alarms::is_beyond_threshold, eventually};
 use jiff::Timestamp;
 
 use crate::page::{self, Page, Step};
+
+/// The section of an alarm whose metric SNS alone makes: its commands are played without it.
+const OF_SNS: &str = "sns-delivery";
+/// The names of the alarms on the rate of errors end so.
+const OF_ERRORS: &str = "-errors";
+/// More than this percentage of a consumer's messages have failed.
+const FAILED_PERCENT_MAX: f64 = 5.0;
+/// Below, one of a few is no rate.
+const RATE_MESSAGES_MIN: f64 = 20.0;
+
+/// What says whether an alarm is raised.
+enum Watched {
+    /// Nothing that there is here.
+    Nothing,
+    Alarm(Box<MetricAlarm>),
+    /// Of how many of its messages this function fails at.
+    FailedPercent {
+        function: String,
+    },
+}
 
 /// See the module.
 pub(crate) struct Playing<'a> {
@@ -21,8 +41,7 @@ pub(crate) struct Playing<'a> {
     section: &'static str,
     steps: Vec<Step>,
     next: usize,
-    /// `None` of what comes before the sections.
-    alarm: Option<MetricAlarm>,
+    watched: Watched,
     /// What was emitted before is none of this.
     since: Timestamp,
     /// When the oldest message was sent, in milliseconds since 1970. It is read once, since SQS counts each look as a try.
@@ -36,9 +55,16 @@ impl<'a> Playing<'a> {
     /// It is not, or there is no such section or alarm.
     pub(crate) async fn begin(stack: &'a Stack, section: &'static str) -> Result<Self> {
         let steps = Page::read()?.steps(section)?;
-        let alarm = if section == page::FIRST { None } else { Some(stack.alarm(section).await?) };
+        let watched = match section.strip_suffix(OF_ERRORS) {
+            _ if [page::FIRST, OF_SNS].contains(&section) => Watched::Nothing,
+            Some(consumer) => {
+                let function = format!("{}_CONSUMER_FUNCTION", consumer.to_uppercase());
+                Watched::FailedPercent { function: stack.setting(&function).to_owned() }
+            }
+            None => Watched::Alarm(Box::new(stack.alarm(section).await?)),
+        };
         let (since, oldest_sent_ms) = (Timestamp::now(), OnceLock::new());
-        let playing = Self { stack, section, steps, next: 0, alarm, since, oldest_sent_ms };
+        let playing = Self { stack, section, steps, next: 0, watched, since, oldest_sent_ms };
         ensure!(!playing.is_raised().await?, "{section} is raised before anything was broken");
         Ok(playing)
     }
@@ -85,8 +111,28 @@ impl<'a> Playing<'a> {
     }
 
     async fn is_raised(&self) -> Result<bool> {
-        let Some(alarm) = &self.alarm else { return Ok(false) };
-        Ok(is_beyond_threshold(alarm, self.metric(alarm).await?))
+        match &self.watched {
+            Watched::Nothing => Ok(false),
+            Watched::Alarm(alarm) => Ok(is_beyond_threshold(alarm, self.metric(alarm).await?)),
+            Watched::FailedPercent { function } => {
+                Ok(self.failed_percent(function).await? > FAILED_PERCENT_MAX)
+            }
+        }
+    }
+
+    async fn failed_percent(&self, function: &str) -> Result<f64> {
+        let (mut failed, mut all) = (0.0, 0.0);
+        for name in ["retried", "dead_lettered", "done", "duplicate", "ignored"] {
+            let dimension = Dimension::builder().name("function").value(function).build();
+            let metric = MetricAlarm::builder().namespace("Orderflow").metric_name(name);
+            let metric = metric.dimensions(dimension).build();
+            let count: f64 = self.stack.emitted(&metric, self.since).await?.iter().sum();
+            all += count;
+            if ["retried", "dead_lettered"].contains(&name) {
+                failed += count;
+            }
+        }
+        Ok(if all >= RATE_MESSAGES_MIN { 100.0 * failed / all } else { 0.0 })
     }
 
     /// The alarm's metric, as CloudWatch would evaluate it.

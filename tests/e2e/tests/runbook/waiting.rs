@@ -18,7 +18,7 @@ const BACKLOG: usize = 1_001;
 const MESSAGES_AT_ONCE: usize = 10;
 
 /// What each consumer takes, of an order that is settled: a duplicate for it.
-async fn duplicates(stack: &Stack, settled: &str) -> Result<[(Queue, String); 6]> {
+async fn duplicates(stack: &Stack, settled: &str) -> Result<[(Queue, String); 7]> {
     Ok([
         (Queue::Product, stack.event(settled, "OrderCreated").await?),
         (Queue::Order, stack.event(settled, "StockReserved").await?),
@@ -26,10 +26,11 @@ async fn duplicates(stack: &Stack, settled: &str) -> Result<[(Queue, String); 6]
         (Queue::Notification, stack.event(settled, "OrderAwaitingPayment").await?),
         (Queue::Feedback, bounce("bob@example.com", "Permanent").to_string()),
         (Queue::Analytics, stack.event(settled, "OrderAwaitingPayment").await?),
+        (Queue::Push, stack.event(settled, "OrderAwaitingPayment").await?),
     ])
 }
 
-async fn settled_order(stack: &Stack, product: &str) -> Result<String> {
+pub(crate) async fn settled_order(stack: &Stack, product: &str) -> Result<String> {
     let order = stack.api.order("alice@example.com", &[(product, 1)]).await?;
     stack.api.wait_until_settled(&order).await?;
     wait_until_nothing_moves(stack).await?;
@@ -60,13 +61,20 @@ async fn queues_of_more_than_a_thousand_messages_are_worked_off() -> Result<()> 
     let mut of_feedback = Playing::begin(&stack, "feedback-backlog").await?;
     let mut of_payment = Playing::begin(&stack, "payment-backlog").await?;
     let mut of_analytics = Playing::begin(&stack, "analytics-backlog").await?;
+    let mut of_push = Playing::begin(&stack, "push-backlog").await?;
     for (queue, body) in duplicates(&stack, &settled).await? {
         stack.pause(queue).await?;
         send_backlog(&stack, queue, &body).await?;
     }
-    for playing in
-        [&of_product, &of_order, &of_notification, &of_feedback, &of_payment, &of_analytics]
-    {
+    for playing in [
+        &of_product,
+        &of_order,
+        &of_notification,
+        &of_feedback,
+        &of_payment,
+        &of_analytics,
+        &of_push,
+    ] {
         playing.wait_until_raised().await?;
     }
 
@@ -82,6 +90,8 @@ async fn queues_of_more_than_a_thousand_messages_are_worked_off() -> Result<()> 
     is_over(&stack, of_feedback, Queue::Feedback).await?;
     of_analytics.run("resume analytics", &[]).await?;
     is_over(&stack, of_analytics, Queue::Analytics).await?;
+    of_push.run("resume push", &[]).await?;
+    is_over(&stack, of_push, Queue::Push).await?;
     stack.resume(Queue::Notification).await?;
     is_over(&stack, of_notification, Queue::Notification).await?;
     wait_until_nothing_moves(&stack).await
@@ -104,6 +114,7 @@ async fn events_that_come_late_are_older_than_a_minute_and_later_ones_are_not() 
         Playing::begin(&stack, "order-lag").await?,
         Playing::begin(&stack, "payment-lag").await?,
         Playing::begin(&stack, "notification-lag").await?,
+        Playing::begin(&stack, "push-lag").await?,
     ];
     for (queue, event) in duplicates(&stack, &settled).await? {
         if queue == Queue::Feedback {
@@ -144,6 +155,7 @@ async fn queues_whose_consumers_were_paused_are_worked_off_when_they_are_switche
     let mut of_feedback = Playing::begin(&stack, "feedback-waiting").await?;
     let mut of_payment = Playing::begin(&stack, "payment-waiting").await?;
     let mut of_analytics = Playing::begin(&stack, "analytics-waiting").await?;
+    let mut of_push = Playing::begin(&stack, "push-waiting").await?;
     for queue in QUEUES {
         stack.pause(queue).await?;
     }
@@ -152,11 +164,19 @@ async fn queues_whose_consumers_were_paused_are_worked_off_when_they_are_switche
     let reserved = stack.event(&settled, "StockReserved").await?;
     stack.send(stack.queue(Queue::Order), &reserved).await?;
     let awaiting = stack.event(&settled, "OrderAwaitingPayment").await?;
-    stack.send(stack.queue(Queue::Payment), &awaiting).await?;
+    for queue in [Queue::Payment, Queue::Push] {
+        stack.send(stack.queue(queue), &awaiting).await?;
+    }
     stack.publish_feedback(&bounce("bob@example.com", "Permanent")).await?;
-    for playing in
-        [&of_product, &of_order, &of_notification, &of_feedback, &of_payment, &of_analytics]
-    {
+    for playing in [
+        &of_product,
+        &of_order,
+        &of_notification,
+        &of_feedback,
+        &of_payment,
+        &of_analytics,
+        &of_push,
+    ] {
         playing.wait_until_raised().await?;
     }
 
@@ -164,6 +184,8 @@ async fn queues_whose_consumers_were_paused_are_worked_off_when_they_are_switche
     of_feedback.end().await?;
     of_analytics.run("resume analytics", &[]).await?;
     of_analytics.end().await?;
+    of_push.run("resume push", &[]).await?;
+    of_push.end().await?;
     of_payment.run("resume payment", &[]).await?;
     of_payment.end().await?;
     of_order.run("resume order", &[]).await?;
