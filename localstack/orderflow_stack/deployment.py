@@ -59,8 +59,14 @@ def deploy(state: State, emulator: Emulator, options: Options, hashes: dict[str,
     of_stripe = prepare_account(emulator, options.functions_endpoint or stripe.url) if stripe else {}
     parameters = _choose_parameters(emulator, requested, of_stripe)
     fingerprint = _compute_fingerprint(hashes, parameters)
-    if state.read("deployed").get("fingerprint") == fingerprint:
+    earlier = state.read("deployed").get("fingerprint")
+    if earlier == fingerprint:
         print("Nothing has changed since the last deployment.", flush=True)
+    elif earlier and not emulator.can_change_stacks:
+        raise StackError(
+            f"{emulator.name} cannot change a running stack. Nothing is changed. `make down` stops it, "
+            "its data goes with it; `make up` then deploys it anew."
+        )
     else:
         print(f"Deploying to {emulator.name} ({emulator.url}) ...", flush=True)
         _package_and_deploy(state, emulator, parameters)
@@ -139,8 +145,6 @@ def _package_and_deploy(state: State, emulator: Emulator, parameters: dict[str, 
 def _execute_change_set(emulator: Emulator, change_set: str) -> None:
     """What `aws cloudformation deploy` would do, but that looks only every 30 seconds."""
     cloudformation = aws.create_client("cloudformation", emulator.url)
-    changes = cloudformation.describe_change_set(ChangeSetName=change_set)["Changes"]
-    _refuse_unchangeable(emulator, [change["ResourceChange"] for change in changes])
     cloudformation.execute_change_set(ChangeSetName=change_set)
     deadline = time.monotonic() + DEPLOY_TIMEOUT_SECONDS
     while (status := _read_status(cloudformation)).endswith("_IN_PROGRESS"):
@@ -149,20 +153,6 @@ def _execute_change_set(emulator: Emulator, change_set: str) -> None:
         time.sleep(POLL_INTERVAL_SECONDS)
     if status not in ("CREATE_COMPLETE", "UPDATE_COMPLETE"):
         raise StackError(f"the deployment ended in {status}:\n{_list_failed_events(cloudformation)}")
-
-
-def _refuse_unchangeable(emulator: Emulator, changes: list[dict[str, Any]]) -> None:
-    # Tried nevertheless, it would leave a stack that is neither the old one nor the new one.
-    resources = [
-        change["LogicalResourceId"]
-        for change in changes
-        if change["Action"] == "Modify" and change["ResourceType"] in emulator.unchangeable_resource_types
-    ]
-    if resources:
-        raise StackError(
-            f"{emulator.name} cannot change {', '.join(resources)} in a running stack. Nothing is "
-            "changed. `make down` stops it, its data goes with it; `make up` then deploys it anew."
-        )
 
 
 def _read_status(cloudformation: Any) -> str:

@@ -66,8 +66,8 @@ class Emulator(ABC):
     stop_timeout_seconds = 10
     # Whether it has WebSocket APIs, and CloudFormation's resources of them (LiveUpdates=on).
     has_websocket_apis = False
-    # Types of resources that its CloudFormation cannot change once they are made.
-    unchangeable_resource_types: frozenset[str] = frozenset()
+    # Whether its CloudFormation can change a stack of this template.
+    can_change_stacks = True
 
     def __init__(self, state: State) -> None:
         self.state = state

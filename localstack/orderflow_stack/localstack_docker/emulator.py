@@ -45,7 +45,8 @@ class LocalStackDocker(Emulator):
     start_timeout_seconds = 900
     # It removes the functions' containers.
     stop_timeout_seconds = 40
-    unchangeable_resource_types = frozenset({"AWS::ApiGateway::RestApi"})
+    # As in host mode.
+    can_change_stacks = False
 
     def install(self) -> None:
         if not _does_docker_answer():
