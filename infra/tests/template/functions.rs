@@ -30,8 +30,13 @@ pub(crate) fn mappings(function: &Value) -> impl Iterator<Item = &Value> {
 /// The same, with those mappings that are resources of their own, as SAM would have them.
 pub(crate) fn all_mappings(template: &Template, name: &str) -> Vec<Value> {
     let of_sam = mappings(template.one(FUNCTION, name)).cloned();
+    // By its ARN: LocalStack resolves references before SAM has made the alias.
+    let alias = format!(
+        "arn:${{AWS::Partition}}:lambda:${{AWS::Region}}:${{AWS::AccountId}}:function:${{AWS::StackName}}-{}:live",
+        binary(template.one(FUNCTION, name))
+    );
     let written = template.all(MAPPING).map(|(_, mapping)| mapping);
-    let written = written.filter(|mapping| target(&mapping["FunctionName"]) == name);
+    let written = written.filter(|mapping| mapping["FunctionName"]["Fn::Sub"] == alias);
     let as_sam = written.map(|mapping| {
         let mut mapping = mapping.clone();
         mapping["Queue"] = mapping["EventSourceArn"].take();
@@ -125,6 +130,9 @@ fn orders_with_high_priority_have_a_queue_of_their_own_only_where_that_is_asked_
             assert_eq!(one["Condition"] == "PriorityQueueExists", is_of_them, "{name}");
         }
     }
+    // It is made after what its function's name does not refer to.
+    let mapping = &template.0["Resources"]["NotificationPriorityMapping"];
+    assert_eq!(mapping["DependsOn"], "NotificationConsumerAliaslive");
     assert_eq!(found, 12, "queues, policies, subscription, mapping, alarms and outputs");
     for name in ["OrderApi", "OrderConsumer", "Relay"] {
         let variables = &template.one(FUNCTION, name)["Environment"]["Variables"];
