@@ -88,8 +88,10 @@ pub(crate) async fn change(
         let why = format!("a deployment of {name} is under way: wait until it has ended");
         return Err(CliError::NotDone(why));
     }
+    // By its number: LocalStack knows a function's configuration by no alias.
+    let version = alias.function_version.as_deref().unwrap_or_default();
     let (in_force, latest) =
-        (settled(stack, name, ALIAS).await?, settled(stack, name, LATEST).await?);
+        (settled(stack, name, version).await?, settled(stack, name, LATEST).await?);
     let before = variables(&in_force)?.remove(VARIABLE);
     let before = before.unwrap_or_else(|| LogLevel::Info.as_str().to_owned());
     let changed = Changed { function: function.to_owned(), before, level: level.to_owned() };
@@ -97,7 +99,6 @@ pub(crate) async fn change(
         return Ok(changed);
     }
     if !is_alike(&in_force, &latest)? {
-        let version = alias.function_version.as_deref().unwrap_or_default();
         return Err(CliError::NotDone(format!(
             "{name} has changed since its version {version}, which is in force: a new version would be more than \
              another log level. Deploy the stack first"

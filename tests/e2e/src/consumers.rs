@@ -3,7 +3,10 @@
 use std::collections::HashMap;
 
 use anyhow::{Context, Result};
-use aws_sdk_lambda::types::{Environment, LastUpdateStatus, State};
+use aws_sdk_lambda::{
+    operation::get_function_configuration::GetFunctionConfigurationOutput,
+    types::{Environment, LastUpdateStatus, State},
+};
 use aws_sdk_sqs::types::QueueAttributeName;
 
 use crate::{
@@ -29,6 +32,17 @@ impl Stack {
     /// The mapping does not change.
     pub async fn resume(&self, queue: Queue) -> Result<()> {
         self.switch(queue, true).await
+    }
+
+    /// The configuration that invocations of a function have.
+    ///
+    /// # Errors
+    /// Lambda did not answer.
+    pub async fn configuration(&self, name: &str) -> Result<GetFunctionConfigurationOutput> {
+        let alias = self.lambda.get_alias().function_name(name).name(ALIAS).send().await?;
+        // By its number: LocalStack knows a function's configuration by no alias.
+        let call = self.lambda.get_function_configuration().function_name(name);
+        Ok(call.set_qualifier(alias.function_version).send().await?)
     }
 
     /// Has a function's next invocation find a new process, which knows nothing that an earlier one has read.

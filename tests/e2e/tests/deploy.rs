@@ -56,9 +56,7 @@ fn deploy(stack: &Stack, function: &str, binary: &str, changed: bool) -> Result<
 }
 
 async fn configuration(stack: &Stack) -> Result<GetFunctionConfigurationOutput> {
-    let function = stack.setting("ORDER_API_FUNCTION");
-    let call = stack.lambda.get_function_configuration().function_name(function);
-    Ok(call.qualifier(ALIAS).send().await?)
+    stack.configuration(stack.setting("ORDER_API_FUNCTION")).await
 }
 
 fn assert_configured_alike(

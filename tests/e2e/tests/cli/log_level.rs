@@ -8,9 +8,7 @@ use e2e::{ALIAS, Stack};
 
 /// What order-api is for whoever invokes it.
 async fn in_force(stack: &Stack) -> Result<GetFunctionConfigurationOutput> {
-    let function = stack.setting("ORDER_API_FUNCTION");
-    let call = stack.lambda.get_function_configuration().function_name(function);
-    Ok(call.qualifier(ALIAS).send().await?)
+    stack.configuration(stack.setting("ORDER_API_FUNCTION")).await
 }
 
 /// The variables of order-api.
