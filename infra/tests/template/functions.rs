@@ -4,7 +4,10 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use crate::read::{FUNCTION, QUEUE, Template, target};
+use crate::{
+    parameters::takes,
+    read::{FUNCTION, QUEUE, Template, target},
+};
 
 const LOG_GROUP: &str = "AWS::Logs::LogGroup";
 /// What a consumer is given besides by its own queue.
@@ -122,6 +125,14 @@ fn orders_with_high_priority_have_a_queue_of_their_own_only_where_that_is_asked_
     let conditions = &template.0["Conditions"];
     assert_eq!(conditions["PriorityQueueExists"], json!({ "Fn::Not": [is("off")] }));
     assert_eq!(conditions["NormalQueueFiltered"], is("on"));
+    // A function whose settings it cannot read would not start.
+    let total = &template.0["Parameters"]["PriorityTotal"];
+    for good in ["0", "10000", "99.9", "999999999.99"] {
+        assert!(takes(total, good), "{good}");
+    }
+    for bad in ["", "-1", "1.234", "1e9", "1,000", "1234567890"] {
+        assert!(!takes(total, bad), "{bad}");
+    }
     let mut found = 0;
     for section in ["Resources", "Outputs"] {
         for (name, one) in template.0[section].as_object().expect(section) {
