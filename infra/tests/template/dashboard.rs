@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{
     metrics::Metric,
-    read::{FUNCTION, Template, list, target, within},
+    read::{FUNCTION, QUEUE, Template, list, target, within},
 };
 
 /// The dashboard's body, whose `${…}` are left as they are.
@@ -53,6 +53,17 @@ fn every_metric_of_the_dashboard_exists() {
         "IncomingBytes",
     ] {
         assert!(used.contains(wanted), "{wanted} is not on the dashboard");
+    }
+}
+
+#[test]
+fn every_queue_and_every_dlq_is_on_the_dashboard() {
+    let template = Template::read();
+    let dashboard = dashboard(&template);
+    let texts: BTreeSet<&str> = within(&dashboard).into_iter().filter_map(Value::as_str).collect();
+    for (name, queue) in template.all(QUEUE) {
+        let called = queue["QueueName"]["Fn::Sub"].as_str().expect("a name");
+        assert!(texts.contains(called), "{name} is not on the dashboard");
     }
 }
 
