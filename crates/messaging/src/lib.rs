@@ -108,7 +108,7 @@ impl ConsumerConfig {
 
     /// Number of queues whose messages the consumer is given, each by an event source mapping of its own.
     #[must_use]
-    pub fn queues(&self) -> u32 {
+    pub fn queue_count(&self) -> u32 {
         1 + u32::from(self.priority_queue.is_some())
     }
 
@@ -252,7 +252,8 @@ impl EventConsumer {
     {
         let together = |messages, answers| together(self.receive(messages), answers);
         let alone = |message| self.handle(message, &alone);
-        self.consumer.run_together(batch, deadline_ms, together, alone).await
+        let consumer = self.consumer_of(&batch);
+        consumer.run_together(batch, deadline_ms, together, alone).await
     }
 
     /// Serves a queue with other messages than events on it, until Lambda ends the process: what `read_other` takes is no event.
@@ -300,7 +301,7 @@ impl EventConsumer {
             };
             handler(received).await
         };
-        self.consumer.run(batch, deadline_ms, handle).await
+        self.consumer_of(&batch).run(batch, deadline_ms, handle).await
     }
 
     /// The events of those messages that have one. What the others are is said when they are handled by themselves.

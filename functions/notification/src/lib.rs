@@ -1,6 +1,7 @@
 //! The Lambda function behind the queue `notification`: mails the customer.
 //!
-//! In: the order events, those of orders with high priority by a queue of their own, where there is one. Out: one mail each. A mail cannot be in a transaction, so it is guarded by a lease:
+//! In: the order events, those of orders with high priority by a queue of their own, where there is one. Out: one mail
+//! each. A mail cannot be in a transaction, so it is guarded by a lease:
 //! claimed, sent, and then marked. A crash between sending and marking repeats a mail, never loses one; two
 //! deliveries of one event at the same time send one mail. A send without an answer keeps its lease and is repeated at
 //! most twice; a mail that has been overtaken by a later one of its order says so. A provider that fails is left alone for a while, and
@@ -109,7 +110,7 @@ impl NotificationConfig {
                 None => Sender::Console,
             },
             breaker: Mutex::default(),
-            rate: Mutex::new(Rate::share_of(self.mails_per_second, self.consumer.queues())),
+            rate: Mutex::new(Rate::share_of(self.mails_per_second, self.consumer.queue_count())),
             age_max: SignedDuration::from_hours(24 * i64::from(self.age_max_days)),
             clock: aws.time_source().into(),
         };
