@@ -164,7 +164,6 @@ pub(crate) async fn send_event_again(
     }
 }
 
-/// What the queue's subscription is given.
 /// What of the topic a queue is given.
 ///
 /// # Errors
