@@ -13,36 +13,24 @@ const DAY: u64 = 24 * 60 * 60;
 const POLICY: &str = "AWS::SQS::QueuePolicy";
 const SUBSCRIPTION: &str = "AWS::SNS::Subscription";
 
+/// What notification-consumer is given, by either of its queues.
+const MAILED: &[&str] = &[
+    "OrderCreated",
+    "OrderAwaitingPayment",
+    "OrderPaymentReminder",
+    "OrderExpired",
+    "OrderConfirmed",
+    "OrderRejected",
+    "OrderCancelled",
+    "OrderShipped",
+];
+
 /// What each queue of the design is for.
 const TAKES: [(&str, &[&str]); 7] = [
     ("ProductQueue", &["OrderCreated", "OrderCancelled", "OrderExpired"]),
     ("OrderQueue", &["StockReserved", "StockRejected", "PaymentSucceeded", "PaymentCancelled"]),
-    (
-        "NotificationQueue",
-        &[
-            "OrderCreated",
-            "OrderAwaitingPayment",
-            "OrderPaymentReminder",
-            "OrderExpired",
-            "OrderConfirmed",
-            "OrderRejected",
-            "OrderCancelled",
-            "OrderShipped",
-        ],
-    ),
-    (
-        "NotificationPriorityQueue",
-        &[
-            "OrderCreated",
-            "OrderAwaitingPayment",
-            "OrderPaymentReminder",
-            "OrderExpired",
-            "OrderConfirmed",
-            "OrderRejected",
-            "OrderCancelled",
-            "OrderShipped",
-        ],
-    ),
+    ("NotificationQueue", MAILED),
+    ("NotificationPriorityQueue", MAILED),
     ("PaymentQueue", &["OrderAwaitingPayment", "OrderCancelled", "OrderPaymentOverdue"]),
     (
         "AnalyticsQueue",
