@@ -70,12 +70,6 @@ class LocalStackHost(Emulator):
     def build_api_url(self, api_id: str, stage: str) -> str:
         return f"{self.url}/_aws/execute-api/{api_id}/{stage}"
 
-    def complete_deployment(self, outputs: dict[str, str]) -> None:
-        # Not at the top: `down` imports this module without the virtual environment that has boto3.
-        from orderflow_stack import localstack_completion
-
-        localstack_completion.move_aliases(self.url, outputs)
-
     @property
     def mails_url(self) -> str:
         return f"{self.url}/_aws/ses"
