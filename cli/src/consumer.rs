@@ -11,9 +11,9 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::{
-    dlq::queue_arn,
     error::CliError,
     output::table,
+    queue_attributes,
     stack::{Queue, Stack},
 };
 
@@ -52,9 +52,12 @@ impl ConsumerState {
 }
 
 /// Whether the consumer of a queue is given its messages.
-pub(crate) async fn state(stack: &Stack, queue: &Queue) -> Result<ConsumerState, CliError> {
-    let arn = queue_arn(stack, &queue.url).await?;
-    Ok(ConsumerState::of(&mapping(stack, queue, &arn).await?))
+pub(crate) async fn state(
+    stack: &Stack,
+    queue: &Queue,
+    queue_arn: &str,
+) -> Result<ConsumerState, CliError> {
+    Ok(ConsumerState::of(&mapping(stack, queue, queue_arn).await?))
 }
 
 /// Those of these queues whose consumer is not off already.
@@ -62,7 +65,11 @@ pub(crate) async fn not_off<'a>(
     stack: &Stack,
     queues: &[&'a Queue],
 ) -> Result<Vec<&'a Queue>, CliError> {
-    let states = try_join_all(queues.iter().map(|queue| state(stack, queue))).await?;
+    let states = queues.iter().map(async |queue| {
+        let arn = queue_attributes::read(stack, &queue.url).await?.arn;
+        state(stack, queue, &arn).await
+    });
+    let states = try_join_all(states).await?;
     let with_states = queues.iter().zip(states);
     Ok(with_states.filter(|(_, state)| state.name != "off").map(|(queue, _)| *queue).collect())
 }
@@ -77,7 +84,7 @@ pub(crate) async fn switch(
 }
 
 async fn switch_one(stack: &Stack, queue: &Queue, on: bool) -> Result<Switched, CliError> {
-    let arn = queue_arn(stack, &queue.url).await?;
+    let arn = queue_attributes::read(stack, &queue.url).await?.arn;
     let wanted = if on { "on" } else { "off" };
     let begun = Instant::now();
     let mut asked = false;

@@ -15,10 +15,7 @@ use std::{
 
 use aws_sdk_sqs::{
     error::ProvideErrorMetadata,
-    types::{
-        DeleteMessageBatchRequestEntry, Message as SqsMessage, MessageSystemAttributeName,
-        QueueAttributeName,
-    },
+    types::{DeleteMessageBatchRequestEntry, Message as SqsMessage, MessageSystemAttributeName},
 };
 use exactly_once::{RETRIES_EXHAUSTED, is_failure_attribute};
 use futures::future::join_all;
@@ -30,11 +27,11 @@ use crate::{
     error::CliError,
     held,
     output::{counted, cut, indent, plain, table},
+    queue_attributes,
     redriven::Became,
     select::{DeadLetter, Selection, Since, glimpse},
     send::{self, Message},
     stack::{Queue, Stack},
-    status::counts,
     when::short,
 };
 
@@ -169,7 +166,8 @@ async fn receive_all(stack: &Stack, queue: &Queue, held: &mut Vec<Held>) -> Resu
             return Ok(0);
         }
         // While these are held no other listing is given them: whatever else is counted, somebody else has.
-        let [visible, in_flight, delayed] = counts(stack, &queue.dlq_url).await?;
+        let [visible, in_flight, delayed] =
+            queue_attributes::read(stack, &queue.dlq_url).await?.counts;
         let missing = (visible + in_flight + delayed).saturating_sub(held.len() as u64);
         if missing == 0 || polls == HELD_POLLS_MAX {
             return Ok(missing);
@@ -429,8 +427,8 @@ async fn move_task(
     queue: &Queue,
     bar: &ProgressBar,
 ) -> Result<Option<Done>, CliError> {
-    let (source, target) =
-        (queue_arn(stack, &queue.dlq_url).await?, queue_arn(stack, &queue.url).await?);
+    let source = queue_attributes::read(stack, &queue.dlq_url).await?.arn;
+    let target = queue_attributes::read(stack, &queue.url).await?.arn;
     let started = stack
         .sqs
         .start_message_move_task()
@@ -490,19 +488,6 @@ fn is_unknown_call(code: &str) -> bool {
     ]
     .iter()
     .any(|unknown| code.contains(unknown))
-}
-
-pub(crate) async fn queue_arn(stack: &Stack, url: &str) -> Result<String, CliError> {
-    let names = QueueAttributeName::QueueArn;
-    let answer = stack
-        .sqs
-        .get_queue_attributes()
-        .queue_url(url)
-        .attribute_names(names.clone())
-        .send()
-        .await?;
-    let arn = answer.attributes.and_then(|mut attributes| attributes.remove(&names));
-    arn.ok_or_else(|| CliError::NotDone(format!("SQS does not say the ARN of {url}")))
 }
 
 /// The message as it goes to its queue again.

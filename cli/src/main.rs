@@ -33,6 +33,7 @@ mod pagination;
 mod payment;
 mod payment_list;
 mod product;
+mod queue_attributes;
 mod reconcile;
 mod redriven;
 mod replay;

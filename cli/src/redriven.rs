@@ -17,9 +17,9 @@ use crate::{
     error::CliError,
     marker,
     output::counted,
+    queue_attributes,
     select::DeadLetter,
     stack::{Queue, Stack},
-    status::counts,
 };
 
 /// How often it is looked.
@@ -95,12 +95,12 @@ where
     loop {
         tokio::time::sleep(PAUSE).await;
         // In this order: a letter is on its queue until it is handled, or dead.
-        let is_drained = counts(stack, &queue.url).await?.iter().all(|count| *count == 0);
+        let is_drained = queue_attributes::read(stack, &queue.url).await?.is_empty();
         let handled = markers(stack, queue, &open).await?;
-        let dead = if counts(stack, &queue.dlq_url).await?.iter().any(|count| *count > 0) {
-            list_dead().await?
-        } else {
+        let dead = if queue_attributes::read(stack, &queue.dlq_url).await?.is_empty() {
             Vec::new()
+        } else {
+            list_dead().await?
         };
         open.retain(|letter| match fate(letter, &dead, &handled, is_drained) {
             Fate::Handled => {

@@ -9,7 +9,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aws_sdk_sqs::types::QueueAttributeName;
 use exactly_once::outbox::Backlog;
 use futures::future::try_join_all;
 use jiff::{SignedDuration, Timestamp};
@@ -20,6 +19,7 @@ use crate::{
     error::CliError,
     metrics::{MetricId, MetricOwner, Minutes, Statistic, of_cloudwatch},
     output::{Output, counted, table},
+    queue_attributes,
     stack::{Queue, Stack},
     when::short,
 };
@@ -253,39 +253,21 @@ impl QueueStatus {
     }
 }
 
-/// How many messages a queue has: waiting, in flight, delayed.
-pub(crate) async fn counts(stack: &Stack, url: &str) -> Result<[u64; 3], CliError> {
-    const NAMES: [QueueAttributeName; 3] = [
-        QueueAttributeName::ApproximateNumberOfMessages,
-        QueueAttributeName::ApproximateNumberOfMessagesNotVisible,
-        QueueAttributeName::ApproximateNumberOfMessagesDelayed,
-    ];
-    let answer = stack
-        .sqs
-        .get_queue_attributes()
-        .queue_url(url)
-        .set_attribute_names(Some(NAMES.to_vec()))
-        .send()
-        .await?;
-    let attributes = answer.attributes.unwrap_or_default();
-    Ok(NAMES.map(|name| attributes.get(&name).and_then(|n| n.parse().ok()).unwrap_or_default()))
-}
-
 async fn queue_status(stack: &Stack, queue: &Queue) -> Result<QueueStatus, CliError> {
-    let (own, dead, consumer) = tokio::join!(
-        counts(stack, &queue.url),
-        counts(stack, &queue.dlq_url),
-        consumer::state(stack, queue)
-    );
-    let [waiting, in_flight, delayed] = own?;
-    let consumer = consumer?;
+    let own = async {
+        let attributes = queue_attributes::read(stack, &queue.url).await?;
+        let consumer = consumer::state(stack, queue, &attributes.arn).await?;
+        Ok::<_, CliError>((attributes.counts, consumer))
+    };
+    let (own, dead) = tokio::join!(own, queue_attributes::read(stack, &queue.dlq_url));
+    let ([waiting, in_flight, delayed], consumer) = own?;
     Ok(QueueStatus {
         name: queue.name.clone(),
         consumer_name: queue.consumer_name.clone(),
         waiting,
         in_flight,
         delayed,
-        dead: dead?.iter().sum(),
+        dead: dead?.counts.iter().sum(),
         oldest_age_seconds: None,
         sent_per_minute: None,
         done_per_minute: None,
